@@ -1,0 +1,1 @@
+"""Machine-code formats. Knows nothing of images or packages; useful on its own."""

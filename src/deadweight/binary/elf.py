@@ -1,0 +1,412 @@
+"""Reads ELF files: headers, dynamic entries, and where the bytes are.
+
+Everything goes through a `Reader`, a positional read; no file is mapped or read whole. A parse takes three
+preads and some tens of microseconds. Files are hostile: every count and length is bounded, and whatever does
+not fit raises `ElfError`. Only 64-bit little-endian files are supported.
+
+The format is that of the System V gABI, chapters 4 and 5; numbers that it leaves to vendors are glibc's elf.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+Reader = Callable[[int, int], bytes]
+"""`read_at(offset, length) -> bytes`, short at the end of the file."""
+
+MACHINES: Final = {
+    "386": 3,
+    "ppc64le": 21,
+    "s390x": 22,
+    "arm": 40,
+    "amd64": 62,
+    "arm64": 183,
+    "riscv64": 243,
+}
+"""The e_machine of programs for each of OCI's architecture names."""
+
+GPU_MACHINES: Final = frozenset({190, 224})
+"""e_machine of files that are device code as a whole: EM_CUDA (`.cubin`) and EM_AMDGPU (code objects)."""
+
+ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
+PT_GNU_EH_FRAME, PT_GNU_STACK, PT_GNU_RELRO = 0x6474E550, 0x6474E551, 0x6474E552
+PF_X, PF_W, PF_R = 1, 2, 4
+SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL = 0, 1, 2, 3, 4, 7, 8, 9
+SHT_DYNSYM, SHT_GROUP, SHT_SYMTAB_SHNDX = 11, 17, 18
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK = 1, 2, 4, 0x40
+DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
+
+HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
+PROGRAM_HEADER: Final = struct.Struct("<IIQQQQQQ")
+SECTION_HEADER: Final = struct.Struct("<IIQQQQIIQQ")
+_DYNAMIC_ENTRY: Final = struct.Struct("<qQ")
+
+MAX_PROGRAM_HEADERS: Final = 4096
+MAX_SECTIONS: Final = 0xFEFF  # from SHN_LORESERVE on the count is kept elsewhere, which no library needs
+MAX_NAMES: Final = 16 << 20  # bytes: of the name table, and of all names together
+MAX_DYNAMIC_ENTRIES: Final = 16384
+MAX_STRING: Final = 4096  # PATH_MAX; also the longest DT_NEEDED that the loader could open
+MAX_RUN_PATH: Final = 65536
+_FIRST_READ: Final = HEADER.size + 16 * PROGRAM_HEADER.size
+_U64: Final = 1 << 64
+
+GPU_SECTIONS: Final = frozenset(
+    {".nv_fatbin", "__nv_relfatbin", ".nvFatBinSegment", ".hip_fatbin", ".hipFatBinSegment"}
+)
+"""Sections of host files that hold device code and the tables pointing at it (CUDA and HIP)."""
+
+SYMBOL_TYPES: Final = frozenset({SHT_SYMTAB, SHT_RELA, SHT_REL, SHT_GROUP, SHT_SYMTAB_SHNDX})
+"""Types of sections that, not being allocated, serve linkers and debuggers alone (RELA: --emit-relocs)."""
+
+SYMBOL_NAMES: Final = frozenset(
+    {
+        ".symtab",
+        ".strtab",
+        ".symtab_shndx",
+        ".comment",
+        ".gdb_index",
+        ".gnu_debuglink",
+        ".gnu_debugaltlink",
+        ".gnu_debugdata",  # Fedora's mini symbol table, xz inside
+        ".GCC.command.line",
+        ".note.gnu.gold-version",
+        ".llvm_addrsig",
+        ".llvm.call-graph-profile",
+        ".llvm_bb_addr_map",
+        ".deplibs",
+        ".debug",
+        ".line",
+        ".mdebug",
+        ".stabstr",
+    }
+)
+SYMBOL_PREFIXES: Final = (
+    ".debug_",
+    ".zdebug_",
+    ".stab",
+    ".gnu.build.attributes",
+    ".annobin",
+    ".gnu.lto_",
+    ".gnu.debuglto_",
+)
+"""Names of sections that, not being allocated, hold symbols, debug information or the tools' own notes."""
+
+
+class ElfError(ValueError):
+    """The bytes are no ELF file that this module reads; the message is the reason, in one line."""
+
+
+class ProgramHeader(NamedTuple):
+    """One entry of the program header table, the loader's view (`Elf64_Phdr`); bytes and addresses."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    align: int
+
+
+class Section(NamedTuple):
+    """One entry of the section header table, the linker's view (`Elf64_Shdr`); bytes and addresses."""
+
+    name: str
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entsize: int
+
+    @property
+    def file_size(self) -> int:
+        """The bytes it has in the file: none for NOBITS and NULL, whatever `size` says."""
+        return 0 if self.type in (SHT_NOBITS, SHT_NULL) else self.size
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last byte in the file."""
+        return self.offset + self.file_size
+
+    @property
+    def allocated(self) -> bool:
+        """Whether the running program has it in memory."""
+        return bool(self.flags & SHF_ALLOC)
+
+
+class Elf(msgspec.Struct, frozen=True):
+    """The headers of one file. Sections keep their table's order, so index `i` is the file's section `i`."""
+
+    machine: int
+    elf_type: int
+    version: int
+    entry: int
+    flags: int
+    size: int
+    phoff: int
+    shoff: int
+    shstrndx: int
+    program_headers: tuple[ProgramHeader, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def loads(self) -> tuple[ProgramHeader, ...]:
+        """The PT_LOAD segments, in the table's order."""
+        return tuple(p for p in self.program_headers if p.type == PT_LOAD)
+
+
+class Dynamic(msgspec.Struct, frozen=True):
+    """What the file asks of the dynamic loader. Paths are split at colons and not expanded ($ORIGIN stays)."""
+
+    needed: tuple[str, ...] = ()
+    soname: str | None = None
+    rpath: tuple[str, ...] = ()
+    runpath: tuple[str, ...] = ()
+
+
+def is_elf(head: bytes) -> bool:
+    """Whether a file that begins with `head` says that it is ELF, of whatever class."""
+    return head[:4] == b"\x7fELF"
+
+
+def parse(read: Reader, size: int) -> Elf:
+    """The headers of a file of `size` bytes; ElfError where it is damaged, hostile or not supported."""
+    first = read(0, min(_FIRST_READ, size))
+    if not is_elf(first):
+        raise ElfError("not an ELF file")
+    if len(first) < HEADER.size:
+        raise ElfError("the file ends inside the ELF header")
+    ident, elf_type, machine, version, entry, phoff, shoff, flags, *counts = HEADER.unpack_from(first)
+    if ident[4] != 2:
+        raise ElfError("not a 64-bit ELF file")
+    if ident[5] != 1:
+        raise ElfError("not a little-endian ELF file")
+    ehsize, phentsize, phnum, shentsize, shnum, shstrndx = counts
+    if ident[6] != 1 or ehsize != HEADER.size:
+        raise ElfError("an ELF header of an unknown version")
+    return Elf(
+        machine=machine,
+        elf_type=elf_type,
+        version=version,
+        entry=entry,
+        flags=flags,
+        size=size,
+        phoff=phoff,
+        shoff=shoff,
+        shstrndx=shstrndx,
+        program_headers=_program_headers(read, size, first, phoff, phentsize, phnum),
+        sections=_sections(read, size, shoff, shentsize, shnum, shstrndx),
+    )
+
+
+def _program_headers(
+    read: Reader, size: int, first: bytes, phoff: int, phentsize: int, phnum: int
+) -> tuple[ProgramHeader, ...]:
+    if phnum == 0:
+        return ()
+    if phnum > MAX_PROGRAM_HEADERS:
+        raise ElfError(f"{phnum} program headers are more than {MAX_PROGRAM_HEADERS}")
+    if phentsize != PROGRAM_HEADER.size:
+        raise ElfError(f"program headers of {phentsize} bytes")
+    length = phnum * PROGRAM_HEADER.size
+    if phoff < HEADER.size or phoff + length > size:
+        raise ElfError("the program header table is not inside the file")
+    inside = phoff + length <= len(first)
+    table = first[phoff : phoff + length] if inside else exactly(read, phoff, length)
+    headers = tuple(map(ProgramHeader._make, PROGRAM_HEADER.iter_unpack(table)))
+    for header in headers:
+        if header.filesz and header.offset + header.filesz > size:
+            raise ElfError("a segment points outside the file")
+        if header.vaddr + header.memsz > _U64:
+            raise ElfError("a segment wraps around the address space")
+    return headers
+
+
+def _sections(
+    read: Reader, size: int, shoff: int, shentsize: int, shnum: int, shstrndx: int
+) -> tuple[Section, ...]:
+    if shoff == 0:
+        if shnum:
+            raise ElfError("sections without a section header table")
+        return ()
+    if shnum == 0 or shnum > MAX_SECTIONS or shstrndx == 0xFFFF:
+        raise ElfError("a number of sections that is not supported")
+    if shentsize != SECTION_HEADER.size:
+        raise ElfError(f"section headers of {shentsize} bytes")
+    if shoff < HEADER.size or shoff + shnum * SECTION_HEADER.size > size:
+        raise ElfError("the section header table is not inside the file")
+    if shstrndx >= shnum:
+        raise ElfError("the section name table is not among the sections")
+    rows = list(SECTION_HEADER.iter_unpack(exactly(read, shoff, shnum * SECTION_HEADER.size)))
+    for row in rows:
+        if row[4] + row[5] > size and row[1] not in (SHT_NULL, SHT_NOBITS):
+            raise ElfError("a section points outside the file")
+    names = b""
+    if shstrndx:  # 0, SHN_UNDEF: sections have no names
+        if rows[shstrndx][1] != SHT_STRTAB:
+            raise ElfError("the section name table is not a string table")
+        if rows[shstrndx][5] > MAX_NAMES:
+            raise ElfError("the section name table is too long")
+        names = exactly(read, rows[shstrndx][4], rows[shstrndx][5])
+    sections = []
+    left = MAX_NAMES  # of all names together: hostile names may share one long tail
+    for row in rows:
+        name = ""
+        if shstrndx:
+            start = row[0]
+            end = names.find(b"\0", start, start + left)
+            if end < 0:
+                if row[1] == SHT_NULL:
+                    end = start = 0
+                else:
+                    raise ElfError("a section's name does not end inside the name table")
+            left -= end - start
+            name = names[start:end].decode("utf-8", "surrogateescape")
+        sections.append(Section(name, *row[1:]))
+    return tuple(sections)
+
+
+def exactly(read: Reader, offset: int, length: int) -> bytes:
+    """`length` bytes at `offset`; ElfError where the file is shorter."""
+    data = read(offset, length)
+    if len(data) != length:
+        raise ElfError("the file is shorter than it was said to be")
+    return data
+
+
+def file_offset(elf: Elf, address: int, length: int = 1) -> int | None:
+    """Where the file has the `length` bytes at a virtual address; None if it has not all of them in one segment."""
+    for load in elf.program_headers:
+        if (
+            load.type == PT_LOAD
+            and load.vaddr <= address
+            and address + length <= load.vaddr + load.filesz
+        ):
+            return load.offset + address - load.vaddr
+    return None
+
+
+def interpreter(read: Reader, elf: Elf) -> str | None:
+    """The dynamic loader that the program asks the kernel for (PT_INTERP); None for a library or static program."""
+    for header in elf.program_headers:
+        if header.type == PT_INTERP:
+            if not 0 < header.filesz <= MAX_STRING:
+                raise ElfError("the name of the interpreter is too long")
+            raw = exactly(read, header.offset, header.filesz)
+            return _text(raw, "the name of the interpreter")
+    return None
+
+
+def dynamic(read: Reader, elf: Elf) -> Dynamic:
+    """The libraries the file needs, its own name and its search paths; all empty for a static file.
+
+    Works from PT_DYNAMIC as the loader does, so a file without section headers is read as well.
+    """
+    segments = [p for p in elf.program_headers if p.type == PT_DYNAMIC]
+    if not segments or not segments[-1].filesz:
+        return Dynamic()
+    segment = segments[-1]  # glibc's loop over the table lets the last one win
+    entry = _DYNAMIC_ENTRY.size
+    offset = file_offset(elf, segment.vaddr, entry)
+    if offset is None:
+        raise ElfError("the dynamic section is in no segment")
+    length = min(segment.filesz // entry, MAX_DYNAMIC_ENTRIES + 1) * entry
+    if offset + length > elf.size:
+        raise ElfError("the dynamic section points outside the file")
+    single: dict[int, int] = {}
+    needed: list[int] = []
+    for number, (tag, value) in enumerate(_DYNAMIC_ENTRY.iter_unpack(exactly(read, offset, length))):
+        if tag == DT_NULL:
+            break
+        if number == MAX_DYNAMIC_ENTRIES:
+            raise ElfError(f"more than {MAX_DYNAMIC_ENTRIES} dynamic entries")
+        if tag == DT_NEEDED:
+            needed.append(value)
+        else:
+            single[tag] = value
+
+    if not needed and not {DT_SONAME, DT_RPATH, DT_RUNPATH} & single.keys():
+        return Dynamic()
+    start, total = single.get(DT_STRTAB, 0), single.get(DT_STRSZ, 0)
+    strings = file_offset(elf, start, total)
+    if not total or strings is None:
+        raise ElfError("the dynamic string table is in no segment")
+
+    def string(at: int, limit: int = MAX_STRING) -> str:
+        if at >= total:
+            raise ElfError("a dynamic string lies outside its table")
+        return _text(exactly(read, strings + at, min(limit, total - at)), "a dynamic string")
+
+    def paths(tag: int) -> tuple[str, ...]:
+        text = string(single[tag], MAX_RUN_PATH) if tag in single else ""
+        return tuple(text.split(":")) if text else ()
+
+    return Dynamic(
+        needed=tuple(string(at) for at in needed),
+        soname=string(single[DT_SONAME]) if DT_SONAME in single else None,
+        rpath=paths(DT_RPATH),
+        runpath=paths(DT_RUNPATH),
+    )
+
+
+def _text(raw: bytes, what: str) -> str:
+    text, nul, _ = raw.partition(b"\0")
+    if not nul:
+        raise ElfError(f"{what} does not end")
+    return text.decode("utf-8", "surrogateescape")
+
+
+def is_symbols(section: Section) -> bool:
+    """Whether a section is there for linkers, debuggers and other tools alone, so that programs run without it."""
+    return not section.allocated and (
+        section.type in SYMBOL_TYPES or section.name in SYMBOL_NAMES or section.name.startswith(SYMBOL_PREFIXES)
+    )
+
+
+def breakdown(read: Reader, size: int) -> dict[str, int]:
+    """A file's bytes by what they are: "host code", "gpu code", "symbols" and "data"; they sum to `size`.
+
+    "data" is everything else, with headers and gaps. Where sections overlap, the first in the file has the bytes.
+    Without section headers, executable segments count as code. A file of a GPU machine is "gpu code" as a whole,
+    but for its symbols. ElfError as for `parse`.
+    """
+    elf = parse(read, size)
+    rest = "gpu code" if elf.machine in GPU_MACHINES else "data"
+    ranges: list[tuple[int, int, str]] = []
+    if elf.sections:
+        for section in elf.sections:
+            if section.file_size:
+                ranges.append((section.offset, section.end, _label(section, rest)))
+    else:
+        for load in elf.loads:
+            label = "host code" if load.flags & PF_X and rest == "data" else rest
+            ranges.append((load.offset, load.offset + load.filesz, label))
+    ranges.sort(key=lambda each: each[0])  # stable: of equals, the first in the table
+    sums = {"host code": 0, "gpu code": 0, "symbols": 0, "data": 0}
+    done = 0
+    for start, end, label in ranges:
+        if end > done:
+            sums[label] += end - max(start, done)
+            done = end
+    sums[rest] += size - sum(sums.values())
+    return sums
+
+
+def _label(section: Section, rest: str) -> str:
+    if is_symbols(section):
+        return "symbols"
+    if section.name in GPU_SECTIONS:
+        return "gpu code"
+    if rest == "data" and section.allocated and section.flags & SHF_EXECINSTR:
+        return "host code"
+    return rest

@@ -1,0 +1,1 @@
+"""Container images: reading, the merged view, editing, writing. Knows nothing of Python packages or CUDA."""

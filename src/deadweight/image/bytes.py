@@ -1,0 +1,112 @@
+"""Random access to parts of files, without a shared position: what layers, blobs and archives are read through."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deadweight.errors import BadInputError, EnvironmentFailure, shown
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+CHUNK = 1 << 20
+
+
+class ByteRange:
+    """`size` bytes of an open file, from `start`. The file descriptor belongs to whoever opened it."""
+
+    __slots__ = ("fd", "size", "start")
+
+    def __init__(self, fd: int, start: int, size: int) -> None:
+        self.fd = fd
+        self.start = start
+        self.size = size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """The bytes at `offset`; fewer than `length` only where the range ends."""
+        length = min(length, self.size - offset)
+        if length <= 0 or offset < 0:
+            return b""
+        data = os.pread(self.fd, length, self.start + offset)
+        if len(data) == length:
+            return data
+        parts = [data]
+        got = len(data)
+        while data and got < length:
+            data = os.pread(self.fd, length - got, self.start + offset + got)
+            parts.append(data)
+            got += len(data)
+        return b"".join(parts)
+
+    def chunks(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes from `offset` on in pieces of at most 1 MiB.
+
+        Raises BadInputError when the file ends early (it was cut while in use).
+        """
+        end = self.size if length is None else offset + length
+        while offset < end:
+            data = self.read_at(offset, min(CHUNK, end - offset))
+            if not data:
+                raise BadInputError(f"the file ended {end - offset:,} bytes early while it was read")
+            yield data
+            offset += len(data)
+
+    def window(self, offset: int, length: int) -> ByteRange:
+        """A part of this range. Raises BadInputError when it does not lie inside."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise BadInputError(f"{length:,} bytes at {offset:,} lie outside the {self.size:,} bytes that there are")
+        return ByteRange(self.fd, self.start + offset, length)
+
+    def raw(self) -> RangeIO:
+        """The range as a file object of its own."""
+        return RangeIO(self)
+
+
+class RangeIO(io.RawIOBase):
+    """A ByteRange as a seekable raw file, for libraries that want one."""
+
+    def __init__(self, source: ByteRange) -> None:
+        super().__init__()
+        self._source = source
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._source.read_at(self._position, len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def open_file(path: Path, resources: ExitStack) -> ByteRange:
+    """The whole of a regular file; `resources` closes it.
+
+    Raises BadInputError when it is missing or no regular file, EnvironmentFailure when it may not be read.
+    """
+    try:
+        file = resources.enter_context(path.open("rb"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise BadInputError(f"cannot read {shown(str(path))}: {error.strerror}") from None
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot read {shown(str(path))}: {error.strerror}") from None
+    size = file.seek(0, os.SEEK_END)
+    return ByteRange(file.fileno(), 0, size)

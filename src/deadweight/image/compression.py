@@ -1,0 +1,131 @@
+"""Layers as they are stored: plain, gzip (RFC 1952) or zstd (RFC 8878)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import tempfile
+import zlib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from isal import igzip, isal_zlib
+
+from deadweight.errors import BadInputError, DigestError, EnvironmentFailure
+from deadweight.image.bytes import CHUNK, ByteRange
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Compression = Literal["none", "gzip", "zstd"]
+_gzip_file: Any = igzip.GzipFile  # isal's class has no annotations
+_gzip_error = cast(type[Exception], isal_zlib.error)
+
+
+def detect(head: bytes) -> Compression:
+    """The compression by its magic number."""
+    if head[:2] == b"\x1f\x8b":
+        return "gzip"
+    # The second is a skippable frame, with which zstd:chunked layers may begin.
+    if head[:4] == b"\x28\xb5\x2f\xfd" or (head[1:4] == b"\x2a\x4d\x18" and head[:1] and head[0] & 0xF0 == 0x50):
+        return "zstd"
+    return "none"
+
+
+class _HashingReader(io.RawIOBase):
+    """A file that hashes what is read from it, and can read the rest."""
+
+    def __init__(self, source: ByteRange) -> None:
+        super().__init__()
+        self._file = source.raw()
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        count = self._file.readinto(buffer)
+        self.digest.update(memoryview(buffer)[:count])
+        return count
+
+    def drain(self) -> None:
+        """Reads to the end: bytes behind the compressed stream belong to the digest."""
+        buffer = bytearray(CHUNK)
+        while self.readinto(buffer):
+            pass
+
+
+def decompressor(file: IO[bytes], compression: Compression) -> IO[bytes]:
+    """`file` decompressed, as a readable file."""
+    if compression == "gzip":
+        return cast(IO[bytes], _gzip_file(fileobj=file, mode="rb"))
+    if compression == "zstd":
+        return cast(IO[bytes], zstd.ZstdFile(file, "rb"))
+    return file
+
+
+def compressor(file: IO[bytes], compression: Compression) -> IO[bytes]:
+    """A writable file whose content arrives compressed in `file`. Deterministic: no name, no time."""
+    if compression == "gzip":
+        return cast(IO[bytes], _gzip_file(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0))
+    if compression == "zstd":
+        return cast(IO[bytes], zstd.ZstdFile(file, "wb", level=3))
+    return file
+
+
+def temporary_folder() -> Path:
+    """Where large temporary files go: TMPDIR, else /var/tmp, since /tmp is often memory."""
+    return Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+
+
+def spool(
+    blob: ByteRange,
+    compression: Compression,
+    digest: str | None,
+    diff_id: str | None,
+    where: str,
+    resources: ExitStack,
+) -> ByteRange:
+    """A compressed blob's content in an unnamed temporary file, its digests checked.
+
+    Raises BadInputError when it cannot be decompressed, DigestError when it is not what its digest says,
+    EnvironmentFailure when there is no space: what a small blob unpacks to is bounded by the disk, with a
+    reserve that is left free.
+    """
+    folder = temporary_folder()
+    reader = _HashingReader(blob)
+    content = hashlib.sha256()
+    size = 0
+    try:
+        file = resources.enter_context(tempfile.TemporaryFile(dir=folder))
+        with io.BufferedReader(reader, CHUNK) as raw, decompressor(raw, compression) as source:
+            while chunk := source.read(CHUNK):
+                if size % (256 * CHUNK) < len(chunk):
+                    _leave_space(folder)
+                file.write(chunk)
+                content.update(chunk)
+                size += len(chunk)
+            reader.drain()
+        file.flush()
+    except (EOFError, zlib.error, zstd.ZstdError, igzip.BadGzipFile, _gzip_error) as error:
+        raise BadInputError(f"{where} cannot be decompressed ({compression}): {error}") from None
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot unpack {where} to {folder}: {error.strerror or error}; set TMPDIR to a folder with more space"
+        ) from None
+    if digest is not None and "sha256:" + reader.digest.hexdigest() != digest:
+        raise DigestError(f"{where}: the blob does not hash to {digest}: the image is damaged, get it again")
+    if diff_id is not None and "sha256:" + content.hexdigest() != diff_id:
+        raise DigestError(f"{where} does not hash to its diff-id {diff_id}: the image is damaged, get it again")
+    return ByteRange(file.fileno(), 0, size)
+
+
+def _leave_space(folder: Path) -> None:
+    stat = os.statvfs(folder)
+    if stat.f_bavail * stat.f_frsize < 512 * CHUNK:
+        raise EnvironmentFailure(f"{folder} is nearly full; set TMPDIR to a folder with more space")

@@ -1,0 +1,232 @@
+"""The merged view: what a container sees of an image's layers, and what it does not see.
+
+Layers are applied in order (OCI image specification, "Layer"): a whiteout deletes what *lower* layers have at its
+path, an opaque marker all that they have in its directory, an entry replaces what was at its path unless both are
+directories. Every name remembers the entry that carries its bytes, since names share bytes by hard links.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import msgspec
+
+from deadweight.errors import BadInputError, TarError, shown
+from deadweight.image.layer import Entry
+from deadweight.image.model import Image
+
+Key = tuple[int, int]
+"""An entry: the position of its layer, and its index in it."""
+
+NO_ENTRIES: frozenset[Key] = frozenset()
+READ_LIMIT = 256 << 20
+SYMLINK_LIMIT = 40
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A path that a container sees."""
+
+    path: str
+    layer: int
+    """The layer whose entry gave the path its name; -1 for a directory that no entry names."""
+    entry: Entry | None
+    """That entry; None for a directory that is only implied by names below it."""
+    source_layer: int
+    source: Entry | None
+    """The entry with metadata and bytes: another one than `entry` when the path is a hard link."""
+
+    @property
+    def kind(self) -> str:
+        """What is there: `file`, `dir`, `symlink`, `device` or `fifo`."""
+        return self.source.kind if self.source is not None else "dir"
+
+    @property
+    def key(self) -> Key | None:
+        """The entry that gave the name."""
+        return None if self.entry is None else (self.layer, self.entry.index)
+
+    @property
+    def inode(self) -> Key | None:
+        """The entry that carries the bytes: equal for all names of one file."""
+        return None if self.source is None else (self.source_layer, self.source.index)
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return self.source.size if self.source is not None else 0
+
+
+class Filesystem:
+    """The merged view of an image."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        merge = Merge([layer.entries for layer in image.layers])
+        self.nodes: dict[str, Node] = merge.nodes
+        """Every path, the root as the empty string."""
+        self.link_targets: dict[Key, Key] = merge.link_targets
+        """For each hard link, seen or not, the entry that its link name meant."""
+        self.inodes: dict[Key, Key] = merge.inodes
+        """For each hard link, seen or not, the entry that carries its bytes."""
+        self._children = merge.children
+
+    def children(self, path: str) -> Collection[str]:
+        """The full paths of what is in a directory."""
+        return self._children.get(path, ())
+
+    def walk(self, path: str) -> Iterator[Node]:
+        """The node at `path`, if there is one, and all below it."""
+        stack = [path]
+        while stack:
+            here = stack.pop()
+            if here in self.nodes:
+                yield self.nodes[here]
+            stack.extend(sorted(self.children(here), reverse=True))
+
+    def entry(self, key: Key) -> Entry:
+        """The entry that a key stands for."""
+        return self.image.layers[key[0]].entries[key[1]]
+
+    def hidden(self) -> list[Key]:
+        """Entries that no container sees and no visible name needs, in order; whiteouts are not among them."""
+        seen = {node.key for node in self.nodes.values()} | {node.inode for node in self.nodes.values()}
+        return [
+            (layer.position, entry.index)
+            for layer in self.image.layers
+            for entry in layer.entries
+            if entry.whiteout is None and (layer.position, entry.index) not in seen
+        ]
+
+    def resolve(self, path: str) -> Node | None:
+        """The node at `path` with all symbolic links followed inside the image; None when it leads nowhere."""
+        todo = path.strip("/").split("/")[::-1]
+        here = ""
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                here = posixpath.dirname(here)
+                continue
+            node = self.nodes.get(f"{here}/{part}" if here else part)
+            if node is None:
+                return None
+            if node.kind != "symlink" or node.source is None:
+                here = node.path
+                continue
+            links += 1
+            if links > SYMLINK_LIMIT:
+                return None
+            if node.source.linkname.startswith("/"):
+                here = ""
+            todo.extend(reversed(node.source.linkname.split("/")))
+        return self.nodes.get(here)
+
+    def reader(self, node: Node) -> Callable[[int, int], bytes]:
+        """A function (offset, length) -> bytes over a file's content. Raises BadInputError for sparse files."""
+        source = node.source
+        if source is None or source.kind != "file" or source.sparse:
+            raise BadInputError(f"{shown(node.path)} is no plain file")
+        return self.image.layers[node.source_layer].tar.window(source.data, source.stored).read_at
+
+    def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
+        """The content of the file at `path`, symbolic links followed.
+
+        Raises BadInputError when there is none, or when it is larger than `limit` bytes.
+        """
+        node = self.resolve(path)
+        if node is None or node.kind != "file":
+            raise BadInputError(f"there is no file {shown(path)} in the image")
+        if node.size > limit:
+            raise BadInputError(f"{shown(path)} has {node.size:,} bytes, more than the {limit:,} expected there")
+        return self.reader(node)(0, node.size)
+
+
+class Merge:
+    """Layers applied in order. `dropped` entries are passed over; `whiteouts` are added paths, by layer."""
+
+    def __init__(
+        self,
+        layers: Sequence[Sequence[Entry]],
+        dropped: Collection[Key] = NO_ENTRIES,
+        whiteouts: Collection[tuple[int, str]] = (),
+    ) -> None:
+        self.nodes: dict[str, Node] = {"": Node("", -1, None, -1, None)}
+        self.children: dict[str, dict[str, None]] = {}
+        self.link_targets: dict[Key, Key] = {}
+        self.inodes: dict[Key, Key] = {}
+        self._layers = layers
+        for position, entries in enumerate(layers):
+            kept = [e for e in entries if (position, e.index) not in dropped] if dropped else entries
+            lower = self._hide_lower(kept, [path for at, path in whiteouts if at == position])
+            for entry in kept:
+                if entry.whiteout is None:
+                    self._add(position, entry, lower)
+
+    def _hide_lower(self, entries: Sequence[Entry], added: Sequence[str]) -> dict[str, Node]:
+        """Applies a layer's whiteouts; gives what they hid, which hard links of the same layer may still name."""
+        gone: dict[str, Node] = {}
+        for path in added:
+            self._remove(path, gone)
+        for entry in entries:
+            hides = entry.whiteout
+            if hides is None:
+                continue
+            if entry.opaque:
+                for child in list(self.children.get(hides, ())):
+                    self._remove(child, gone)
+            else:
+                self._remove(hides, gone)
+        return gone
+
+    def _remove(self, path: str, gone: dict[str, Node] | None = None) -> None:
+        if path not in self.nodes or not path:
+            return
+        self.children[posixpath.dirname(path)].pop(path, None)
+        stack = [path]
+        while stack:
+            here = stack.pop()
+            node = self.nodes.pop(here)
+            if gone is not None:
+                gone[here] = node
+            stack.extend(self.children.pop(here, ()))
+
+    def _add(self, position: int, entry: Entry, lower: dict[str, Node]) -> None:
+        path = entry.name
+        source_layer, source = position, entry
+        if entry.kind == "hardlink":
+            target = self.nodes.get(entry.linkname) or lower.get(entry.linkname)
+            if target is None or target.source is None or target.entry is None or target.kind == "dir":
+                raise TarError(
+                    f"layer {position + 1}: the hard link {shown(path)} names {shown(entry.linkname)}, where there "
+                    "is no file"
+                )
+            key = (position, entry.index)
+            source_layer, source = target.source_layer, target.source
+            self.link_targets[key] = (target.layer, target.entry.index)
+            self.inodes[key] = (source_layer, source.index)
+        old = self.nodes.get(path)
+        if old is None:
+            self._add_parents(path, position)
+        elif source.kind != "dir" or old.kind != "dir":
+            self._remove(path)
+            self._add_parents(path, position)
+        self.nodes[path] = Node(path, position, entry, source_layer, source)
+
+    def _add_parents(self, path: str, position: int) -> None:
+        """Enters `path` into its directory, which is implied where no entry names it."""
+        while path:
+            parent = posixpath.dirname(path)
+            self.children.setdefault(parent, {})[path] = None
+            node = self.nodes.get(parent)
+            if node is not None:
+                if node.kind != "dir":
+                    raise TarError(
+                        f"layer {position + 1}: {shown(path)} lies below {shown(parent)}, which is a {node.kind} and "
+                        "no directory: engines disagree about where such a name leads, so it is refused"
+                    )
+                return
+            self.nodes[parent] = Node(parent, -1, None, -1, None)
+            path = parent

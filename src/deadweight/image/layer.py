@@ -1,0 +1,243 @@
+"""The entries of a layer: what its tar headers say, and where each entry's bytes lie.
+
+tarfile reads the headers (POSIX.1-2001 pax, GNU long names and sparse files); contents are never read here.
+A layer's bytes are: entries, gaps between them (pax global headers), and what follows the last entry.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import Any, Literal
+
+import msgspec
+
+from deadweight.errors import TarError, shown
+from deadweight.image.bytes import ByteRange
+
+BLOCK = 512
+# What one entry's headers may take: a pax header with several xattrs is a few kB, a sparse map rarely 1 MB.
+HEADER_LIMIT = 4 << 20
+ENTRY_LIMIT = 10_000_000
+
+Kind = Literal["file", "dir", "symlink", "hardlink", "device", "fifo"]
+
+_KINDS: dict[bytes, Kind] = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.CONTTYPE: "file",
+    tarfile.GNUTYPE_SPARSE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+    tarfile.FIFOTYPE: "fifo",
+}
+_STORED_IN_PAX = frozenset({"path", "linkpath", "size", "mtime", "atime", "ctime", "hdrcharset"})
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One name in a layer. Offsets and sizes are bytes of the layer's uncompressed tar."""
+
+    index: int
+    name: str
+    """The path without leading `./` or trailing `/`; the root directory is the empty string."""
+    kind: Kind
+    start: int
+    """Where its headers begin, extension headers included."""
+    data: int
+    """Where its content begins."""
+    stored: int
+    """Content bytes in the tar; 0 for everything but files."""
+    end: int
+    """Where its padding ends."""
+    size: int
+    """The file's size when unpacked: `stored`, but for sparse files."""
+    mode: int
+    uid: int
+    gid: int
+    mtime: float
+    owner: str
+    """The user's and group's names, joined by a colon."""
+    linkname: str
+    """Target of a symbolic link as written; of a hard link as a path like `name`."""
+    xattrs: tuple[tuple[str, str], ...]
+    device: tuple[bytes, int, int] | None
+    sparse: bool
+
+    @property
+    def whiteout(self) -> str | None:
+        """The path that this entry deletes from lower layers, or None. An opaque marker names its directory."""
+        parent, _, base = self.name.rpartition("/")
+        if not base.startswith(".wh."):
+            return None
+        if base == ".wh..wh..opq":
+            return parent
+        return f"{parent}/{base[4:]}" if parent else base[4:]
+
+    @property
+    def opaque(self) -> bool:
+        """Whether this entry hides all that lower layers have in its directory."""
+        return self.name.rpartition("/")[2] == ".wh..wh..opq"
+
+
+class _HeaderFile(io.BufferedReader):
+    """What tarfile reads headers from: refuses to read more than one entry's headers may take.
+
+    tarfile believes the sizes of extension headers and sparse maps, and some of its loops do not end at the
+    end of the file.
+    """
+
+    budget = HEADER_LIMIT
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        size = -1 if size is None else size
+        if size < 0 or size > self.budget:
+            raise TarError("an entry's headers claim more bytes than headers can have")
+        data = super().read(size)
+        self.budget -= len(data) or HEADER_LIMIT // 4
+        return data
+
+
+def read_entries(tar: ByteRange, where: str) -> list[Entry]:
+    """All entries of a layer, in order. `where` names the layer in errors.
+
+    Raises TarError when the tar is truncated, contradicts itself, or names a path outside the image.
+    """
+    entries: list[Entry] = []
+    if tar.size == 0:
+        return entries
+    try:
+        _read_into(entries, tar)
+    except TarError as error:
+        at = f" after entry {shown(entries[-1].name)}" if entries else ""
+        raise TarError(f"{where} is no sound tar{at}: {error}") from None
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, UnicodeError, KeyError, IndexError) as error:
+        reason = "headers nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise TarError(f"{where} is no sound tar: {reason}") from None
+    return entries
+
+
+def _read_into(entries: list[Entry], tar: ByteRange) -> None:
+    file = _HeaderFile(tar.raw(), 8192)
+    archive: Any = tarfile.TarFile(fileobj=file, mode="r", errorlevel=1)
+    while True:
+        file.budget = HEADER_LIMIT
+        info = archive.next()
+        if info is None:
+            break
+        archive.members = []  # tarfile keeps every header; 60,000 of them cost more than all our entries
+        if len(entries) >= ENTRY_LIMIT:
+            raise TarError(f"more than {ENTRY_LIMIT:,} entries")
+        end = archive.offset
+        if end > tar.size:
+            missing = end - tar.size
+            raise TarError(f"{shown(info.name)} claims {missing:,} bytes more than there are")
+        entries.append(_entry(len(entries), info, end))
+    _check_end(tar, archive.offset)
+
+
+def _check_end(tar: ByteRange, end: int) -> None:
+    """Holds that the entries end where an archive may end: two zero blocks, or the end of the file."""
+    blocks = tar.read_at(end, 2 * BLOCK)
+    if blocks.strip(b"\0"):
+        raise TarError(f"at byte {end:,} there is neither a header nor the end of the archive")
+    if 0 < len(blocks) < BLOCK:
+        raise TarError(f"it is cut within the block at byte {end:,}")
+
+
+def _entry(index: int, info: tarfile.TarInfo, end: int) -> Entry:
+    kind = _KINDS.get(info.type)
+    if kind is None:
+        raise TarError(f"{shown(info.name)} has the unknown entry type {info.type!r}")
+    name = clean_name(info.name)
+    if not name and kind != "dir":
+        raise TarError(f"the root directory is a {kind}")
+    sparse = info.sparse is not None
+    regular = kind == "file"
+    stored = 0
+    if regular:
+        if info.size < 0:
+            raise TarError(f"{shown(info.name)} has a negative size")
+        stored = end - info.offset_data if sparse else info.size
+    pax = info.pax_headers
+    return Entry(
+        index=index,
+        name=name,
+        kind=kind,
+        start=info.offset,
+        data=info.offset_data,
+        stored=stored,
+        end=end,
+        size=info.size if regular else 0,
+        mode=info.mode,
+        uid=info.uid,
+        gid=info.gid,
+        mtime=info.mtime,
+        owner=f"{info.uname}:{info.gname}",
+        linkname=clean_name(info.linkname) if kind == "hardlink" else info.linkname,
+        xattrs=tuple(sorted((k, v) for k, v in pax.items() if k not in _STORED_IN_PAX)) if pax else (),
+        device=(info.type, info.devmajor, info.devminor) if kind == "device" else None,
+        sparse=sparse,
+    )
+
+
+def clean_name(name: str) -> str:
+    """A tar name as a path relative to the image's root. Raises TarError when it leads elsewhere."""
+    if name.startswith("/") and name.strip("/"):
+        raise TarError(f"the absolute name {shown(name)} leads outside the image")
+    if "\0" in name:
+        raise TarError(f"the name {shown(name)} holds a zero byte")
+    if "//" in name or "." in name:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise TarError(f"the name {shown(name)} climbs out of the image")
+        return "/".join(parts)
+    return name.strip("/")
+
+
+def change_header(
+    tar: ByteRange,
+    entry: Entry,
+    *,
+    name: str | None = None,
+    size: int | None = None,
+    hardlink_to: str | None = None,
+) -> bytes:
+    """The entry's headers again, with another name, content size, or as a hard link.
+
+    When only the size changes, and nothing but the last block holds it, all else stays as it is to the byte.
+    """
+    raw = tar.read_at(entry.start, entry.data - entry.start)
+    if name is None and hardlink_to is None and size is not None and size < 8 << 30:
+        block = bytearray(raw[-BLOCK:])
+        if b" size=" not in raw[:-BLOCK]:
+            block[124:136] = b"%011o\0" % size
+            block[148:156] = b"        "
+            block[148:156] = b"%06o\0 " % sum(block)
+            return raw[:-BLOCK] + bytes(block)
+    archive = tarfile.TarFile(fileobj=io.BytesIO(raw + bytes(2 * BLOCK)), mode="r")
+    info = archive.next()
+    assert info is not None
+    info.pax_headers = {k: v for k, v in info.pax_headers.items() if k not in ("path", "linkpath", "size")}
+    info.name = entry.name if name is None else name
+    info.size = entry.stored if size is None else size
+    if hardlink_to is None:
+        info.type, info.linkname = tarfile.REGTYPE, ""
+    else:
+        info.type, info.linkname, info.size = tarfile.LNKTYPE, hardlink_to, 0
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def whiteout_header(path: str) -> bytes:
+    """The headers of an entry that deletes `path` of lower layers."""
+    parent, _, base = path.rpartition("/")
+    info = tarfile.TarInfo(f"{parent}/.wh.{base}" if parent else f".wh.{base}")
+    info.mode = 0
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def padding(size: int) -> int:
+    """The zero bytes that follow `size` bytes of content."""
+    return -size % BLOCK

@@ -1,0 +1,203 @@
+"""An image: its configuration and its layers, lazy and immutable (OCI image specification 1.1).
+
+A transport hands over the configuration's bytes and one blob a layer; everything else is derived here. Layers
+are addressed by position, never by diff-id: two can be equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Literal
+
+from deadweight.errors import BadInputError, DigestError, shown
+from deadweight.image.bytes import ByteRange
+from deadweight.image.compression import Compression, detect, spool
+from deadweight.image.layer import Entry, read_entries
+
+Json = dict[str, Any]
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MANIFEST_LIMIT = 32 << 20
+
+
+def sha256(data: bytes) -> str:
+    """The digest of `data`, as `sha256:<hex>`."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: the blob as the source stores it, and the tar inside."""
+
+    position: int
+    diff_id: str
+    blob: ByteRange
+    digest: str | None
+    """The blob's digest, where the source states one (a docker-archive need not)."""
+    created_by: str
+    resources: ExitStack = field(repr=False)
+
+    @cached_property
+    def compression(self) -> Compression:
+        """By the blob's first bytes: media types are often wrong, and Docker archives have none."""
+        return detect(self.blob.read_at(0, 8))
+
+    @cached_property
+    def tar(self) -> ByteRange:
+        """The uncompressed tar. A compressed blob is unpacked to an unnamed temporary file once, and its digest
+        and diff-id are checked on the way; a plain one is used where it is, unchecked (see `check`).
+        """
+        if self.compression == "none":
+            return self.blob
+        return spool(self.blob, self.compression, self.digest, self.diff_id, self.where, self.resources)
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """What the tar holds, in order. Raises TarError."""
+        return read_entries(self.tar, self.where)
+
+    @property
+    def where(self) -> str:
+        """The layer in words, for messages: positions count from 1."""
+        return f"layer {self.position + 1} ({self.diff_id[7:19]})"
+
+    @property
+    def checked(self) -> bool:
+        """Whether the diff-id has been compared with the content."""
+        return self.compression != "none" and "tar" in self.__dict__
+
+    def check(self) -> None:
+        """Reads the layer whole and compares it with its diff-id. Raises DigestError."""
+        if self.checked:
+            return
+        digest = hashlib.sha256()
+        for chunk in self.tar.chunks():
+            digest.update(chunk)
+        if "sha256:" + digest.hexdigest() != self.diff_id:
+            raise DigestError(
+                f"{self.where} does not hash to its diff-id {self.diff_id}: the image is damaged, get it again"
+            )
+
+
+@dataclass(frozen=True)
+class Image:
+    """A container image. Close it, or use it in a `with`, to let go of its files."""
+
+    reference: str
+    config_bytes: bytes
+    layers: tuple[Layer, ...]
+    manifest_digest: str | None = None
+    tag: str | None = None
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was opened: the platform picked, say."""
+    resources: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    @cached_property
+    def config(self) -> Json:
+        """The configuration, parsed. Treat it as read-only."""
+        return parse_json(self.config_bytes, "the image's configuration")
+
+    @cached_property
+    def config_digest(self) -> str:
+        """The image ID."""
+        return sha256(self.config_bytes)
+
+    @property
+    def platform(self) -> str:
+        """As `os/architecture[/variant]`."""
+        parts = [self.config.get("os"), self.config.get("architecture"), self.config.get("variant")]
+        return "/".join(str(part) for part in parts if part)
+
+    @property
+    def run_config(self) -> Json:
+        """The part of the configuration that says how a container runs (`Env`, `Cmd`, ...)."""
+        value = self.config.get("config")
+        return value if isinstance(value, dict) else {}
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The container's environment variables."""
+        pairs = self.run_config.get("Env")
+        pairs = pairs if isinstance(pairs, list) else []
+        return dict(p.split("=", 1) for p in pairs if isinstance(p, str) and "=" in p)
+
+    @property
+    def size(self) -> int:
+        """The sum of the layers' uncompressed tar bytes."""
+        return sum(layer.tar.size for layer in self.layers)
+
+    @property
+    def stored_size(self) -> int:
+        """The sum of the layers' blobs as the source stores them."""
+        return sum(layer.blob.size for layer in self.layers)
+
+    def close(self) -> None:
+        """Closes files and lets temporary ones vanish."""
+        self.resources.close()
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        self.close()
+        return False
+
+
+def build_image(
+    reference: str,
+    config_bytes: bytes,
+    blobs: list[tuple[ByteRange, str | None]],
+    resources: ExitStack,
+    *,
+    manifest_digest: str | None = None,
+    tag: str | None = None,
+    notes: tuple[str, ...] = (),
+) -> Image:
+    """An Image from what a transport read: the configuration and each layer's (blob, digest).
+
+    Raises BadInputError when configuration and layers do not belong together.
+    """
+    config = parse_json(config_bytes, "the image's configuration")
+    rootfs = config.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or not all(isinstance(d, str) and DIGEST.fullmatch(d) for d in diff_ids):
+        raise BadInputError(f"{shown(reference)}: the configuration has no list of sha256 diff-ids in rootfs")
+    if len(diff_ids) != len(blobs):
+        raise BadInputError(
+            f"{shown(reference)}: the configuration names {len(diff_ids)} layers, the manifest {len(blobs)}"
+        )
+    commands = list(layer_commands(config, len(blobs)))
+    layers = tuple(
+        Layer(i, diff_id, blob, digest, commands[i], resources)
+        for i, (diff_id, (blob, digest)) in enumerate(zip(diff_ids, blobs, strict=True))
+    )
+    return Image(reference, config_bytes, layers, manifest_digest, tag, notes, resources)
+
+
+def layer_commands(config: Json, layers: int) -> Iterator[str]:
+    """The command that made each layer, by the history; empty where it does not say."""
+    history = config.get("history")
+    history = history if isinstance(history, list) else []
+    made = [h for h in history if isinstance(h, dict) and not h.get("empty_layer")]
+    for i in range(layers):
+        command = made[i].get("created_by") if i < len(made) else ""
+        yield command if isinstance(command, str) else ""
+
+
+def parse_json(data: bytes, what: str) -> Json:
+    """A JSON object. Raises BadInputError, naming `what`."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{what} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadInputError(f"{what} is no JSON object")
+    return value
