@@ -8,7 +8,7 @@ directories. Every name remembers the entry that carries its bytes, since names 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -145,18 +145,24 @@ class Filesystem:
 
 
 class Merge:
-    """Layers applied in order. `dropped` entries are passed over; `whiteouts` are added paths, by layer."""
+    """Layers applied in order. `dropped` entries are passed over; `whiteouts` are added paths, by layer.
+
+    With `inodes` it tries out an edit of layers that are known to be sound: the entries that hard links name may be
+    dropped, `inodes` tells what they mean, and what comes back in the way of other names is there to be found.
+    """
 
     def __init__(
         self,
         layers: Sequence[Sequence[Entry]],
         dropped: Collection[Key] = NO_ENTRIES,
         whiteouts: Collection[tuple[int, str]] = (),
+        inodes: Mapping[Key, Key] | None = None,
     ) -> None:
         self.nodes: dict[str, Node] = {"": Node("", -1, None, -1, None)}
         self.children: dict[str, dict[str, None]] = {}
         self.link_targets: dict[Key, Key] = {}
         self.inodes: dict[Key, Key] = {}
+        self._known = inodes
         self._layers = layers
         for position, entries in enumerate(layers):
             kept = [e for e in entries if (position, e.index) not in dropped] if dropped else entries
@@ -197,16 +203,7 @@ class Merge:
         path = entry.name
         source_layer, source = position, entry
         if entry.kind == "hardlink":
-            target = self.nodes.get(entry.linkname) or lower.get(entry.linkname)
-            if target is None or target.source is None or target.entry is None or target.kind == "dir":
-                raise TarError(
-                    f"layer {position + 1}: the hard link {shown(path)} names {shown(entry.linkname)}, where there "
-                    "is no file"
-                )
-            key = (position, entry.index)
-            source_layer, source = target.source_layer, target.source
-            self.link_targets[key] = (target.layer, target.entry.index)
-            self.inodes[key] = (source_layer, source.index)
+            source_layer, source = self._link_source(position, entry, lower)
         old = self.nodes.get(path)
         if old is None:
             self._add_parents(path, position)
@@ -215,6 +212,22 @@ class Merge:
             self._add_parents(path, position)
         self.nodes[path] = Node(path, position, entry, source_layer, source)
 
+    def _link_source(self, position: int, entry: Entry, lower: dict[str, Node]) -> tuple[int, Entry]:
+        """The layer and entry that carry a hard link's bytes."""
+        key = (position, entry.index)
+        if self._known is not None:
+            layer, index = self._known[key]
+            return layer, self._layers[layer][index]
+        target = self.nodes.get(entry.linkname) or lower.get(entry.linkname)
+        if target is None or target.source is None or target.entry is None or target.kind == "dir":
+            raise TarError(
+                f"layer {position + 1}: the hard link {shown(entry.name)} names {shown(entry.linkname)}, "
+                "where there is no file"
+            )
+        self.link_targets[key] = (target.layer, target.entry.index)
+        self.inodes[key] = (target.source_layer, target.source.index)
+        return target.source_layer, target.source
+
     def _add_parents(self, path: str, position: int) -> None:
         """Enters `path` into its directory, which is implied where no entry names it."""
         while path:
@@ -222,7 +235,7 @@ class Merge:
             self.children.setdefault(parent, {})[path] = None
             node = self.nodes.get(parent)
             if node is not None:
-                if node.kind != "dir":
+                if node.kind != "dir" and self._known is None:
                     raise TarError(
                         f"layer {position + 1}: {shown(path)} lies below {shown(parent)}, which is a {node.kind} and "
                         "no directory: engines disagree about where such a name leads, so it is refused"

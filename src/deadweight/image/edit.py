@@ -1,0 +1,416 @@
+"""Editing an image: which bytes of which entries go where, so that the merged view loses exactly what was asked.
+
+For any request the result's merged view is the original's, less the removed paths, with the rewritten contents;
+nothing else differs, and nothing that lower layers hid comes back. The result is a list of pieces for each layer,
+so its size is known before a byte is written.
+
+Requests are honoured where that holds: a directory stays while something in it stays, and a hidden entry or
+whiteout stays while it still hides something.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from deadweight.errors import PlanError, shown
+from deadweight.image.filesystem import Filesystem, Key, Merge
+from deadweight.image.layer import Entry, change_header, padding, whiteout_header
+from deadweight.image.model import Image
+
+END = bytes(1024)
+"""Two zero blocks: the end of a tar archive."""
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """`length` bytes at `start` of an original layer's tar."""
+
+    layer: int
+    start: int
+    length: int
+
+
+Piece = bytes | Span
+Subject = str | Key
+"""What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What replaces a file's content: literal bytes and (offset, length) ranges of the original content."""
+
+    pieces: tuple[bytes | tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the new content."""
+        return sum(len(p) if isinstance(p, bytes) else p[1] for p in self.pieces)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A request. Paths are of the merged view."""
+
+    remove: Collection[str] = ()
+    rewrite: Mapping[str, Content] = field(default_factory=dict)
+    link: Mapping[str, str] = field(default_factory=dict)
+    """Path to path of an equal file whose bytes lie in the same layer."""
+    drop: Collection[Key] = ()
+    """Entries that no container sees, and whiteouts."""
+    keep_layers: Collection[int] = ()
+    """Positions of layers that stay as they are. Nothing in `rewrite`, `link` or `drop` may lie there, nor may
+    the entry that names a path in `remove`."""
+
+
+@dataclass
+class Charge:
+    """Bytes of the layers' tars, framing included, before and after."""
+
+    before: int = 0
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class LayerEdit:
+    """A layer of the result: its pieces in order, or None for a layer that stays as it is."""
+
+    position: int
+    pieces: tuple[Piece, ...] | None
+    size: int
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What an edit comes to. The charges account for every byte by which the layers differ in size."""
+
+    layers: tuple[LayerEdit, ...]
+    charges: Mapping[Subject, Charge]
+    removed: frozenset[str]
+    """The paths that really leave."""
+
+
+def edit_image(fs: Filesystem, edit: Edit) -> Edited:
+    """Works out an edit. Raises PlanError when it cannot be done."""
+    keep = frozenset(edit.keep_layers)
+    pinned = frozenset(target for link, target in fs.link_targets.items() if link[0] in keep)
+    removed = _removable(fs, edit.remove, pinned)
+    dropped, whiteouts = _repair(fs, removed, _dropped(fs, edit, removed, pinned))
+    return _Emission(fs, edit, dropped, whiteouts).run(removed)
+
+
+def _removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) -> frozenset[str]:
+    """What of `wanted` can leave: directories only with all that is in them, and no entry (`pinned`) that a hard
+    link names from a layer that stays as it is."""
+    gone: set[str] = set()
+    for path in sorted(wanted, key=lambda p: p.count("/"), reverse=True):
+        node = fs.nodes.get(path)
+        if node is None or not path:
+            raise PlanError(f"there is no {shown(path)} in the image to remove")
+        if node.key not in pinned and all(child in gone for child in fs.children(path)):
+            gone.add(path)
+    return frozenset(gone)
+
+
+def _dropped(fs: Filesystem, edit: Edit, removed: frozenset[str], pinned: Collection[Key]) -> dict[Key, Subject]:
+    """The entries that leave, with what each is charged to."""
+    dropped: dict[Key, Subject] = {}
+    keep = frozenset(edit.keep_layers)
+    for layer in fs.image.layers:
+        if layer.position in keep:
+            continue
+        for entry in layer.entries:
+            name = entry.whiteout if entry.whiteout is not None else entry.name
+            if entry.whiteout is None and name in removed:
+                dropped[layer.position, entry.index] = name
+            elif (top := _ancestor_in(name, removed)) is not None:
+                # Below a directory that leaves, hidden entries and whiteouts would imply it again.
+                dropped[layer.position, entry.index] = top
+    for key in edit.drop:
+        if key[0] not in keep:
+            dropped.setdefault(key, key)
+    for path in removed:
+        own = fs.nodes[path].key
+        if own is not None and own[0] in keep:
+            raise PlanError(f"{shown(path)} lies in layer {own[0] + 1}, which is to stay as it is")
+    for key in pinned:
+        dropped.pop(key, None)
+    _undrop_directories(fs, edit, dropped)
+    return dropped
+
+
+def _ancestor_in(path: str, removed: frozenset[str]) -> str | None:
+    parent = posixpath.dirname(path)
+    while parent:
+        if parent in removed:
+            return parent
+        parent = posixpath.dirname(parent)
+    return None
+
+
+def _undrop_directories(fs: Filesystem, edit: Edit, dropped: dict[Key, Subject]) -> None:
+    """A hidden directory entry stays while its layer keeps something in that directory."""
+    layers = {key[0] for key in edit.drop if key in dropped and fs.entry(key).kind == "dir"}
+    for position in layers:
+        needed: set[str] = set()
+        for entry in fs.image.layers[position].entries:
+            if (position, entry.index) not in dropped:
+                parent = posixpath.dirname(entry.name)
+                while parent and parent not in needed:
+                    needed.add(parent)
+                    parent = posixpath.dirname(parent)
+        for key in [k for k in dropped if k[0] == position and k == dropped[k]]:
+            if fs.entry(key).kind == "dir" and fs.entry(key).name in needed:
+                del dropped[key]
+
+
+def _repair(
+    fs: Filesystem, removed: frozenset[str], dropped: dict[Key, Subject]
+) -> tuple[dict[Key, Subject], dict[tuple[int, str], None]]:
+    """Takes back drops, or adds whiteouts, until nothing that was hidden comes back."""
+    layers = [layer.entries for layer in fs.image.layers]
+    whiteouts: dict[tuple[int, str], None] = {}
+    while dropped:
+        view = Merge(layers, dropped, whiteouts, fs.inodes).nodes
+        back = [p for p in view if p not in fs.nodes or p in removed or view[p].key != fs.nodes[p].key]
+        if not back:
+            break
+        before = (len(dropped), len(whiteouts))
+        for path in back:
+            top = path if path in removed else _ancestor_in(path, removed)
+            while top is not None and (higher := _ancestor_in(top, removed)) is not None:
+                top = higher
+            if top is not None:
+                own = fs.nodes[top].key
+                if own is not None:
+                    whiteouts[own[0], top] = None
+            else:
+                _undrop(fs, dropped, path)
+        if before == (len(dropped), len(whiteouts)):
+            raise PlanError(f"removing would bring back {shown(back[0])} from a lower layer")
+    return dropped, whiteouts
+
+
+def _undrop(fs: Filesystem, dropped: dict[Key, Subject], path: str) -> None:
+    """Takes back the drops of hidden entries and whiteouts that hid `path`."""
+    ancestors = {path}
+    while path:
+        path = posixpath.dirname(path)
+        ancestors.add(path)
+    for key in [k for k, subject in dropped.items() if k == subject]:
+        entry = fs.entry(key)
+        if (entry.name if entry.whiteout is None else entry.whiteout) in ancestors:
+            del dropped[key]
+
+
+def layer_chunks(image: Image, edited: LayerEdit) -> Iterator[bytes]:
+    """The uncompressed tar of a layer of the result, in pieces of at most 1 MiB."""
+    if edited.pieces is None:
+        yield from image.layers[edited.position].tar.chunks()
+        return
+    for piece in edited.pieces:
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            yield from image.layers[piece.layer].tar.chunks(piece.start, piece.length)
+
+
+class _Emission:
+    """Turns dropped entries and new contents into pieces, and charges the differences."""
+
+    def __init__(
+        self,
+        fs: Filesystem,
+        edit: Edit,
+        dropped: Mapping[Key, Subject],
+        whiteouts: Iterable[tuple[int, str]],
+    ) -> None:
+        self.fs = fs
+        self.dropped = dropped
+        self.charges: dict[Subject, Charge] = {}
+        self.whiteouts: dict[int, list[str]] = {}
+        for position, path in whiteouts:
+            self.whiteouts.setdefault(position, []).append(path)
+        self.keep = frozenset(edit.keep_layers)
+        self.merged: dict[Key, Key] = {}  # inode -> the equal inode that it becomes a name of
+        self.linked: dict[Key, str] = {}  # inode -> the path whose cut links it
+        self.content: dict[Key, tuple[str, Content]] = {}
+        for path, target in edit.link.items():
+            mine, other = self._inode(path), self._inode(target)
+            if mine[0] != other[0]:
+                raise PlanError(f"{shown(path)} and {shown(target)} lie in different layers and cannot be linked")
+            mine, other = self._root(mine), self._root(other)
+            if mine != other:
+                self.merged[mine] = other
+                self.linked[self._inode(path)] = path
+        for path, content in edit.rewrite.items():
+            self.content[self._root(self._inode(path))] = (path, content)
+
+    def run(self, removed: frozenset[str]) -> Edited:
+        layers = tuple(self._layer(layer.position) for layer in self.fs.image.layers)
+        return Edited(layers, self.charges, removed)
+
+    def _inode(self, path: str) -> Key:
+        node = self.fs.nodes.get(path)
+        if node is None or node.inode is None or node.kind != "file" or (node.source and node.source.sparse):
+            raise PlanError(f"there is no plain file {shown(path)} in the image")
+        return node.inode
+
+    def _root(self, key: Key) -> Key:
+        key = self.fs.inodes.get(key, key)
+        while key in self.merged:
+            key = self.merged[key]
+        return key
+
+    def _charge(self, subject: Subject, before: int, after: int) -> None:
+        charge = self.charges.setdefault(subject, Charge())
+        charge.before += before
+        charge.after += after
+
+    def _layer(self, position: int) -> LayerEdit:
+        layer = self.fs.image.layers[position]
+        untouched = LayerEdit(position, None, layer.tar.size)
+        if position in self.keep:
+            return untouched
+        first = self._first_names(layer.entries, position)
+        out = _Pieces(position)
+        changed = False
+        end = 0
+        for entry in layer.entries:
+            if entry.start > end:  # a pax global header, which holds for all that follows
+                out.copy(end, entry.start)
+            end = entry.end
+            subject = self.dropped.get((position, entry.index))
+            if subject is not None:
+                self._charge(subject, entry.end - entry.start, 0)
+                changed = True
+                continue
+            pieces = self._changed(entry, position, first) if entry.kind in ("file", "hardlink") else None
+            if pieces is None:
+                out.copy(entry.start, entry.end)
+            else:
+                changed = True
+                for piece in pieces:
+                    out.add(piece)
+        # Behind the entries, since a hard link of this layer may name what a lower layer has there.
+        for path in sorted(self.whiteouts.get(position, ())):
+            header = whiteout_header(path)
+            out.add(header)
+            self._charge(path, 0, len(header))
+            changed = True
+        if not changed:
+            return untouched
+        out.add(END)
+        self._charge((position, -1), layer.tar.size - end, len(END))
+        return LayerEdit(position, tuple(out.pieces), out.size)
+
+    def _first_names(self, entries: list[Entry], position: int) -> dict[Key, Entry]:
+        """For each file of the layer, the first entry that stays and names it: the one to carry the bytes."""
+        first: dict[Key, Entry] = {}
+        for entry in entries:
+            key = (position, entry.index)
+            if entry.kind in ("file", "hardlink") and entry.whiteout is None and key not in self.dropped:
+                first.setdefault(self._root(key), entry)
+        return first
+
+    def _changed(self, entry: Entry, position: int, first: Mapping[Key, Entry]) -> list[Piece] | None:
+        """The entry's pieces in the result, or None when it stays as it is."""
+        if entry.whiteout is not None:
+            return None
+        key = (position, entry.index)
+        root = self._root(key)
+        carrier = first[root]
+        if entry.kind == "file":
+            if carrier is entry or not self._names(position, carrier, entry):
+                return self._carry(entry, position, root, None)
+            return self._point(entry, position, carrier, self.linked.get(key, entry.name))
+        target = self.fs.link_targets[key]
+        if target not in self.dropped:
+            return None
+        if carrier is entry or not self._names(position, carrier, entry):
+            return self._carry(entry, position, root, self.dropped[target])
+        return self._point(entry, position, carrier, self.dropped[target])
+
+    def _names(self, position: int, carrier: Entry, entry: Entry) -> bool:
+        """Whether the carrier's name still means it when `entry` is unpacked: names can be taken again."""
+        between = self.fs.image.layers[position].entries[carrier.index + 1 : entry.index]
+        return not any(
+            e.name == carrier.name or (e.kind != "dir" and carrier.name.startswith(e.name + "/")) for e in between
+        )
+
+    def _point(self, entry: Entry, position: int, carrier: Entry, subject: Subject) -> list[Piece]:
+        """The entry as a hard link to the one that carries the bytes."""
+        header = change_header(self.fs.image.layers[position].tar, entry, hardlink_to=carrier.name)
+        self._charge(subject, entry.end - entry.start, len(header))
+        return [header]
+
+    def _carry(self, entry: Entry, position: int, root: Key, moved: Subject | None) -> list[Piece] | None:
+        """The entry with the file's bytes: its own, or those of an entry that leaves (`moved`: whose fault)."""
+        own = moved is None
+        data_key = (position, entry.index) if own else self.fs.inodes[position, entry.index]
+        data = self.fs.entry(data_key)
+        tar = self.fs.image.layers[data_key[0]].tar
+        rewrite = self.content.get(root)
+        if own and rewrite is None:
+            return None
+        if data.sparse:
+            raise PlanError(f"{shown(entry.name)} is a sparse file and takes over from a name that leaves: keep both")
+        size = data.stored if rewrite is None else rewrite[1].size
+        if own:
+            header = change_header(tar, data, size=size)
+            framing_before = data.data - data.start
+        else:
+            header = change_header(tar, data, name=entry.name, size=size)
+            framing_before = 0
+            plain = header if rewrite is None else change_header(tar, data, name=entry.name)
+            assert moved is not None
+            self._charge(moved, entry.end - entry.start, len(plain) + data.stored + padding(data.stored))
+        pieces: list[Piece] = [header]
+        if rewrite is None:
+            pieces.append(Span(data_key[0], data.data, data.stored))
+        else:
+            path, content = rewrite
+            framing_after = framing_before + len(header) - (framing_before if own else len(plain))
+            self._charge(
+                path,
+                framing_before + data.stored + padding(data.stored),
+                framing_after + size + padding(size),
+            )
+            for piece in content.pieces:
+                if isinstance(piece, bytes):
+                    pieces.append(piece)
+                else:
+                    pieces.append(Span(data_key[0], data.data + piece[0], piece[1]))
+        pieces.append(bytes(padding(size)))
+        return pieces
+
+
+class _Pieces:
+    """Collects pieces, joining neighbours."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.pieces: list[Piece] = []
+        self.size = 0
+
+    def add(self, piece: Piece) -> None:
+        length = len(piece) if isinstance(piece, bytes) else piece.length
+        if not length:
+            return
+        self.size += length
+        last = self.pieces[-1] if self.pieces else None
+        if isinstance(piece, bytes) and isinstance(last, bytes) and len(last) < 1 << 16:
+            self.pieces[-1] = last + piece
+        elif (
+            isinstance(piece, Span)
+            and isinstance(last, Span)
+            and (last.layer, last.start + last.length) == (piece.layer, piece.start)
+        ):
+            self.pieces[-1] = Span(last.layer, last.start, last.length + piece.length)
+        else:
+            self.pieces.append(piece)
+
+    def copy(self, start: int, end: int) -> None:
+        self.add(Span(self.position, start, end - start))

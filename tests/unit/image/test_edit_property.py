@@ -1,0 +1,171 @@
+"""The contract of edits, over generated images and arbitrary requests, against the naive oracle."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deadweight.image.edit import Content, Edit, Edited, edit_image, layer_chunks
+from deadweight.image.filesystem import Filesystem
+from deadweight.image.model import Image
+from support.layers import Seen, image_of, member, merged_view, roots_of, tar_of, without_inodes
+
+LONG = "n" * 120
+NAMES = ["a", "b", "c", "d", "d/a", "d/b", "d/e", "d/e/a", "d/e/b", "f", "f/a", f"f/{LONG}", f"f/{LONG}/x"]
+CONTENTS = [b"", b"one", b"two" * 300, b"x" * 512]
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> list[bytes]:
+    """Valid layers: every entry fits the state that the oracle sees at that point."""
+    tars: list[bytes] = []
+    for _ in range(draw(st.integers(1, 4))):
+        members: list[tuple[tarfile.TarInfo, bytes]] = []
+        lower = merged_view(tars)
+        for name in draw(st.lists(st.sampled_from(NAMES), max_size=3, unique=True)):
+            if any(p == name or p.startswith(name + "/") for p in lower):
+                head, _, base = name.rpartition("/")
+                opaque = lower.get(name, Seen("", 0, 0, 0, b"", "", (), 0)).kind == "dir" and draw(st.booleans())
+                white = f"{name}/.wh..wh..opq" if opaque else f"{head}/.wh.{base}".strip("/")
+                members.append(member(white))
+        for _ in range(draw(st.integers(0, 7))):
+            view = merged_view([*tars, tar_of(members)])
+            name = draw(st.sampled_from(NAMES))
+            if any(view[p].kind != "dir" for p in roots_of(name) if p in view):
+                continue
+            if any(p not in view and any(q in lower and lower[q].kind != "dir" for q in [p]) for p in roots_of(name)):
+                continue
+            meta: dict[str, object] = {
+                "mtime": draw(st.sampled_from([0, 7, 1.5])),
+                "uid": draw(st.sampled_from([0, 9])),
+            }
+            if draw(st.integers(0, 5)) == 0:
+                meta["pax_headers"] = {"SCHILY.xattr.user.x": draw(st.sampled_from(["1", "ü"]))}
+            kind = draw(st.sampled_from(["file", "file", "dir", "symlink", "link", "link"]))
+            if kind == "file":
+                members.append(member(name, draw(st.sampled_from(CONTENTS)), **meta))
+            elif kind == "dir":
+                members.append(member(name, kind=tarfile.DIRTYPE, **meta))
+            elif kind == "symlink":
+                members.append(
+                    member(name, kind=tarfile.SYMTYPE, link="../" + draw(st.sampled_from(["q", LONG])), **meta)
+                )
+            else:
+                files = sorted(
+                    p for p, s in view.items() if s.kind == "file" and p != name and not p.startswith(name + "/")
+                )
+                if files:
+                    members.append(member(name, kind=tarfile.LNKTYPE, link=draw(st.sampled_from(files))))
+        tars.append(tar_of(members))
+    return tars
+
+
+@st.composite
+def requests(draw: st.DrawFn, fs: Filesystem) -> Edit:
+    paths = sorted(p for p, n in fs.nodes.items() if p and n.entry is not None)
+    keep = draw(st.sets(st.integers(0, len(fs.image.layers) - 1), max_size=1))
+
+    def editable(path: str) -> bool:
+        node = fs.nodes[path]
+        return node.layer not in keep and node.source_layer not in keep
+
+    remove = draw(st.sets(st.sampled_from(paths))) if paths else set()
+    remove = {p for p in remove if editable(p)}
+    hidden = fs.hidden() + [
+        (layer.position, e.index) for layer in fs.image.layers for e in layer.entries if e.whiteout is not None
+    ]
+    drop = draw(st.sets(st.sampled_from(hidden))) if hidden else set()
+    files = [p for p in paths if fs.nodes[p].kind == "file" and editable(p)]
+    chosen = draw(st.sets(st.sampled_from(files), max_size=3)) if files else set()
+    by_inode = {fs.nodes[p].inode: p for p in sorted(chosen)}
+    rewrite = {p: Content((b"new", (0, min(2, fs.nodes[p].size)))) for p in by_inode.values()}
+    link: dict[str, str] = {}
+    for path in files:
+        for other in files:
+            a, b = fs.nodes[path], fs.nodes[other]
+            assert a.source
+            assert b.source
+            same = (a.source.mode, a.source.mtime, a.source.uid, a.source.xattrs, a.source_layer, a.layer) == (
+                b.source.mode, b.source.mtime, b.source.uid, b.source.xattrs, b.source_layer, b.layer
+            )  # fmt: skip
+            untouched = a.inode not in by_inode and b.inode not in by_inode
+            if a.inode != b.inode and same and untouched and fs.read(path) == fs.read(other) and draw(st.booleans()):
+                link.setdefault(path, other)
+                break
+    return Edit(remove, rewrite, link, {k for k in drop if k[0] not in keep}, keep)
+
+
+def build(image: Image, edited: Edited) -> list[bytes]:
+    return [b"".join(layer_chunks(image, layer)) for layer in edited.layers]
+
+
+def expected(view: dict[str, Seen], fs: Filesystem, edit: Edit) -> dict[str, Seen]:
+    """The contract, by brute force."""
+    gone: set[str] = set()
+    pinned = {target for link, target in fs.link_targets.items() if link[0] in edit.keep_layers}
+    while True:
+        more = {
+            p
+            for p in edit.remove
+            if p not in gone
+            and fs.nodes[p].key not in pinned
+            and not any(q.startswith(p + "/") and q not in gone for q in fs.nodes)
+        }
+        if not more:
+            break
+        gone |= more
+    by_inode = {fs.nodes[p].inode: c for p, c in edit.rewrite.items()}
+    result = {}
+    for path, seen in view.items():
+        if path in gone:
+            continue
+        content = by_inode.get(fs.nodes[path].inode)
+        if content is not None:
+            old = seen.content
+            data = b"".join(p if isinstance(p, bytes) else old[p[0] : p[0] + p[1]] for p in content.pieces)
+            result[path] = replace(seen, content=data)
+        else:
+            result[path] = seen
+    return result
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_request_leaves_the_view_less_the_cuts(data: st.DataObject) -> None:
+    tars = data.draw(layers())
+    with image_of(tars) as image:
+        fs = Filesystem(image)
+        view = merged_view(tars)
+        assert {p for p, n in fs.nodes.items() if n.entry is not None} == set(view)
+        edit = data.draw(requests(fs))
+        edited = edit_image(fs, edit)
+        built = build(image, edited)
+        assert without_inodes(merged_view(built)) == without_inodes(expected(view, fs, edit))
+        for layer, tar in zip(edited.layers, built, strict=True):
+            assert layer.size == len(tar)
+            assert layer.position not in edit.keep_layers or tar == tars[layer.position]
+            assert layer.pieces is None or tar.endswith(bytes(1024))
+        difference = sum(map(len, tars)) - sum(map(len, built))
+        assert difference == sum(c.before - c.after for c in edited.charges.values())
+        assert all(c.before >= 0 and c.after >= 0 for c in edited.charges.values())
+        # Hard links of one layer that stay are still one file, where no name is taken twice.
+        new = merged_view(built)
+        if any(len({e.name for e in layer.entries}) < len(layer.entries) for layer in image.layers):
+            return
+        for path in new:
+            for other in new:
+                one, two = fs.nodes[path], fs.nodes[other]
+                if one.inode == two.inode and one.layer == two.layer == one.source_layer:
+                    assert new[path].inode == new[other].inode
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(layers())
+def test_an_empty_request_changes_nothing(tars: list[bytes]) -> None:
+    with image_of(tars) as image:
+        edited = edit_image(Filesystem(image), Edit())
+        assert build(image, edited) == tars
+        assert not edited.charges
