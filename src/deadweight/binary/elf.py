@@ -4,7 +4,7 @@ Everything goes through a `Reader`, a positional read; no file is mapped or read
 preads and some tens of microseconds. Files are hostile: every count and length is bounded, and whatever does
 not fit raises `ElfError`. Only 64-bit little-endian files are supported.
 
-The format is that of the System V gABI, chapters 4 and 5; numbers that it leaves to vendors are glibc's elf.h.
+The format is that of the System V gABI, chapters 4 and 5; numbers it leaves to vendors are glibc's elf.h.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7
 PT_GNU_EH_FRAME, PT_GNU_STACK, PT_GNU_RELRO = 0x6474E550, 0x6474E551, 0x6474E552
 PF_X, PF_W, PF_R = 1, 2, 4
-SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL = 0, 1, 2, 3, 4, 7, 8, 9
-SHT_DYNSYM, SHT_GROUP, SHT_SYMTAB_SHNDX = 11, 17, 18
+SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA = 0, 1, 2, 3, 4
+SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_DYNSYM, SHT_GROUP, SHT_SYMTAB_SHNDX = 7, 8, 9, 11, 17, 18
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK = 1, 2, 4, 0x40
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
 
@@ -93,6 +93,7 @@ SYMBOL_PREFIXES: Final = (
     ".annobin",
     ".gnu.lto_",
     ".gnu.debuglto_",
+    ".gnu.warning.",  # glibc's warnings for the linker to print
 )
 """Names of sections that, not being allocated, hold symbols, debug information or the tools' own notes."""
 
@@ -166,7 +167,7 @@ class Elf(msgspec.Struct, frozen=True):
 
 
 class Dynamic(msgspec.Struct, frozen=True):
-    """What the file asks of the dynamic loader. Paths are split at colons and not expanded ($ORIGIN stays)."""
+    """What a file asks of the dynamic loader. Paths are split at colons and not expanded ($ORIGIN stays)."""
 
     needed: tuple[str, ...] = ()
     soname: str | None = None
@@ -191,7 +192,7 @@ def parse(read: Reader, size: int) -> Elf:
         raise ElfError("not a 64-bit ELF file")
     if ident[5] != 1:
         raise ElfError("not a little-endian ELF file")
-    ehsize, phentsize, phnum, shentsize, shnum, shstrndx = counts
+    ehsize, phentsize, phnum, shentsize, shnum, shstrndx = counts  # the header's last fields
     if ident[6] != 1 or ehsize != HEADER.size:
         raise ElfError("an ELF header of an unknown version")
     return Elf(
@@ -204,14 +205,15 @@ def parse(read: Reader, size: int) -> Elf:
         phoff=phoff,
         shoff=shoff,
         shstrndx=shstrndx,
-        program_headers=_program_headers(read, size, first, phoff, phentsize, phnum),
-        sections=_sections(read, size, shoff, shentsize, shnum, shstrndx),
+        program_headers=_program_headers(read, size, first, (phoff, phentsize, phnum)),
+        sections=_sections(read, size, (shoff, shentsize, shnum), shstrndx),
     )
 
 
 def _program_headers(
-    read: Reader, size: int, first: bytes, phoff: int, phentsize: int, phnum: int
+    read: Reader, size: int, first: bytes, table_at: tuple[int, int, int]
 ) -> tuple[ProgramHeader, ...]:
+    phoff, phentsize, phnum = table_at
     if phnum == 0:
         return ()
     if phnum > MAX_PROGRAM_HEADERS:
@@ -232,9 +234,8 @@ def _program_headers(
     return headers
 
 
-def _sections(
-    read: Reader, size: int, shoff: int, shentsize: int, shnum: int, shstrndx: int
-) -> tuple[Section, ...]:
+def _sections(read: Reader, size: int, table_at: tuple[int, int, int], shstrndx: int) -> tuple[Section, ...]:
+    shoff, shentsize, shnum = table_at
     if shoff == 0:
         if shnum:
             raise ElfError("sections without a section header table")
@@ -266,10 +267,9 @@ def _sections(
             start = row[0]
             end = names.find(b"\0", start, start + left)
             if end < 0:
-                if row[1] == SHT_NULL:
-                    end = start = 0
-                else:
+                if row[1] != SHT_NULL:
                     raise ElfError("a section's name does not end inside the name table")
+                start = end = 0
             left -= end - start
             name = names[start:end].decode("utf-8", "surrogateescape")
         sections.append(Section(name, *row[1:]))
@@ -285,19 +285,15 @@ def exactly(read: Reader, offset: int, length: int) -> bytes:
 
 
 def file_offset(elf: Elf, address: int, length: int = 1) -> int | None:
-    """Where the file has the `length` bytes at a virtual address; None if it has not all of them in one segment."""
+    """Where the file has the `length` bytes at a virtual address; None unless one segment has them all."""
     for load in elf.program_headers:
-        if (
-            load.type == PT_LOAD
-            and load.vaddr <= address
-            and address + length <= load.vaddr + load.filesz
-        ):
+        if load.type == PT_LOAD and load.vaddr <= address and address + length <= load.vaddr + load.filesz:
             return load.offset + address - load.vaddr
     return None
 
 
 def interpreter(read: Reader, elf: Elf) -> str | None:
-    """The dynamic loader that the program asks the kernel for (PT_INTERP); None for a library or static program."""
+    """The dynamic loader that a program asks for (PT_INTERP); None for a library or a static program."""
     for header in elf.program_headers:
         if header.type == PT_INTERP:
             if not 0 < header.filesz <= MAX_STRING:
@@ -367,7 +363,7 @@ def _text(raw: bytes, what: str) -> str:
 
 
 def is_symbols(section: Section) -> bool:
-    """Whether a section is there for linkers, debuggers and other tools alone, so that programs run without it."""
+    """Whether a section is there for linkers, debuggers and other tools alone: programs run without it."""
     return not section.allocated and (
         section.type in SYMBOL_TYPES or section.name in SYMBOL_NAMES or section.name.startswith(SYMBOL_PREFIXES)
     )
@@ -376,9 +372,9 @@ def is_symbols(section: Section) -> bool:
 def breakdown(read: Reader, size: int) -> dict[str, int]:
     """A file's bytes by what they are: "host code", "gpu code", "symbols" and "data"; they sum to `size`.
 
-    "data" is everything else, with headers and gaps. Where sections overlap, the first in the file has the bytes.
-    Without section headers, executable segments count as code. A file of a GPU machine is "gpu code" as a whole,
-    but for its symbols. ElfError as for `parse`.
+    "data" is everything else, with headers and gaps. Where sections overlap, the first in the file has the
+    bytes. Without section headers, executable segments count as code. A file of a GPU machine is "gpu code"
+    as a whole, but for its symbols. ElfError as for `parse`.
     """
     elf = parse(read, size)
     rest = "gpu code" if elf.machine in GPU_MACHINES else "data"

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The main job on real input: builds the image of a real ML service without a container engine, shows where its bytes
+# are, slims it, and compares the two.
+#
+#   scripts/demo.sh torch|small [DIR]
+#
+# DIR (build/demo) gets the images and the build's files. torch needs about 30 GB there, small about 4 GB.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+variant=${1:-}
+if [ "$variant" != torch ] && [ "$variant" != small ]; then
+    echo "usage: scripts/demo.sh torch|small [DIR]" >&2
+    exit 2
+fi
+work=${2:-build/demo}
+image=$work/factcheck-$variant.tar
+slim=$work/factcheck-$variant-slim.tar
+
+rm -f "$slim"
+"${PYTHON:-python3}" examples/demo/build_image.py --variant "$variant" --work "$work/work-$variant" --out "$image"
+
+set -x
+.venv/bin/deadweight inspect "docker-archive:$image"
+.venv/bin/deadweight slim "docker-archive:$image" --to "docker-archive:$slim"
+.venv/bin/deadweight compare "docker-archive:$image" "docker-archive:$slim"
