@@ -66,6 +66,7 @@ def symlink(name: str, target: str, **more: Any) -> Member:
 
 
 def hardlink(name: str, target: str, **more: Any) -> Member:
+    """Give it the mode of its target: engines set what the link's own header says."""
     return Member(name, tarfile.LNKTYPE, linkname=target, **more)
 
 
@@ -150,7 +151,7 @@ def simple_image(**more: Any) -> FixtureImage:
             file("etc/secret", b"x" * 1000),
             directory("usr/bin"),
             file("usr/bin/tool", b"#!/bin/sh\necho tool\n", mode=0o755),
-            hardlink("usr/bin/same-tool", "usr/bin/tool"),
+            hardlink("usr/bin/same-tool", "usr/bin/tool", mode=0o755),
             symlink("bin", "usr/bin"),
         ),
         make_tar(file("etc/motd", b"changed\n"), whiteout("etc/secret"), file("app/main.py", b"print('hi')\n")),

@@ -1,0 +1,35 @@
+"""Opening and writing images, whatever they are stored as."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from deadweight.image.model import Image
+from deadweight.image.reference import Reference, parse_reference
+from deadweight.image.transports.archive import open_archive
+from deadweight.image.transports.oci import check_platform, open_directory
+from deadweight.image.transports.rootfs import open_rootfs
+from deadweight.image.transports.write import CompressionChoice, write_image
+
+__all__ = ["CompressionChoice", "open_image", "write_image"]
+
+
+def open_image(reference: str | Reference, platform: str | None = None) -> Image:
+    """The image that `reference` names; close it when done. Layers are read only when something asks for them.
+
+    `platform` (os/architecture[/variant]) picks from an image for several; this machine's is the default.
+    Raises UsageError when the reference leaves something open, BadInputError when there is no sound image,
+    EnvironmentFailure when it cannot be read.
+    """
+    if isinstance(reference, str):
+        reference = parse_reference(reference)
+    resources = ExitStack()
+    try:
+        if reference.transport == "oci":
+            return open_directory(reference, platform, resources)
+        if reference.transport == "rootfs":
+            return check_platform(open_rootfs(reference, resources), platform)
+        return open_archive(reference, platform, resources)
+    except BaseException:
+        resources.close()
+        raise

@@ -1,0 +1,197 @@
+"""From a plan to an image: streams the layers, holds every size to its prediction and every source to its digest."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from deadweight.errors import PlanError, shown
+from deadweight.image.edit import LayerEdit, layer_chunks
+from deadweight.image.filesystem import Key
+from deadweight.image.model import Image, sha256
+from deadweight.image.output import NewImage, OutputLayer, PredictionError, Written, keep_layer
+from deadweight.image.reference import Reference
+from deadweight.image.transports import CompressionChoice, write_image
+from deadweight.ledger.ledger import Ledger
+from deadweight.passes.base import Pass, Proposal, all_passes
+from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, work, write_plan
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What applying a plan gave."""
+
+    plan: Plan
+    """The plan as it was worked out anew."""
+    edited: bool
+    """Whether that differs from the plan that was given: it was edited by hand."""
+    written: Written
+
+
+def apply_plan(
+    plan: Plan,
+    ledger: Ledger,
+    destination: Reference,
+    *,
+    compression: CompressionChoice = "keep",
+    force: bool = False,
+    progress: Progress | None = None,
+    announce: Callable[[Plan, bool], None] | None = None,
+) -> Applied:
+    """Builds what `plan` says from the image of `ledger`, at `destination`.
+
+    The plan is worked out anew, so one edited by hand is honoured and held to its own, new prediction; `announce` is
+    called with that before anything is written. Raises PlanError when the plan is not for this image or names what is
+    not in it, and whatever `write_image` raises; nothing is left behind then.
+    """
+    worked = rework(plan, ledger)
+    edited = not _same(plan, worked.plan)
+    if announce is not None:
+        announce(worked.plan, edited)
+    new = new_image(worked, ledger.image)
+    total = worked.plan.predicted_bytes
+    written = write_image(
+        new,
+        destination,
+        compression=compression,
+        force=force,
+        progress=None if progress is None else lambda done: progress("writing", done, total),
+    )
+    if sum(written.sizes) != total:
+        raise PredictionError(f"predicted {total:,} bytes, built {sum(written.sizes):,}: a defect of deadweight")
+    return Applied(worked.plan, edited, written)
+
+
+def rework(plan: Plan, ledger: Ledger) -> Worked:
+    """Works a plan out anew over the image it is for. Raises PlanError when it does not fit."""
+    image = ledger.image
+    if plan.image.digest != image.config_digest:
+        raise PlanError(
+            f"the plan is for the image {plan.image.digest[:19]}, this is {image.config_digest[:19]}: make a new plan"
+        )
+    if plan.image.diff_ids != [layer.diff_id for layer in image.layers]:
+        raise PlanError("the plan's diff-ids are not those of the image: make a new plan")
+    bad = [position for position in plan.kept_layers if not 0 <= position < len(image.layers)]
+    if bad:
+        raise PlanError(f"kept_layers names layer {bad[0]}, the image has {len(image.layers)} (from 0)")
+    given = {(cut.pass_, cut.path, cut.layer) for cut in plan.cuts}
+    if len(given) < len(plan.cuts):
+        raise PlanError("the plan has a cut twice: pass, path and layer are the same")
+    passes = {p.name: p for p in all_passes()}
+    proposals = [
+        pair for cut in plan.cuts if cut.pass_ != METADATA for pair in _proposals(cut, plan.kept_layers, ledger, passes)
+    ]
+    worked = work(ledger, proposals, plan.kept_layers, plan.options, plan.notes)
+    for path in worked.blocked:
+        raise PlanError(
+            f"{shown(path)} has to follow from the cuts, and lies in a layer that kept_layers keeps as it is"
+        )
+    return worked
+
+
+def _proposals(
+    cut: Cut, keep_layers: Collection[int], ledger: Ledger, passes: dict[str, Pass]
+) -> Iterator[tuple[Pass, Proposal]]:
+    one = passes.get(cut.pass_)
+    where = f"the cut of {shown(cut.path)}"
+    if one is None:
+        raise PlanError(f"{where} is by the pass {shown(cut.pass_)}, which is not installed")
+    if cut.layer in keep_layers:
+        raise PlanError(f"{where} is in layer {cut.layer}, which kept_layers says is to stay as it is")
+    if cut.action == "drop":
+        keys = _unseen(ledger, cut)
+        if not keys:
+            raise PlanError(f"{where}: layer {cut.layer} has no such entry that no container sees")
+        for key in keys:
+            yield one, Proposal("drop", cut.path, cut.why, cut.evidence, None, key)
+        return
+    node = ledger.fs.nodes.get(cut.path)
+    if node is None or node.entry is None:
+        raise PlanError(f"{where}: there is no such path in the image")
+    if cut.layer not in (node.layer, node.source_layer):
+        raise PlanError(f"{where} is said to be in layer {cut.layer}, it is in layer {node.layer}")
+    if cut.action == "link" and (cut.to is None or not _equal(ledger, cut.path, cut.to)):
+        raise PlanError(f"{where}: it is not equal to {shown(cut.to or '')}, to which it is to be linked")
+    yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to)
+
+
+def _unseen(ledger: Ledger, cut: Cut) -> list[Key]:
+    if not 0 <= cut.layer < len(ledger.image.layers):
+        return []
+    named = [e for e in ledger.image.layers[cut.layer].entries if e.name == cut.path]
+    hidden = set(ledger.hidden)
+    return [(cut.layer, e.index) for e in named if e.whiteout is not None or (cut.layer, e.index) in hidden]
+
+
+def _equal(ledger: Ledger, path: str, other: str) -> bool:
+    """Whether two files have the same content and metadata, so that a container cannot tell them apart."""
+    one, two = ledger.fs.nodes.get(path), ledger.fs.nodes.get(other)
+    if one is None or two is None or one.source is None or two.source is None:
+        return False
+    a, b = one.source, two.source
+    if "file" not in (a.kind, b.kind) or a.sparse or b.sparse or a.stored != b.stored:
+        return False
+    if (a.mode, a.uid, a.gid, a.mtime, a.owner, a.xattrs) != (b.mode, b.uid, b.gid, b.mtime, b.owner, b.xattrs):
+        return False
+    tars = ledger.image.layers[one.source_layer].tar, ledger.image.layers[two.source_layer].tar
+    first, second = tars[0].chunks(a.data, a.stored), tars[1].chunks(b.data, b.stored)
+    return all(x == y for x, y in zip(first, second, strict=True))
+
+
+def _same(given: Plan, worked: Plan) -> bool:
+    """Whether working a plan out anew changed nothing in it that has consequences."""
+    return (given.predicted_bytes, given.before_bytes, given.layers) == (
+        worked.predicted_bytes,
+        worked.before_bytes,
+        worked.layers,
+    ) and set(given.cuts) == set(worked.cuts)
+
+
+def new_image(worked: Worked, image: Image) -> NewImage:
+    """The result of a plan, ready to be written."""
+    layers = tuple(
+        keep_layer(layer) if edit.pieces is None else _output(image, edit)
+        for layer, edit in zip(image.layers, worked.edited.layers, strict=True)
+    )
+    return NewImage(layers, lambda diff_ids: _config(image, worked.plan, diff_ids), image.tag)
+
+
+def _output(image: Image, edit: LayerEdit) -> OutputLayer:
+    source = image.layers[edit.position]
+
+    def chunks() -> Iterator[bytes]:
+        # The source is read whole beside the copying, so that bytes which are left out are checked too.
+        with ThreadPoolExecutor(1) as pool:
+            check = pool.submit(source.check)
+            yield from layer_chunks(image, edit)
+            check.result()
+
+    return OutputLayer(edit.size, chunks, None, source.compression)
+
+
+def _config(image: Image, plan: Plan, diff_ids: list[str]) -> bytes:
+    """The configuration of the result: the original's, with its layers, three labels and a note in the history."""
+    if diff_ids == [layer.diff_id for layer in image.layers]:
+        return image.config_bytes
+    config: dict[str, Any] = copy.deepcopy(image.config)
+    config["rootfs"]["diff_ids"] = diff_ids
+    digest = sha256(write_plan(plan))
+    if not isinstance(config.get("config"), dict):
+        config["config"] = {}
+    labels = config["config"].get("Labels")
+    config["config"]["Labels"] = {
+        **(labels if isinstance(labels, dict) else {}),
+        "deadweight.source": image.config_digest,
+        "deadweight.plan": digest,
+        "deadweight.version": plan.deadweight,
+    }
+    note: dict[str, Any] = {"created_by": f"deadweight {plan.deadweight}: plan {digest}", "empty_layer": True}
+    if isinstance(config.get("created"), str):
+        note = {"created": config["created"], **note}
+    history = config.get("history")
+    config["history"] = [*(history if isinstance(history, list) else []), note]
+    return json.dumps(config, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

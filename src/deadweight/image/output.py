@@ -1,0 +1,82 @@
+"""An image to be written: layers as streams whose sizes are known beforehand, and what writing them gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deadweight.errors import DeadweightError
+from deadweight.image.compression import Compression
+from deadweight.image.model import Image, Layer
+
+Progress = Callable[[int], None]
+"""Called with the uncompressed layer bytes done so far; `NewImage.size` is the total."""
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """One layer to be written: either an untouched one of the source, or a new stream."""
+
+    size: int
+    """Bytes of the uncompressed tar, exactly: writing fails loudly when the stream has another length."""
+    chunks: Callable[[], Iterator[bytes]]
+    """Gives the uncompressed tar, from the beginning, in pieces of any size."""
+    source: Layer | None = None
+    """The original layer, when this is it, untouched: its blob is then stored as it is where it may be."""
+    compression: Compression = "none"
+    """What a store that keeps compressions gives a new stream: what the original layer had."""
+
+    @property
+    def diff_id_known(self) -> str | None:
+        """The diff-id of an untouched layer; a new one's is known once it is written."""
+        return self.source.diff_id if self.source is not None else None
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image to be written."""
+
+    layers: tuple[OutputLayer, ...]
+    make_config: Callable[[list[str]], bytes]
+    """From the diff-ids of all layers, in order, the configuration's bytes; they are stored as they are."""
+    tag: str | None = None
+    """The name it gets where the destination names none."""
+
+    @property
+    def size(self) -> int:
+        """The sum of the layers' uncompressed tar bytes."""
+        return sum(layer.size for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written. Sizes are bytes, by layer."""
+
+    path: Path
+    config_digest: str
+    """The image ID."""
+    manifest_digest: str | None
+    """None for a root filesystem, which has no manifest."""
+    diff_ids: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """Of the uncompressed tars."""
+    stored_sizes: tuple[int, ...]
+    """Of the blobs as they were stored."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: what could not be kept, say."""
+
+
+class PredictionError(DeadweightError):
+    """A layer's stream is not as long as it was said to be: a defect of deadweight, never of the image."""
+
+
+def keep_layer(layer: Layer) -> OutputLayer:
+    """The layer as it is. A compressed one is unpacked (once) to know its size and to check its diff-id."""
+    tar = layer.tar
+    return OutputLayer(tar.size, tar.chunks, layer, layer.compression)
+
+
+def keep_image(image: Image) -> NewImage:
+    """The image as it is: what an empty plan writes."""
+    return NewImage(tuple(map(keep_layer, image.layers)), lambda _: image.config_bytes, image.tag)

@@ -1,0 +1,131 @@
+"""Destinations are complete or absent: written to a sibling, renamed at the end, removed when anything goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from deadweight.errors import EnvironmentFailure, UsageError, shown
+
+_RESERVE = 1 << 20  # for manifests and the file system's own bookkeeping
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an operating system's error into an EnvironmentFailure that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = shown(str(path))
+        if error.errno in _NO_SPACE:
+            raise EnvironmentFailure(
+                f"no space to write {where}: {error.strerror}; nothing was written, free some or write elsewhere"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise EnvironmentFailure(
+                f"may not write {where}: {error.strerror}; nothing was written, choose another place or user"
+            ) from None
+        raise EnvironmentFailure(f"cannot write {where}: {error.strerror or error}; nothing was written") from None
+
+
+def need_space(path: Path, needed: int) -> None:
+    """Raises EnvironmentFailure unless the file system of `path`'s folder has `needed` bytes free."""
+    stat = os.statvfs(path.parent)
+    free = stat.f_bavail * stat.f_frsize
+    if free < needed + _RESERVE:
+        raise EnvironmentFailure(
+            f"no space to write {shown(str(path))}: {needed:,} bytes are needed, {free:,} are available; free some or "
+            "write elsewhere"
+        )
+
+
+def check_folder(path: Path) -> None:
+    """Raises UsageError unless the folder that `path` lies in is there."""
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {shown(str(path.parent))} does not exist; create it first")
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A file for writing and seeking, which becomes `path` when the block ends, and vanishes when it raises.
+
+    Raises UsageError when something is there and `force` is not given.
+    """
+    check_folder(path)
+    _check_file(path, force)
+    partial = _partial(path)
+    with writing(path):
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            with os.fdopen(fd, "w+b") as file:
+                yield file
+            _check_file(path, force)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def new_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
+    """A directory that becomes `path` when the block ends, and vanishes when it raises. `mode` is before the umask.
+
+    Raises UsageError when `path` is there and no empty directory.
+    """
+    check_folder(path)
+    _check_empty(path)
+    partial = _partial(path)
+    with writing(path):
+        partial.mkdir(mode)
+        try:
+            yield partial
+            _check_empty(path)
+            partial.rename(path)
+        except BaseException:
+            remove_tree(partial)
+            raise
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a directory that this run made, directories without write permission included."""
+
+    def unlock(_function: object, path: str, _info: object) -> None:
+        for locked in (Path(path).parent, Path(path)):
+            if not locked.is_symlink() and locked.is_dir() and folder in (locked, *locked.parents):
+                locked.chmod(0o700)
+        if Path(path).is_dir() and not Path(path).is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            Path(path).unlink(missing_ok=True)
+
+    shutil.rmtree(folder, onerror=unlock)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.partial-{secrets.token_hex(4)}")
+
+
+def _check_file(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise UsageError(f"{shown(str(path))} is a directory, and a file is to be written; choose another name")
+    if os.path.lexists(path):
+        if not force:
+            raise UsageError(f"{shown(str(path))} exists; remove it, choose another name, or say --force")
+        if not path.is_symlink() and not path.is_file():
+            raise UsageError(f"{shown(str(path))} is no regular file; choose another name")
+
+
+def _check_empty(path: Path) -> None:
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise UsageError(f"{shown(str(path))} is no directory; choose another name")
+    if any(path.iterdir()):
+        raise UsageError(f"{shown(str(path))} is not empty; choose another directory")

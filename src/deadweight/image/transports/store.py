@@ -1,0 +1,146 @@
+"""Where blobs go: a tar that is an OCI layout, or an OCI layout directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from deadweight.image.layer import BLOCK, padding
+from deadweight.image.model import sha256
+from deadweight.image.transports.stream import Stored
+
+BLOBS = "blobs/sha256"
+
+
+class Store(Protocol):
+    """Takes blobs; equal ones are kept once."""
+
+    def layer(self, write: Callable[[BinaryIO], Stored]) -> Stored:
+        """Adds what `write` writes to the file that it is given, from its position on."""
+        ...
+
+    def blob(self, data: bytes) -> str:
+        """Adds a small blob; gives its digest."""
+        ...
+
+
+class TarStore:
+    """A tar, written in one go: a layer's digest is known only after its bytes, so its header is written last.
+
+    Every header is one block, owner and time are zero: the same blobs give the same tar.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._seen: set[str] = set()
+        for folder in ("blobs/", "blobs/sha256/"):
+            file.write(_header(folder, 0, directory=True))
+
+    def layer(self, write: Callable[[BinaryIO], Stored]) -> Stored:
+        start = self._file.tell()
+        self._file.write(bytes(BLOCK))
+        stored = write(self._file)
+        if stored.digest in self._seen:
+            self._file.seek(start)
+            self._file.truncate()
+            return stored
+        self._seen.add(stored.digest)
+        self._file.write(bytes(padding(stored.stored)))
+        end = self._file.tell()
+        self._file.seek(start)
+        self._file.write(_header(f"{BLOBS}/{stored.digest[7:]}", stored.stored))
+        self._file.seek(end)
+        return stored
+
+    def blob(self, data: bytes) -> str:
+        digest = sha256(data)
+        if digest not in self._seen:
+            self._seen.add(digest)
+            self.put(f"{BLOBS}/{digest[7:]}", data)
+        return digest
+
+    def put(self, name: str, data: bytes) -> None:
+        """Adds a member."""
+        self._file.write(_header(name, len(data)) + data + bytes(padding(len(data))))
+
+    def finish(self) -> None:
+        """Ends the tar."""
+        self._file.write(bytes(2 * BLOCK))
+        self._file.flush()
+
+
+def _header(name: str, size: int, *, directory: bool = False) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o755 if directory else 0o644
+    info.type = tarfile.DIRTYPE if directory else tarfile.REGTYPE
+    # GNU: a size of 8 GiB and more fits into the same block, in base 256, where pax needs a second header.
+    return info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")
+
+
+class FolderStore:
+    """An OCI layout directory. Blobs that are there already stay; `undo` removes those that were added."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / BLOBS
+        self._added: list[Path] = []
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def layer(self, write: Callable[[BinaryIO], Stored]) -> Stored:
+        partial, file = _partial(self._folder)
+        try:
+            with file:
+                stored = write(file)
+            self._settle(partial, stored.digest, stored.stored)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return stored
+
+    def blob(self, data: bytes) -> str:
+        digest = sha256(data)
+        partial, file = _partial(self._folder)
+        try:
+            with file:
+                file.write(data)
+            self._settle(partial, digest, len(data))
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return digest
+
+    def undo(self) -> None:
+        """Removes the blobs that this store added."""
+        for path in self._added:
+            path.unlink(missing_ok=True)
+
+    def _settle(self, partial: Path, digest: str, size: int) -> None:
+        path = self._folder / digest[7:]
+        if not path.is_symlink() and path.is_file() and path.stat().st_size == size:
+            partial.unlink()
+            return
+        new = not os.path.lexists(path)
+        partial.replace(path)
+        if new:
+            self._added.append(path)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader sees the old or the new one, whole."""
+    partial, file = _partial(path.parent)
+    try:
+        with file:
+            file.write(data)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _partial(folder: Path) -> tuple[Path, BinaryIO]:
+    path = folder / f".partial-{secrets.token_hex(8)}"
+    return path, path.open("xb")

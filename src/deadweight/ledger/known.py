@@ -1,0 +1,31 @@
+"""The lists of known.toml."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+@cache
+def known(section: str, name: str) -> tuple[str, ...]:
+    """One list of known.toml."""
+    return tuple(_document()[section][name])
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath("known.toml").read_text("utf-8"))
+
+
+def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """A function that tells whether a text matches one of the fnmatch patterns."""
+    expression = "|".join(fnmatch.translate(pattern) for pattern in patterns)
+    if not expression:
+        return lambda _: False
+    match = re.compile(expression).match
+    return lambda text: match(text) is not None

@@ -1,0 +1,169 @@
+"""The ledger: what is in an image, whose it is, and why it is there. Worked out on demand, each thing once."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Hashable
+from functools import cached_property
+
+import msgspec
+
+from deadweight.binary.elf import is_elf
+from deadweight.image.filesystem import Filesystem, Key, Node
+from deadweight.image.model import Image
+from deadweight.ledger.debian import Package, owner_by_path, read_packages
+from deadweight.ledger.interpreters import Interpreter, interpreters
+from deadweight.ledger.python import Distribution, find_distributions, marker_environment
+from deadweight.ledger.requirements import Graph, requirement_graph, why
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who put a byte there."""
+
+    kind: str
+    """`python`, `debian`, `interpreter`, `application`, `system`, `hidden` or `framing`."""
+    name: str
+    version: str = ""
+
+
+SYSTEM = Owner("system", "files of no package")
+HIDDEN = Owner("hidden", "hidden by later layers")
+FRAMING = Owner("framing", "tar framing")
+
+
+class Ledger:
+    """An image's contents with their owners. Immutable; everything is computed when first asked for."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.notes: list[str] = []
+        """What could not be read, and why."""
+        self.digests: dict[Hashable, object] = {}
+        """Digests of contents that were read whole, for those who would read them again."""
+
+    @cached_property
+    def fs(self) -> Filesystem:
+        """The merged view."""
+        return Filesystem(self.image)
+
+    @cached_property
+    def hidden(self) -> list[Key]:
+        """Entries that no container sees."""
+        return self.fs.hidden()
+
+    @cached_property
+    def distributions(self) -> list[Distribution]:
+        """The installed Python distributions."""
+        found = find_distributions(self.fs)
+        self.notes.extend(note for dist in found for note in dist.notes)
+        return found
+
+    @cached_property
+    def packages(self) -> list[Package]:
+        """The Debian packages."""
+        return read_packages(self.fs, self.notes)
+
+    @cached_property
+    def interpreters(self) -> list[Interpreter]:
+        """The Python interpreters."""
+        return interpreters(self.fs)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Which distribution requires which, markers evaluated for the image's Python."""
+        sites = [dist.site for dist in self.distributions]
+        main = max(set(sites), key=lambda site: (sites.count(site), site), default="")
+        graph = requirement_graph(self.distributions, marker_environment(self.fs, main, self.interpreters))
+        self.notes.extend(graph.notes)
+        return graph
+
+    @cached_property
+    def why(self) -> dict[str, str]:
+        """For each distribution's canonical name, the chain of requirements that brought it in."""
+        return why(self.graph)
+
+    @cached_property
+    def owners(self) -> dict[str, Owner]:
+        """Owners of the paths that a package or distribution lists; see `owner` for all others."""
+        # dpkg first: Debian's own Python packages have a RECORD too, and it is dpkg that can remove them.
+        versions = {p.name: p.version for p in self.packages}
+        found = {
+            path: Owner("debian", name, versions.get(name, "")) for path, name in owner_by_path(self.packages).items()
+        }
+        for package in self.packages:
+            owner = Owner("debian", package.name, package.version)
+            for path in package.info_files:
+                found.setdefault(path, owner)
+        for dist in self.distributions:
+            owner = Owner("python", dist.display, dist.version)
+            for path in dist.files:
+                found.setdefault(path, owner)
+        return found
+
+    @cached_property
+    def _prefixes(self) -> dict[str, Owner]:
+        """Directories whose files have one owner, where no list says otherwise."""
+        found: dict[str, Owner] = {}
+        for interpreter in self.interpreters:
+            if interpreter.home is None and interpreter.stdlib:
+                owner = Owner("interpreter", "CPython", interpreter.full_version)
+                found[interpreter.stdlib] = owner
+                found[posixpath.join(interpreter.prefix, "include", f"python{interpreter.version}").lstrip("/")] = owner
+        for place in self.application_directories:
+            found[place] = Owner("application", "application")
+        return found
+
+    @cached_property
+    def application_directories(self) -> tuple[str, ...]:
+        """Where the application itself lies: the working directory, and what PYTHONPATH names."""
+        places = [str(self.image.run_config.get("WorkingDir") or "")]
+        places += self.image.environment.get("PYTHONPATH", "").split(":")
+        clean = {posixpath.normpath("/" + place).strip("/") for place in places if place}
+        system = {"", "root", "usr", "usr/local", "tmp", "home", "opt", "var", "srv", "etc"}
+        return tuple(sorted(place for place in clean if place not in system and place in self.fs.nodes))
+
+    def owner(self, path: str) -> Owner:
+        """Who put the file at `path` there."""
+        owner = self.owners.get(path)
+        if owner is not None:
+            return owner
+        if path.endswith(".pyc"):  # bytecode written at build or run time belongs to its module
+            owner = self.owners.get(module_of(path))
+            if owner is not None:
+                return owner
+        parent = posixpath.dirname(path)
+        while parent:
+            if parent in self._prefixes:
+                return self._prefixes[parent]
+            if parent.endswith(("/site-packages", "/dist-packages")):
+                break
+            parent = posixpath.dirname(parent)
+        return SYSTEM
+
+    @cached_property
+    def elf_files(self) -> dict[str, Node]:
+        """The ELF files of the view, one path for each inode, by path."""
+        found: dict[str, Node] = {}
+        seen: set[tuple[int, int]] = set()
+        for path, node in self.fs.nodes.items():
+            source = node.source
+            if source is None or source.kind != "file" or source.sparse or source.stored < 64:
+                continue
+            inode = (node.source_layer, source.index)
+            if inode in seen:
+                continue
+            seen.add(inode)
+            if is_elf(self.image.layers[node.source_layer].tar.read_at(source.data, 64)):
+                found[path] = node
+        return found
+
+    def reader(self, path: str) -> Callable[[int, int], bytes]:
+        """A function (offset, length) -> bytes over the content of a file of the view."""
+        return self.fs.reader(self.fs.nodes[path])
+
+
+def module_of(bytecode: str) -> str:
+    """The source file of a .pyc file (PEP 3147)."""
+    parent, _, base = bytecode.rpartition("/")
+    stem = base.split(".", 1)[0]
+    return posixpath.join(posixpath.dirname(parent) if parent.endswith("__pycache__") else parent, f"{stem}.py")

@@ -1,0 +1,207 @@
+"""Metadata stays true: what RECORD files and dpkg's database must say once an edit is done.
+
+A file that was changed after its wheel or package was installed is left as found: its line did not match before, and
+is not made to match.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import posixpath
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import msgspec
+
+from deadweight.image.edit import Content, Edit
+from deadweight.image.filesystem import Key
+from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rewrite_md5sums, written_as
+from deadweight.ledger.ledger import Ledger
+from deadweight.ledger.python import Distribution
+from deadweight.ledger.record import record_hash, record_paths, rewrite_record
+
+STATUS = "var/lib/dpkg/status"
+EXTENDED_STATES = "var/lib/apt/extended_states"
+WORKERS = 2
+
+
+class Digests(msgspec.Struct, frozen=True):
+    """Digests of one content."""
+
+    sha256: bytes
+    md5: bytes
+    size: int
+
+
+@dataclass
+class Derived:
+    """New contents of metadata files, and the changed paths that each follows from."""
+
+    contents: dict[str, Content] = field(default_factory=dict)
+    causes: dict[str, set[str]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def add(self, path: str, data: bytes, causes: set[str], reason: str) -> None:
+        self.contents[path] = Content((data,))
+        self.causes[path] = causes
+        self.reasons[path] = reason
+
+
+def derive(ledger: Ledger, edit: Edit, removed: frozenset[str]) -> Derived:
+    """What follows from an edit that really removes `removed`."""
+    names = _names(ledger, edit)
+    changed = {path: key for key, paths in names.items() for path in paths if path not in removed}
+    before, after = _all_digests(ledger, edit)
+    derived = Derived()
+    for dist in ledger.distributions:
+        _record(ledger, dist, removed, {p: (before[k], after[k]) for p, k in changed.items()}, derived)
+    _dpkg(ledger, removed, {p: (before[k], after[k]) for p, k in changed.items()}, derived)
+    return derived
+
+
+def _names(ledger: Ledger, edit: Edit) -> dict[Key, list[str]]:
+    """For each file that is rewritten, all its names: hard links, and the files that become some."""
+    nodes = ledger.fs.nodes
+    target = {nodes[path].inode: nodes[to].inode for path, to in edit.link.items()}
+
+    def root(key: Key | None) -> Key | None:
+        seen = set()
+        while key in target and key not in seen:
+            seen.add(key)
+            key = target[key]
+        return key
+
+    wanted = {root(nodes[path].inode): nodes[path].inode for path in edit.rewrite}
+    names: dict[Key, list[str]] = {}
+    for path, node in nodes.items():
+        if node.inode is not None and node.kind == "file":
+            key = wanted.get(root(node.inode))
+            if key is not None:
+                names.setdefault(key, []).append(path)
+    return names
+
+
+Pair = tuple[Digests, Digests]
+
+
+def _all_digests(ledger: Ledger, edit: Edit) -> tuple[dict[Key, Digests], dict[Key, Digests]]:
+    """The digests of each rewritten file, before and after."""
+    tasks: list[tuple[str, Content | None]] = []
+    for path, content in edit.rewrite.items():
+        tasks += [(path, None), (path, content)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        results = list(pool.map(lambda task: _digests(ledger, *task), tasks))
+    before: dict[Key, Digests] = {}
+    after: dict[Key, Digests] = {}
+    for (path, content), digests in zip(tasks, results, strict=True):
+        key = ledger.fs.nodes[path].inode
+        assert key is not None
+        (before if content is None else after)[key] = digests
+    return before, after
+
+
+def _digests(ledger: Ledger, path: str, content: Content | None) -> Digests:
+    node = ledger.fs.nodes[path]
+    assert node.source is not None
+    memo = ledger.digests
+    key = (node.inode, content)
+    if key not in memo:
+        pieces = ((0, node.source.stored),) if content is None else content.pieces
+        sha256, size = hashlib.sha256(), 0
+        md5 = hashlib.md5(usedforsecurity=False) if ledger.owner(path).kind == "debian" else None
+        for chunk in _chunks(ledger, path, pieces):
+            sha256.update(chunk)
+            size += len(chunk)
+            if md5 is not None:
+                md5.update(chunk)
+        memo[key] = Digests(sha256.digest(), md5.digest() if md5 is not None else b"", size)
+    found = memo[key]
+    assert isinstance(found, Digests)
+    return found
+
+
+def _chunks(ledger: Ledger, path: str, pieces: tuple[bytes | tuple[int, int], ...]) -> Iterator[bytes]:
+    node = ledger.fs.nodes[path]
+    assert node.source is not None
+    content = ledger.image.layers[node.source_layer].tar.window(node.source.data, node.source.stored)
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            yield from content.chunks(*piece)
+
+
+def _record(
+    ledger: Ledger, dist: Distribution, removed: frozenset[str], changed: Mapping[str, Pair], derived: Derived
+) -> None:
+    path = posixpath.join(dist.info, "RECORD")
+    node = ledger.fs.nodes.get(path)
+    if not dist.has_record or path in removed or node is None:
+        return
+    touched = {p for p in dist.files if p in removed or p in changed}
+    if not touched:
+        return
+    raw = ledger.fs.read(path)
+    names = record_paths(raw, dist.site)
+    hashes = record_hash(raw)
+    new: dict[str, tuple[str, int]] = {}
+    for place in touched & names.keys() & changed.keys():
+        before, after = changed[place]
+        name = names[place]
+        if hashes.get(name) == ("sha256", _base64(before.sha256), before.size):
+            new[name] = (_base64(after.sha256), after.size)
+    data = rewrite_record(raw, {names[p] for p in touched & removed & names.keys()}, new)
+    if data != raw:
+        derived.add(path, data, touched, f"its files changed: {len(touched):,} lines follow")
+
+
+def _base64(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _dpkg(ledger: Ledger, removed: frozenset[str], changed: Mapping[str, Pair], derived: Derived) -> None:
+    leaving: set[tuple[str, str]] = set()
+    causes: set[str] = set()
+    for package in ledger.packages:
+        lists = [path for path in package.info_files if path.endswith(".list")]
+        if lists and all(path in removed for path in lists):
+            leaving.add((package.name, package.architecture))
+            causes.update(lists)
+            continue
+        gone = {p for p in (*package.files, *package.listed_directories) if p in removed}
+        new = {p: pair for p, pair in changed.items() if ledger.owners.get(p, None) and p in package.files}
+        if gone or new:
+            _package(ledger, package, gone, new, derived)
+    for path in (STATUS, EXTENDED_STATES):
+        node = ledger.fs.nodes.get(path)
+        if leaving and node is not None and node.kind == "file" and path not in removed:
+            raw = ledger.fs.read(path)
+            data = drop_stanzas(raw, leaving)
+            if data != raw:
+                derived.add(path, data, causes, f"{len(leaving)} packages left")
+
+
+def _package(ledger: Ledger, package: Package, gone: set[str], new: Mapping[str, Pair], derived: Derived) -> None:
+    """The .list and .md5sums of a package that stays, without the files that left."""
+    written = {path: next(iter(written_as(package, [path]))) for path in gone | new.keys()}
+    for path in package.info_files:
+        if path in derived.contents or path.rpartition(".")[2] not in ("list", "md5sums"):
+            continue
+        raw = ledger.fs.read(path)
+        lost = {written[p] for p in gone}
+        if path.endswith(".list"):
+            data = drop_list_lines(raw, lost)
+        else:
+            sums = {
+                written[p]: after.md5.hex() for p, (before, after) in new.items() if _stated(raw, written[p], before)
+            }
+            data = rewrite_md5sums(raw, lost, sums)
+        if data != raw:
+            derived.add(path, data, gone | new.keys(), f"files of {package.name} changed")
+
+
+def _stated(md5sums: bytes, name: str, before: Digests) -> bool:
+    line = before.md5.hex().encode() + b"  " + name.encode("utf-8", "surrogateescape")
+    return line in md5sums.split(b"\n")
