@@ -5,6 +5,7 @@
 #
 #   python   .venv with the locked requirements and this project, editable
 #   demo     mmdebstrap, which makes the demo image's base
+#   bench    .venv-bench with the peers that make bench measures
 #   test     what integration tests judge images with: skopeo, umoci, podman, docker; elfutils, binutils, gcc
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -64,11 +65,12 @@ make_venv() {
 }
 
 if [ $# -eq 0 ]; then
-    echo "usage: scripts/setup.sh python|demo|test..." >&2
+    echo "usage: scripts/setup.sh python|demo|test|bench..." >&2
     exit 2
 fi
 
 venv=no
+bench=no
 for group in "$@"; do
     case $group in
     python)
@@ -95,8 +97,13 @@ for group in "$@"; do
         need gcc command -v gcc
         need libc6-dev test -f /usr/include/stdio.h
         ;;
+    bench)
+        bench=yes
+        need openssl command -v openssl
+        need python3-venv "$PYTHON" -c 'import ensurepip, venv'
+        ;;
     *)
-        echo "setup: no group is called $group: python, demo and test are" >&2
+        echo "setup: no group is called $group: python, demo, test and bench are" >&2
         exit 2
         ;;
     esac
@@ -105,4 +112,8 @@ done
 install_missing
 if [ "$venv" = yes ]; then
     make_venv
+fi
+if [ "$bench" = yes ] && ! .venv-bench/bin/python -c 'import sys' >/dev/null 2>&1; then
+    "$PYTHON" -m venv --clear .venv-bench
+    .venv-bench/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 fi

@@ -175,6 +175,8 @@ def _repair(
     while dropped:
         view = Merge(layers, dropped, whiteouts, fs.inodes).nodes
         back = [p for p in view if p not in fs.nodes or p in removed or view[p].key != fs.nodes[p].key]
+        # What comes back may also be in the way of what stays.
+        back += [p for p, node in fs.nodes.items() if node.entry is not None and p not in removed and p not in view]
         if not back:
             break
         before = (len(dropped), len(whiteouts))
@@ -290,6 +292,9 @@ class _Emission:
             pieces = self._changed(entry, position, first) if entry.kind in ("file", "hardlink") else None
             if pieces is None:
                 out.copy(entry.start, entry.end)
+                if missing := padding(entry.end):  # the last entry's padding, which some tools leave out
+                    out.add(bytes(missing))
+                    self._charge((position, -1), 0, missing)
             else:
                 changed = True
                 for piece in pieces:

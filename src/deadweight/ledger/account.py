@@ -27,7 +27,7 @@ from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry
 from deadweight.image.model import Layer
 from deadweight.ledger.categories import DATA, HIDDEN_CONTENT, OF_ELF, TAR_FRAMING, ending_category, place_category
-from deadweight.ledger.ledger import FRAMING, HIDDEN, SYSTEM, Ledger, Owner
+from deadweight.ledger.ledger import FRAMING, HIDDEN, Ledger, Owner
 
 Label = TypeVar("Label")
 
@@ -116,20 +116,25 @@ def make_account(ledger: Ledger) -> Account:
             end = entry.end
             key = (at, entry.index)
             if key in hidden_keys:
-                _hide(ledger, at, entry, rows, hidden)
+                path = entry.name
+                owner = ledger.owner(path)
+                category = place(path, owner) or ending_category(path)
+                size = entry.end - entry.start
+                rows.append(Row(at, HIDDEN, HIDDEN_CONTENT, path, size))
+                hidden.append(HiddenEntry(at, path, size, owner, category, path in ledger.fs.nodes))
                 continue
             framing += entry.end - entry.start
             if entry.stored and entry.whiteout is None:
                 framing -= entry.stored
-                path = seen.get(key)
-                if path is None:
+                name = seen.get(key)
+                if name is None:
                     raise AccountError(f"an entry of {layer.where} has no owner: this is a defect of deadweight")
-                owner = ledger.owner(path)
-                category = place(path, owner)
-                if category is None and key in elf:
-                    rows.extend(_elf_rows(layer, entry, owner, path))
+                owner = ledger.owner(name)
+                label = place(name, owner)
+                if label is None and key in elf:
+                    rows.extend(_elf_rows(layer, entry, owner, name))
                 else:
-                    rows.append(Row(at, owner, category or ending_category(path), path, entry.stored))
+                    rows.append(Row(at, owner, label or ending_category(name), name, entry.stored))
         framing += layer.tar.size - end
         if framing:
             rows.append(Row(at, FRAMING, TAR_FRAMING, "", framing))
@@ -169,15 +174,6 @@ def _seen_contents(ledger: Ledger) -> dict[Key, str]:
     return found
 
 
-def _hide(ledger: Ledger, layer: int, entry: Entry, rows: list[Row], hidden: list[HiddenEntry]) -> None:
-    path = entry.name
-    size = entry.end - entry.start
-    was = ledger.owner(path)
-    rows.append(Row(layer, HIDDEN, HIDDEN_CONTENT, path, size))
-    category = ending_category(path)
-    hidden.append(HiddenEntry(layer, path, size, was, category, path in ledger.fs.nodes))
-
-
 def _elf_rows(layer: Layer, entry: Entry, owner: Owner, path: str) -> Iterable[Row]:
     """An ELF file's bytes by what they are; as data where it cannot be read."""
     try:
@@ -187,11 +183,9 @@ def _elf_rows(layer: Layer, entry: Entry, owner: Owner, path: str) -> Iterable[R
     return [Row(layer.position, owner, OF_ELF.get(name, DATA), path, size) for name, size in parts.items() if size]
 
 
-def places(account: Account, owner: Owner = SYSTEM, depth: int = 3) -> dict[str, int]:
-    """Bytes of one owner by directory, down to `depth` names, the largest first."""
-    return _sums(
-        ("/".join(row.path.split("/")[:-1][:depth]), row.bytes) for row in account.rows if row.owner == owner
-    )
+def place_of(path: str, depth: int = 3) -> str:
+    """The directory that a path lies in, down to `depth` names; with a leading slash."""
+    return "/" + "/".join(path.split("/")[:-1][:depth])
 
 
 def _sums(pairs: Iterable[tuple[Label, int]]) -> dict[Label, int]:

@@ -1,0 +1,41 @@
+# Two commands on a fresh Debian: `make demo` (the main job on a real torch image) and `make test`.
+# Each does its own set-up: see scripts/setup.sh.
+
+.PHONY: help demo demo-small test test-all lint bench clean
+
+help:
+	@echo "make demo        build a real torch service's image without an engine, slim it, show the report (30 GB of disk)"
+	@echo "make demo-small  the same with a small stack, in under two minutes (4 GB of disk)"
+	@echo "make test        all tests but the slow ones"
+	@echo "make test-all    the slow ones too (the whole torch stack, 25 GB of disk)"
+	@echo "make lint        ruff and mypy --strict"
+	@echo "make bench       speed and memory beside openssl, dive, syft and docker save (40 GB of disk)"
+	@echo "make clean       remove what the above made"
+
+demo:
+	scripts/setup.sh python demo
+	scripts/demo.sh torch
+
+demo-small:
+	scripts/setup.sh python demo
+	scripts/demo.sh small
+
+test:
+	scripts/setup.sh python demo test
+	.venv/bin/pytest
+
+test-all: test
+	.venv/bin/pytest -m slow -n 1
+
+lint:
+	scripts/setup.sh python
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench:
+	scripts/setup.sh python demo test bench
+	.venv/bin/python bench/bench.py
+
+clean:
+	rm -rf build .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,35 @@
+"""The names of each file: hard links make several paths one file."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from deadweight.image.filesystem import Key
+from deadweight.ledger.ledger import Ledger
+from deadweight.passes.base import Context
+
+_NAMES: WeakKeyDictionary[Ledger, dict[Key, list[str]]] = WeakKeyDictionary()
+
+
+def names_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
+    """For each regular file of the view, its paths in the order of the view; worked out once."""
+    found = _NAMES.get(ledger)
+    if found is None:
+        found = {}
+        for path, node in ledger.fs.nodes.items():
+            source = node.source
+            if source is not None and source.kind == "file":
+                found.setdefault((node.source_layer, source.index), []).append(path)
+        _NAMES[ledger] = found
+    return found
+
+
+def changeable_name(context: Context, names: list[str]) -> str | None:
+    """The name by which a file's content can be changed: the first that stays.
+
+    None when nothing of it stays, when an earlier pass changes it, or when one of its names must stay as it is.
+    """
+    staying = [name for name in names if name not in context.gone]
+    if not staying or any(name in context.changed or not context.may_change(name) for name in staying):
+        return None
+    return min(staying, key=lambda name: (context.ledger.fs.nodes[name].key or (0, 0), name))

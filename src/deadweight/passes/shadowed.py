@@ -1,0 +1,103 @@
+"""Entries that no container sees: a later layer has the path again, or deletes it. And whiteouts that hide nothing."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+from deadweight.image.filesystem import Filesystem, Key
+from deadweight.image.layer import Entry
+from deadweight.passes.base import Context, Pass, Proposal
+
+
+def propose(context: Context) -> Iterator[Proposal]:
+    """Drops for hidden entries, then for the whiteouts that have nothing left to hide."""
+    fs = context.ledger.fs
+    names = [_Names(layer.entries) for layer in fs.image.layers]
+    dropped: set[Key] = set()
+    for key in fs.hidden():
+        entry = fs.entry(key)
+        if not entry.name or key[0] in context.keep_layers or key in context.dropped or context.kept(entry.name):
+            continue
+        dropped.add(key)
+        why, evidence = _reason(names, key, entry)
+        yield Proposal("drop", entry.name, why, evidence, key=key)
+    yield from _whiteouts(context, fs, dropped | context.dropped)
+
+
+def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[Proposal]:
+    """Layers from below: `there` are the names that lower layers keep, `above` all directories over them."""
+    there: set[str] = set()
+    above: set[str] = set()
+    for layer in fs.image.layers:
+        position = layer.position
+        kept: list[str] = []
+        for entry in layer.entries:
+            key = (position, entry.index)
+            hides = entry.whiteout
+            if key in dropped:
+                continue
+            if hides is None:
+                kept.append(entry.name)
+                continue
+            # A whiteout of a lower layer counts as an entry: some engines make its directory when they meet it.
+            needed = hides in above or (hides in there and not entry.opaque)
+            if needed or position in context.keep_layers or context.kept(hides):
+                kept.append(entry.name)
+                continue
+            yield Proposal("drop", entry.name, "a deletion with nothing left to delete", "no lower layer has it", key=key)
+        for name in kept:
+            there.add(name)
+            parent = name
+            while parent:
+                parent = posixpath.dirname(parent)
+                if parent in above:
+                    break
+                above.add(parent)
+
+
+class _Names:
+    """What a layer does to lower ones, by path."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.names = {e.name: e.kind for e in entries if e.whiteout is None}
+        self.whiteouts = {e.whiteout for e in entries if e.whiteout is not None and not e.opaque}
+        self.opaque = {e.whiteout for e in entries if e.opaque}
+
+    def hides(self, path: str) -> tuple[str, str] | None:
+        """(verb, path) of what hides an entry of a lower layer at `path`."""
+        if path in self.whiteouts:
+            return "deletes", path
+        if path in self.names:
+            return "replaces", path
+        parent = path
+        while parent:
+            parent = posixpath.dirname(parent)
+            if parent in self.whiteouts or parent in self.opaque:
+                return "deletes", parent
+            if self.names.get(parent, "dir") != "dir":
+                return "replaces", parent
+        return None
+
+
+def _reason(names: Sequence[_Names], key: Key, entry: Entry) -> tuple[str, str]:
+    for position in range(key[0] + 1, len(names)):
+        found = names[position].hides(entry.name)
+        if found is None:
+            continue
+        verb, path = found
+        what = "it" if path == entry.name else f"/{path}"
+        if verb == "deletes":
+            return "deleted by a later layer", f"layer {position + 1} deletes {what}"
+        why = "repeated by a later layer" if entry.kind == "dir" else "overwritten by a later layer"
+        return why, f"layer {position + 1} has {what} again"
+    return "overwritten in its own layer", f"layer {key[0] + 1} has it again"
+
+
+PASS = Pass(
+    name="shadowed",
+    risk="lossless",
+    order=10,
+    summary="entries that a later layer overwrites or deletes, and deletions with nothing left to delete",
+    propose=propose,
+)

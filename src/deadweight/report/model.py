@@ -1,0 +1,209 @@
+"""What reports say, as data: one document for each command. Renderers only format.
+
+All integers are bytes unless their name says otherwise. Layers are counted from 0, as positions in the manifest.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from deadweight.report.text import printable_json
+
+
+class ImageLine(msgspec.Struct, frozen=True):
+    """Which image it was."""
+
+    reference: str
+    digest: str
+    """The configuration's digest, which is the image ID."""
+    platform: str
+    tag: str | None = None
+    manifest_digest: str | None = None
+
+
+class LayerLine(msgspec.Struct, frozen=True):
+    """One layer."""
+
+    layer: int
+    diff_id: str
+    bytes: int
+    """Of the uncompressed tar."""
+    stored_bytes: int
+    """Of the blob, as the source stores it."""
+    created_by: str
+    entries: int
+    """How many, whiteouts included."""
+    hidden_bytes: int
+    """Of entries that no container sees, headers included."""
+
+
+class OwnerLine(msgspec.Struct, frozen=True):
+    """Somebody's bytes, and why they are there."""
+
+    name: str
+    kind: str
+    """`python`, `debian`, `interpreter`, `application`, `system`, `hidden` or `framing`."""
+    version: str
+    bytes: int
+    files: int
+    why: str
+
+
+class CategoryLine(msgspec.Struct, frozen=True):
+    """Bytes by what they are for."""
+
+    name: str
+    bytes: int
+
+
+class PlaceLine(msgspec.Struct, frozen=True):
+    """Bytes by directory."""
+
+    path: str
+    bytes: int
+    files: int
+
+
+class HiddenLine(msgspec.Struct, frozen=True):
+    """What a layer holds and no container sees, by directory."""
+
+    layer: int
+    path: str
+    bytes: int
+    entries: int
+    overwritten: int
+    """How many of the entries were overwritten; the others were deleted."""
+
+
+class GpuLine(msgspec.Struct, frozen=True):
+    """GPU code by architecture."""
+
+    arch: str
+    bytes: int
+
+
+class InspectReport(msgspec.Struct, frozen=True):
+    """Where every byte of an image is. `layers`, `owners` and `categories` each add up to `bytes`."""
+
+    schema: str
+    image: ImageLine
+    bytes: int
+    stored_bytes: int
+    layers: list[LayerLine]
+    owners: list[OwnerLine]
+    categories: list[CategoryLine]
+    gpu_code: list[GpuLine]
+    hidden_bytes: int
+    hidden: list[HiddenLine]
+    """Adds up to `hidden_bytes`."""
+    unlisted: list[PlaceLine]
+    """Where the files of no package are; adds up to that owner's bytes."""
+    unchecked: list[str]
+    """The diff-ids of layers whose content was not read whole, and so not compared with them."""
+    notes: list[str]
+
+
+class CutLine(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):
+    """One thing that leaves, as in the plan."""
+
+    pass_: str
+    path: str
+    layer: int
+    action: str
+    before_bytes: int
+    after_bytes: int
+    risk: str
+    why: str
+    evidence: str
+    to: str | None = None
+
+
+class PassLine(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):
+    """What one pass saves."""
+
+    pass_: str
+    risk: str
+    cuts: int
+    bytes: int
+
+
+class LayerChange(msgspec.Struct, frozen=True):
+    """One layer, before and after."""
+
+    layer: int
+    before_bytes: int
+    predicted_bytes: int
+    after_bytes: int | None
+    kept: bool
+    """Whether it was to stay as it is."""
+    created_by: str
+    diff_id: str
+    after_diff_id: str | None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether the slim image behaves like the original; `same` is null as long as nothing was compared."""
+
+    same: bool | None = None
+    probes: list[str] = []
+
+
+class SlimReport(msgspec.Struct, frozen=True):
+    """What a plan comes to. What begins with `after` or `compressed` is null while nothing is built.
+
+    The passes' bytes, the cuts' differences and the layers' differences each add up to `before_bytes` less
+    `predicted_bytes`.
+    """
+
+    schema: str
+    image: ImageLine
+    after: ImageLine | None
+    before_bytes: int
+    predicted_bytes: int
+    after_bytes: int | None
+    compressed_before_bytes: int | None
+    """Of the blobs as the source stores them, which may be uncompressed."""
+    compressed_after_bytes: int | None
+    edited: bool
+    """Whether the plan had been edited by hand, so that it was worked out again."""
+    passes: list[PassLine]
+    layers: list[LayerChange]
+    cuts: list[CutLine]
+    verdict: Verdict
+    notes: list[str]
+
+
+class PhaseLine(msgspec.Struct, frozen=True):
+    """One image among several."""
+
+    reference: str
+    digest: str
+    platform: str
+    bytes: int
+    stored_bytes: int
+    difference: int
+    """To the image before it; 0 for the first."""
+    cumulative: int
+    """To the first image."""
+    share: float
+    """Of the first image's bytes; 1.0 for the first itself."""
+    gap: int | None
+    """How far above the target it is, below zero when under it; null without a target."""
+
+
+class CompareReport(msgspec.Struct, frozen=True):
+    """Images one after the other, as the phases of a diet."""
+
+    schema: str
+    target_bytes: int | None
+    images: list[PhaseLine]
+    notes: list[str]
+
+
+Report = InspectReport | SlimReport | CompareReport
+
+
+def encode(report: Report) -> bytes:
+    """A report as JSON: indented, and with nothing in it that a terminal could obey."""
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    return (printable_json(text) + "\n").encode()

@@ -1,0 +1,56 @@
+"""Imports go one way: down the rooms."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import deadweight
+
+ROOT = Path(deadweight.__file__).parent
+ALLOWED = {
+    "errors": set[str](),
+    "image": {"errors"},
+    "binary": {"errors"},
+    "ledger": {"errors", "image", "binary"},
+    "passes": {"errors", "image", "binary", "ledger"},
+    "plan": {"errors", "image", "ledger", "passes"},
+    "apply": {"errors", "image", "ledger", "passes", "plan"},
+    "report": {"errors", "image", "ledger", "passes", "plan", "apply"},
+    "cli": {"errors", "image", "ledger", "passes", "plan", "apply", "report", "__init__"},
+    "__init__": {"errors", "image", "ledger", "passes", "plan", "apply"},
+    "__main__": {"cli"},
+}
+
+
+def rooms_imported(source: str) -> set[str]:
+    """The rooms that a module's imports name, wherever in it they stand."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            names = [node.module or ""]
+            if node.module == "deadweight":
+                names = [f"deadweight.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "deadweight":
+                room = name.split(".")[1] if "." in name else "__init__"
+                found.add(room if room in ALLOWED else "__init__")
+    return found
+
+
+def test_rooms_import_only_what_lies_below() -> None:
+    wrong = []
+    for path in sorted(ROOT.rglob("*.py")):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for other in rooms_imported(path.read_text()) - {room} - ALLOWED[room]:
+            wrong.append(f"{path.relative_to(ROOT)} imports deadweight.{other}")
+    assert not wrong
+
+
+def test_the_check_sees_imports_everywhere() -> None:
+    source = "def f():\n    from deadweight.cli import main\n"
+    assert rooms_imported(source) == {"cli"}
