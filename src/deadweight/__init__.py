@@ -1,9 +1,9 @@
 """deadweight: where every byte of a container image is, and a smaller image without what it can never use.
 
-    with open_image("docker-archive:service.tar") as image:
-        ledger = Ledger(image)
-        plan = make_plan(ledger)
-        apply_plan(plan, ledger, parse_reference("docker-archive:slim.tar"))
+with open_image("docker-archive:service.tar") as image:
+    ledger = Ledger(image)
+    plan = make_plan(ledger)
+    apply_plan(plan, ledger, parse_reference("docker-archive:slim.tar"))
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -82,8 +82,12 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
     if len(given) < len(plan.cuts):
         raise PlanError("the plan has a cut twice: pass, path and layer are the same")
     passes = {p.name: p for p in all_passes()}
+    unseen = _unseen(ledger)
     proposals = [
-        pair for cut in plan.cuts if cut.pass_ != METADATA for pair in _proposals(cut, plan.kept_layers, ledger, passes)
+        pair
+        for cut in plan.cuts
+        if cut.pass_ != METADATA
+        for pair in _proposals(cut, plan.kept_layers, ledger, passes, unseen)
     ]
     worked = work(ledger, proposals, plan.kept_layers, plan.options, plan.notes)
     for path in worked.blocked:
@@ -94,7 +98,11 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
 
 
 def _proposals(
-    cut: Cut, keep_layers: Collection[int], ledger: Ledger, passes: dict[str, Pass]
+    cut: Cut,
+    keep_layers: Collection[int],
+    ledger: Ledger,
+    passes: Mapping[str, Pass],
+    unseen: Mapping[tuple[int, str], list[Key]],
 ) -> Iterator[tuple[Pass, Proposal]]:
     one = passes.get(cut.pass_)
     where = f"the cut of {shown(cut.path)}"
@@ -103,7 +111,7 @@ def _proposals(
     if cut.layer in keep_layers:
         raise PlanError(f"{where} is in layer {cut.layer}, which kept_layers says is to stay as it is")
     if cut.action == "drop":
-        keys = _unseen(ledger, cut)
+        keys = unseen.get((cut.layer, cut.path))
         if not keys:
             raise PlanError(f"{where}: layer {cut.layer} has no such entry that no container sees")
         for key in keys:
@@ -119,12 +127,15 @@ def _proposals(
     yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to)
 
 
-def _unseen(ledger: Ledger, cut: Cut) -> list[Key]:
-    if not 0 <= cut.layer < len(ledger.image.layers):
-        return []
-    named = [e for e in ledger.image.layers[cut.layer].entries if e.name == cut.path]
-    hidden = set(ledger.hidden)
-    return [(cut.layer, e.index) for e in named if e.whiteout is not None or (cut.layer, e.index) in hidden]
+def _unseen(ledger: Ledger) -> dict[tuple[int, str], list[Key]]:
+    """The entries that no container sees, and whiteouts, by layer and name."""
+    keys = ledger.hidden + [
+        (layer.position, e.index) for layer in ledger.image.layers for e in layer.entries if e.whiteout is not None
+    ]
+    found: dict[tuple[int, str], list[Key]] = {}
+    for key in sorted(keys):
+        found.setdefault((key[0], ledger.fs.entry(key).name), []).append(key)
+    return found
 
 
 def _equal(ledger: Ledger, path: str, other: str) -> bool:

@@ -148,7 +148,11 @@ class _Planner:
         self.passes = [p for p in all_passes() if RISKS.index(p.risk) <= limit and p.name not in skip]
         self.ledger, self.options = ledger, options
         self.progress = progress
-        self.settings: dict[str, Any] = {"risk": risk, "skip": sorted(skip), **msgspec.to_builtins(options)}
+        self.settings: dict[str, Any] = {
+            "risk": risk,
+            "skip": sorted(skip),
+            **msgspec.json.decode(msgspec.json.encode(options)),
+        }
 
     def plan(self, protected: frozenset[int], all_layers: bool) -> Plan:
         small: set[int] = set()  # layers left alone since little would be saved there

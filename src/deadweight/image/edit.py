@@ -11,6 +11,7 @@ whiteout stays while it still hides something.
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -118,6 +119,7 @@ def _dropped(fs: Filesystem, edit: Edit, removed: frozenset[str], pinned: Collec
     """The entries that leave, with what each is charged to."""
     dropped: dict[Key, Subject] = {}
     keep = frozenset(edit.keep_layers)
+    above: dict[str, str | None] = {}  # for each directory seen, what leaves at or above it
     for layer in fs.image.layers:
         if layer.position in keep:
             continue
@@ -125,8 +127,13 @@ def _dropped(fs: Filesystem, edit: Edit, removed: frozenset[str], pinned: Collec
             name = entry.whiteout if entry.whiteout is not None else entry.name
             if entry.whiteout is None and name in removed:
                 dropped[layer.position, entry.index] = name
-            elif (top := _ancestor_in(name, removed)) is not None:
-                # Below a directory that leaves, hidden entries and whiteouts would imply it again.
+                continue
+            parent = name.rpartition("/")[0]
+            if parent not in above:
+                above[parent] = parent if parent in removed else _ancestor_in(parent, removed)
+            top = above[parent]
+            if top is not None:
+                # Below a path that leaves, hidden entries and whiteouts would imply it again.
                 dropped[layer.position, entry.index] = top
     for key in edit.drop:
         if key[0] not in keep:
@@ -239,6 +246,7 @@ class _Emission:
         self.merged: dict[Key, Key] = {}  # inode -> the equal inode that it becomes a name of
         self.linked: dict[Key, str] = {}  # inode -> the path whose cut links it
         self.content: dict[Key, tuple[str, Content]] = {}
+        self.names_once: dict[int, bool] = {}  # whether a layer has each name only once
         for path, target in edit.link.items():
             mine, other = self._inode(path), self._inode(target)
             if mine[0] != other[0]:
@@ -340,6 +348,11 @@ class _Emission:
 
     def _names(self, position: int, carrier: Entry, entry: Entry) -> bool:
         """Whether the carrier's name still means it when `entry` is unpacked: names can be taken again."""
+        if position not in self.names_once:
+            names = Counter(e.name for e in self.fs.image.layers[position].entries)
+            self.names_once[position] = max(names.values(), default=0) <= 1
+        if self.names_once[position]:
+            return True
         between = self.fs.image.layers[position].entries[carrier.index + 1 : entry.index]
         return not any(
             e.name == carrier.name or (e.kind != "dir" and carrier.name.startswith(e.name + "/")) for e in between

@@ -102,7 +102,7 @@ def make_account(ledger: Ledger) -> Account:
     seen = _seen_contents(ledger)
     place = place_category(ledger)
     elf = {node.inode for node in ledger.elf_files.values()}
-    hidden_keys = set(ledger.fs.hidden())
+    hidden_keys = set(ledger.hidden)
     rows: list[Row] = []
     hidden: list[HiddenEntry] = []
     for layer in ledger.image.layers:

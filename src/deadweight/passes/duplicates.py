@@ -27,7 +27,9 @@ def propose(context: Context) -> Iterator[Proposal]:
     with ThreadPoolExecutor(THREADS) as pool:
         groups = _groups(context)
         for prefix in (PREFIX, None):  # most files that differ do so at their beginning
-            digests = pool.map(lambda file: _digest(context, file, prefix), [f for g in groups for f in g], chunksize=64)
+            digests = pool.map(
+                lambda file: _digest(context, file, prefix), [f for g in groups for f in g], chunksize=64
+            )
             groups = _split(groups, digests)
     for group in groups:
         group.sort()
@@ -80,12 +82,11 @@ def _meta(layer: int, e: Entry) -> _Meta:
 def _digest(context: Context, file: _File, prefix: int | None) -> bytes:
     layer, index = file[0]
     tar = context.ledger.image.layers[layer].tar
-    entry = tar_entry = context.ledger.image.layers[layer].entries[index]
-    digest = hashlib.sha256()
+    entry = context.ledger.image.layers[layer].entries[index]
     if prefix is not None:
-        digest.update(tar.read_at(entry.data, min(prefix, entry.stored)))
-        return digest.digest()
-    for chunk in tar.chunks(tar_entry.data, tar_entry.stored):
+        return hashlib.sha256(tar.read_at(entry.data, min(prefix, entry.stored))).digest()
+    digest = hashlib.sha256()
+    for chunk in tar.chunks(entry.data, entry.stored):
         digest.update(chunk)
     return digest.digest()
 

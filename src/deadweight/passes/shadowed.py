@@ -45,7 +45,9 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
             if needed or position in context.keep_layers or context.kept(hides):
                 kept.append(entry.name)
                 continue
-            yield Proposal("drop", entry.name, "a deletion with nothing left to delete", "no lower layer has it", key=key)
+            yield Proposal(
+                "drop", entry.name, "a deletion with nothing left to delete", "no lower layer has it", key=key
+            )
         for name in kept:
             there.add(name)
             parent = name

@@ -17,6 +17,7 @@ _REASONS = {
     "hidden": "deleted or overwritten by a later layer: no container sees them",
     "framing": "headers, padding and ends of the layers' tars",
 }
+ASKED = "asked for"
 _BASE = ("required", "important")
 
 
@@ -59,24 +60,24 @@ def package_reasons(packages: Sequence[Package]) -> dict[str, str]:
         elif package.priority in _BASE:
             reasons[name] = f"Debian's base system (priority {package.priority})"
         elif package.auto is False or (package.auto is None and name not in needed):
-            reasons[name] = "asked for" if package.auto is False else "no package needs it"
+            reasons[name] = ASKED if package.auto is False else "no package needs it"
             asked.append(name)
             continue
         else:
             continue
         base.append(name)
     chains = {name: name for name in [*asked, *base]}
-    # What was asked for explains more than the base system does; hard dependencies more than recommendations.
-    for starts, soft in ((asked, False), (asked, True), (base, True)):
+    # What the base system needs is not there for what was asked for, even if an installer marked it so (debootstrap
+    # marks all that it installs). Hard dependencies explain more than recommendations.
+    for starts, soft in ((base, False), (asked, False), (asked, True), (base, True)):
         todo = deque(starts)
         done = set(starts)
         while todo:
             here = todo.popleft()
             package = installed[here]
             for name in reached(package.depends) + (reached(package.recommends) if soft else []):
-                if name not in chains:
-                    chains[name] = f"{chains[here]} -> {name}"
-                    reasons[name] = chains[name]
+                if name not in chains or (starts is base and not soft and reasons.get(name) == ASKED):
+                    reasons[name] = chains[name] = f"{chains[here]} -> {name}"
                 if name not in done:
                     done.add(name)
                     todo.append(name)

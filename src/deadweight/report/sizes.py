@@ -8,7 +8,9 @@ from fractions import Fraction
 from deadweight.errors import UsageError, shown
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_SIZE = re.compile(r"\s*([+-]?\d+(?:[_,]\d+)*(?:\.\d+)?)\s*(?:([kmgtpe])(i?))?(?:b|bytes)?\s*", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(
+    r"\s*([+-]?\d+(?:[_,]\d+)*(?:\.\d+)?)\s*(?:([kmgtpe])(i?))?(?:b|bytes)?\s*", re.IGNORECASE | re.ASCII
+)
 
 
 def parse_size(text: str) -> int:
@@ -18,7 +20,8 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{shown(text)} is no size; write 3GB, 2.5GiB or 1000000")
     number = Fraction(match[1].replace("_", "").replace(",", ""))
     power = " kmgtpe".index(match[2].lower()) if match[2] else 0
-    return round(number * (1024 if match[3] else 1000) ** power)
+    unit: int = (1024 if match[3] else 1000) ** power
+    return round(number * unit)
 
 
 def show_size(size: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deadweight.errors import EnvironmentFailure, UsageError, shown
+from deadweight.image.transports.steady import SteadyFile
 
 _RESERVE = 1 << 20  # for manifests and the file system's own bookkeeping
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -62,9 +63,8 @@ def new_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     _check_file(path, force)
     partial = _partial(path)
     with writing(path):
-        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            with os.fdopen(fd, "w+b") as file:
+            with SteadyFile(partial) as file:
                 yield file
             _check_file(path, force)
             partial.replace(path)

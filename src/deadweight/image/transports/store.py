@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 
 from deadweight.image.layer import BLOCK, padding
 from deadweight.image.model import sha256
+from deadweight.image.transports.steady import SteadyFile
 from deadweight.image.transports.stream import Stored
 
 BLOBS = "blobs/sha256"
@@ -143,4 +144,4 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def _partial(folder: Path) -> tuple[Path, BinaryIO]:
     path = folder / f".partial-{secrets.token_hex(8)}"
-    return path, path.open("xb")
+    return path, SteadyFile(path)

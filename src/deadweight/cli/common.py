@@ -1,0 +1,79 @@
+"""What commands do in common: opening images, making plans."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deadweight.cli.progress import Report
+    from deadweight.image.model import Image
+    from deadweight.ledger.ledger import Ledger
+    from deadweight.passes.base import Risk
+    from deadweight.plan import Plan
+
+
+@contextmanager
+def opened(reference: str, platform: str | None, report: Report | None = None) -> Iterator[Image]:
+    """The image, unpacked where it is compressed, with progress; closed at the end."""
+    from deadweight.image.transports import open_image  # noqa: PLC0415
+
+    # Entries and rows are many, long-lived and free of cycles: going through them again and again finds nothing.
+    gc.set_threshold(200_000, 20, 20)
+    with open_image(reference, platform) as image:
+        count = len(image.layers)
+        for layer in image.layers:
+            if report is not None:
+                doing = "reading" if layer.compression == "none" else "unpacking"
+                report(f"{doing} layer {layer.position + 1} of {count}", layer.position, count)
+            layer.entries  # noqa: B018  (reads them)
+        yield image
+
+
+def plan_for(
+    ledger: Ledger,
+    report: Report | None,
+    *,
+    risk: Risk,
+    keep: Collection[str],
+    skip: Collection[str],
+    remove: Collection[str],
+    root: Collection[str],
+    keep_compile: bool,
+    keep_layers: int,
+    base: str | None,
+    all_layers: bool,
+    platform: str | None,
+) -> Plan:
+    """The plan that the planning options ask for."""
+    from deadweight.image.transports import open_image  # noqa: PLC0415
+    from deadweight.passes.base import Options  # noqa: PLC0415
+    from deadweight.plan import make_plan  # noqa: PLC0415
+
+    options = Options(keep=tuple(keep), keep_compile=keep_compile, roots=tuple(root), remove=tuple(remove))
+    settings: dict[str, Any] = {
+        "risk": risk,
+        "skip": tuple(skip),
+        "keep_layers": keep_layers,
+        "all_layers": all_layers,
+        "progress": report,
+    }
+    if base is None:
+        return make_plan(ledger, options, **settings)
+    with open_image(base, platform) as below:
+        return make_plan(ledger, options, base=below, **settings)
+
+
+def check_passes(skip: Collection[str]) -> None:
+    """Refuses to skip what is no pass, before the image is read. Raises UsageError."""
+    if not skip:
+        return
+    from deadweight.errors import UsageError, shown  # noqa: PLC0415
+    from deadweight.passes.base import all_passes  # noqa: PLC0415
+
+    names = [one.name for one in all_passes()]
+    for name in skip:
+        if name not in names:
+            raise UsageError(f"there is no pass {shown(name)} to skip; there are: {', '.join(names)}")

@@ -1,0 +1,39 @@
+"""`deadweight inspect`: where every byte is."""
+
+from __future__ import annotations
+
+import click
+
+from deadweight.cli.common import opened
+from deadweight.cli.options import image_argument, json_option, platform_option, top_option
+from deadweight.cli.output import check_outputs, deliver
+from deadweight.cli.progress import progress
+
+
+@click.command("inspect")
+@image_argument
+@json_option
+@top_option
+@platform_option
+def inspect_command(image: str, json_to: str | None, top: int, platform: str | None) -> None:
+    """Say where every byte of IMAGE is, whose it is, and why.
+
+    Layers, owners and categories each add up to the image's size, to the byte. Contents are read only where they tell
+    something; the report names the layers whose digest was therefore not checked.
+
+    \b
+    Examples:
+      deadweight inspect image.tar
+      deadweight inspect oci:layout:latest --top 40
+      deadweight inspect image.tar --json - | jq '.owners[:5]'
+    """
+    from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
+    from deadweight.report.inspect import inspect_report  # noqa: PLC0415
+    from deadweight.report.terminal import print_inspect  # noqa: PLC0415
+
+    check_outputs([json_to], [image])
+    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
+        if report is not None:
+            report("accounting", 0, 0)
+        found = inspect_report(Ledger(source))
+    deliver(found, json_to, lambda console: print_inspect(console, found, top))

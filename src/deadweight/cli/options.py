@@ -1,0 +1,99 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+RISKS = ("lossless", "target", "policy", "observed")
+COMPRESSIONS = ("keep", "none", "gzip", "zstd")
+
+
+def size(value: str) -> int:
+    """The bytes of a size as `3GB`, `2.5GiB` or `1000000`: a type for click's options."""
+    from deadweight.errors import UsageError  # noqa: PLC0415
+    from deadweight.report.sizes import parse_size  # noqa: PLC0415
+
+    try:
+        return parse_size(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """Several options as one decorator, in this order in the help."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+image_argument = click.argument("image")
+platform_option = click.option(
+    "--platform",
+    metavar="OS/ARCH",
+    help="Which of an image for several platforms, as linux/arm64.  [default: this machine's]",
+)
+json_option = click.option(
+    "--json",
+    "json_to",
+    metavar="FILE|-",
+    help="Write the report as JSON, to a file or, with -, alone to standard output.",
+)
+top_option = click.option(
+    "-n", "--top", type=click.IntRange(1), default=15, show_default=True, help="How many rows long tables show."
+)
+
+planning_options = together(
+    click.option(
+        "--risk",
+        type=click.Choice(RISKS),
+        default="policy",
+        show_default=True,
+        help="How far to go: nothing that a container can tell; nothing that it can tell on the target; what only "
+        "development and operations use; what an observation says is unused.",
+    ),
+    click.option("-k", "--keep", multiple=True, metavar="PATTERN", help="Keep paths that match, and all below them."),
+    click.option(
+        "-s", "--skip", multiple=True, metavar="PASS", help="Leave a pass out; `deadweight passes` lists all."
+    ),
+    click.option(
+        "--remove", multiple=True, metavar="NAME", help="Remove a Python distribution and what only it needs."
+    ),
+    click.option(
+        "--root", multiple=True, metavar="NAME", help="A distribution that is needed though nothing shows it."
+    ),
+    click.option("--keep-compile", is_flag=True, help="torch.compile or C++ extensions run in it: keep compilers."),
+    click.option(
+        "--keep-layers", type=click.IntRange(0), default=0, metavar="N", help="Leave the first N layers alone."
+    ),
+    click.option("--base", metavar="IMAGE", help="Leave alone the layers that this base image has."),
+    click.option("--all-layers", is_flag=True, help="Also change layers in which little is won."),
+    platform_option,
+)
+writing_options = together(
+    click.option(
+        "-t",
+        "--to",
+        "destination",
+        required=True,
+        metavar="DEST",
+        help="Where to write: docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG] or rootfs:DIR.",
+    ),
+    click.option(
+        "-c",
+        "--compression",
+        type=click.Choice(COMPRESSIONS),
+        default="keep",
+        show_default=True,
+        help="How new layers are stored; keep is as they were, and plain in a docker-archive.",
+    ),
+    click.option("-f", "--force", is_flag=True, help="Replace a file that is there."),
+)

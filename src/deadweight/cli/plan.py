@@ -1,0 +1,45 @@
+"""`deadweight plan`: what can leave, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from deadweight.cli.common import check_passes, opened, plan_for
+from deadweight.cli.options import image_argument, planning_options, top_option
+from deadweight.cli.output import STANDARD, check_outputs, show_report, write_document
+from deadweight.cli.progress import progress
+
+
+@click.command("plan")
+@image_argument
+@click.option("-o", "--output", metavar="FILE|-", help="Write the plan, to a file or, with -, to standard output.")
+@planning_options
+@top_option
+def plan_command(image: str, output: str | None, top: int, platform: str | None, **planning: Any) -> None:
+    """Plan what can leave IMAGE, and predict its size to the byte.
+
+    Prints the plan for people. With -o the plan itself is written: JSON, one cut a line, to be read, edited (take out
+    cuts that you do not want) and applied with `deadweight apply`.
+
+    \b
+    Examples:
+      deadweight plan image.tar
+      deadweight plan image.tar -o plan.json --keep '/opt/models' --skip tests
+      deadweight plan image.tar --risk lossless -o - | jq .predicted_bytes
+    """
+    from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
+    from deadweight.plan import write_plan  # noqa: PLC0415
+    from deadweight.report.slim import slim_report  # noqa: PLC0415
+    from deadweight.report.terminal import print_slim  # noqa: PLC0415
+
+    check_outputs([output], [image, planning["base"]])
+    check_passes(planning["skip"])
+    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
+        plan = plan_for(Ledger(source), report, platform=platform, **planning)
+        found = slim_report(plan, source)
+    if output is not None:
+        write_document(output, write_plan(plan))
+    if output != STANDARD:
+        show_report(lambda console: print_slim(console, found, top))

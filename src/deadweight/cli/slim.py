@@ -1,0 +1,67 @@
+"""`deadweight slim`: plan, apply and report in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from deadweight.cli.common import check_passes, opened, plan_for
+from deadweight.cli.options import image_argument, json_option, planning_options, top_option, writing_options
+from deadweight.cli.output import check_outputs, deliver, write_document
+from deadweight.cli.progress import progress
+
+
+@click.command("slim")
+@image_argument
+@writing_options
+@planning_options
+@click.option("--plan-out", metavar="FILE", help="Write the plan as well.")
+@json_option
+@top_option
+def slim_command(
+    image: str,
+    destination: str,
+    compression: str,
+    force: bool,
+    plan_out: str | None,
+    json_to: str | None,
+    top: int,
+    platform: str | None,
+    **planning: Any,
+) -> None:
+    """Make a smaller image of IMAGE, and report what left and why.
+
+    The same as `deadweight plan` and `deadweight apply`. IMAGE itself is never changed.
+
+    \b
+    Examples:
+      deadweight slim image.tar --to docker-archive:slim.tar
+      deadweight slim oci:layout:latest --to oci:slim:latest -c zstd --json report.json
+      deadweight slim image.tar --to oci-archive:slim.tar --root psycopg2 --keep '/app/tests'
+    """
+    from deadweight.apply import apply_plan  # noqa: PLC0415
+    from deadweight.image.reference import parse_destination  # noqa: PLC0415
+    from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
+    from deadweight.plan import write_plan  # noqa: PLC0415
+    from deadweight.report.slim import slim_report  # noqa: PLC0415
+    from deadweight.report.terminal import print_slim  # noqa: PLC0415
+
+    to = parse_destination(destination)
+    check_outputs([json_to, plan_out], [image, planning["base"]], to.path)
+    check_passes(planning["skip"])
+    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
+        ledger = Ledger(source)
+        plan = plan_for(ledger, report, platform=platform, **planning)
+        if plan_out is not None:
+            write_document(plan_out, write_plan(plan))
+        applied = apply_plan(
+            plan,
+            ledger,
+            to,
+            compression=compression,  # type: ignore[arg-type]
+            force=force,
+            progress=report,
+        )
+        found = slim_report(plan, source, applied, to)
+    deliver(found, json_to, lambda console: print_slim(console, found, top), quiet=plan_out == "-")

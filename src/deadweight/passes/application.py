@@ -1,0 +1,98 @@
+"""The application's own Python files, and the distributions that it needs: by its imports and by what starts it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from deadweight.errors import BadInputError
+from deadweight.ledger.requirements import is_application
+from deadweight.passes.base import Context
+from deadweight.passes.commands import commands, shebang
+from deadweight.passes.imports import imported, scan, source
+
+_TEST = re.compile(r"(?:^|/)(?:tests?/|test_[^/]*\.py\Z|[^/]*_test\.py\Z|conftest\.py\Z|noxfile\.py\Z)")
+_ELSEWHERE = re.compile(r"(?:^|/)(?:\.cache|\.git|node_modules|pkgs)/|^(?:tmp|var/tmp|var/cache)/")
+
+
+def is_test(path: str) -> bool:
+    """Whether a path is that of a test, by the names that pytest goes by."""
+    return _TEST.search(path) is not None
+
+
+def sources(context: Context) -> list[str]:
+    """The application's Python files, tests left out: of distributions installed from a path or URL, and of nobody."""
+    ledger = context.ledger
+    own = {path for dist in ledger.distributions if is_application(dist) for path in dist.files if path.endswith(".py")}
+    found = []
+    for path in ledger.fs.nodes:
+        if not path.endswith(".py") or path in context.gone or is_test(path):
+            continue
+        if path in own or (not _ELSEWHERE.search(path) and ledger.owner(path).kind in ("application", "system")):
+            found.append(path)
+    listed = ledger.owners
+    for path in commands(ledger).programs:
+        node = ledger.fs.nodes[path]
+        if node.kind == "file" and not path.endswith(".py") and path not in listed and path not in context.gone:
+            try:
+                head = ledger.fs.reader(node)(0, 128)
+            except BadInputError:
+                continue
+            if any("python" in word for word in shebang(head)):
+                found.append(path)
+    return [path for path in found if ledger.fs.nodes[path].kind == "file"]
+
+
+def mentions(context: Context, pattern: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
+    """(path, what matched) for each of the application's files that mentions something, the first time it does."""
+    for path in sources(context):
+        found = pattern.search(source(context.ledger, path))
+        if found:
+            yield path, found.group().decode("utf-8", "replace").strip()
+
+
+def needed(context: Context) -> dict[str, str]:
+    """The distributions (canonical names) that the application needs, each with the reason, as in `x stays: REASON`."""
+    ledger = context.ledger
+    found = dict.fromkeys(context.options.roots, "--root names it")
+    by_file: dict[str, str] = {}
+    by_module: dict[str, list[str]] = {}
+    for dist in ledger.distributions:
+        for path in dist.files:
+            by_file.setdefault(path, dist.name)
+        for module in dist.top_level:
+            by_module.setdefault(module, []).append(dist.name)
+    for path, word in commands(ledger).programs.items():
+        if path in by_file:
+            found.setdefault(by_file[path], f"the image runs {word}")
+    for module, word in commands(ledger).modules.items():
+        for name in by_module.get(module.partition(".")[0], ()):
+            found.setdefault(name, f"the image runs {word}")
+    for path, imports in scan(ledger, sources(context)):
+        for module in sorted(imports.modules):
+            for name in by_module.get(module, ()):
+                found.setdefault(name, f"/{path} imports it")
+    return found
+
+
+def importers(context: Context, modules: Iterable[str], leaving: frozenset[str] | set[str]) -> dict[str, str]:
+    """For each module that a staying Python file imports, the first such file; tests do not count.
+
+    `leaving` are paths that are about to leave. Modules are top-level names.
+    """
+    wanted = frozenset(modules)
+    found: dict[str, str] = {}
+    for path, imports in scan(context.ledger, python_files(context)):
+        hits = imports.modules & wanted - found.keys()
+        if hits and path not in leaving:
+            for module in hits & imported(source(context.ledger, path)):
+                found[module] = path
+    return found
+
+
+def python_files(context: Context) -> Iterator[str]:
+    """Every Python file that stays and could be imported: caches and tests left out, the standard library's as well."""
+    nodes = context.ledger.fs.nodes
+    for path in nodes:
+        if path.endswith(".py") and path not in context.gone and not is_test(path) and not _ELSEWHERE.search(path):
+            yield path

@@ -1,0 +1,247 @@
+"""Caches that package managers and tools fill again when they need them; never those of models.
+
+Only regular files leave: directories stay for whoever writes there next, and links are what logs often are.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from deadweight.errors import BadInputError
+from deadweight.image.filesystem import Filesystem, Node
+from deadweight.ledger.known import known, matcher
+from deadweight.passes.base import Context, Pass, Proposal
+from deadweight.passes.commands import commands
+from deadweight.passes.inodes import names_by_inode
+
+_ABSOLUTE = re.compile(r"/[^\s\"'`=:;,|&<>(){}$*?\[\]]*")
+_REASONS = (
+    ("var/lib/apt/lists/", "apt's package lists"),
+    ("var/cache/apt/", "apt's cache"),
+    ("var/lib/dpkg/", "dpkg's backups"),
+    ("var/backups/", "dpkg's backups"),
+    ("var/log/", "logs of the build"),
+    ("tmp/", "temporary files"),
+    ("var/tmp/", "temporary files"),
+    ("var/cache/debconf/", "debconf's backups"),
+)
+
+
+def propose(context: Context) -> Iterator[Proposal]:
+    """The files of caches, ordered by path."""
+    found = _candidates(context)
+    shields = _Shields(context)
+    reasons: dict[str, list[str]] = {}
+    for path, root in sorted(found.items()):
+        reason = shields.reason(path, root)
+        if reason is not None:
+            reasons.setdefault(reason, []).append(path)
+            del found[path]
+    for path in _linked_to(context, found):
+        reasons.setdefault("a symbolic link from elsewhere leads there", []).append(path)
+        del found[path]
+    names = names_by_inode(context.ledger)
+    for path in sorted(found):
+        node = context.ledger.fs.nodes[path]
+        assert node.inode is not None  # it is a file
+        if node.source is not None and node.source.sparse and len(names[node.inode]) > 1:
+            reasons.setdefault("sparse files with other names cannot move", []).append(path)
+        elif context.may_change(path):
+            why, evidence = _reason(path, found[path])
+            yield Proposal("remove", path, why, evidence)
+    for reason, paths in sorted(reasons.items()):
+        files = "1 file of a cache stays" if len(paths) == 1 else f"{len(paths):,} files of caches stay"
+        context.notes.append(f"{files}: {reason} (/{paths[0]})")
+
+
+# --- what is in a cache --------------------------------------------------------------------------------
+
+
+def _candidates(context: Context) -> dict[str, str]:
+    """Regular files in caches, each with the directory or pattern that makes it one."""
+    fs = context.ledger.fs
+    roots = dict(_roots(fs))
+    patterns = [p for name in ("patterns", "scratch") for p in known("caches", name)]
+    tops = tuple({p.partition("/")[0] + "/" for p in patterns})
+    matches = matcher(patterns)
+    found: dict[str, str] = {}
+    for path, node in fs.nodes.items():
+        if path.startswith(tops) and node.kind == "file" and path not in context.gone and matches(path):
+            found[path] = next(p for p in patterns if fnmatchcase(path, p))
+    for root in sorted(roots):
+        for node in fs.walk(root):
+            if node.kind == "file" and node.path not in context.gone:
+                found.setdefault(node.path, root)
+    return found
+
+
+def _roots(fs: Filesystem) -> Iterator[tuple[str, None]]:
+    """Directories that are caches: by name below .cache, and by the environment."""
+    environment = fs.image.environment
+    bases = [f"{home}/.cache" for home in homes(fs)]
+    if environment.get("XDG_CACHE_HOME"):
+        bases.append(environment["XDG_CACHE_HOME"])
+    places = [(base, name) for base in bases for name in known("caches", "below_dot_cache")]
+    for place in known("caches", "variables"):
+        variable, _, name = place.partition("/")
+        if environment.get(variable, "").startswith("/"):
+            places.append((environment[variable], name))
+    for base, name in places:
+        directory = fs.resolve(base)
+        if directory is None or directory.kind != "dir":
+            continue
+        for child in fs.children(directory.path):
+            if fnmatchcase(posixpath.basename(child), name) and fs.nodes[child].kind == "dir":
+                yield child, None
+
+
+def homes(fs: Filesystem) -> list[str]:
+    """The home directories: those of etc/passwd, root's, and HOME."""
+    found = {"/root", fs.image.environment.get("HOME", "/root")}
+    try:
+        text = fs.read("etc/passwd", 4 << 20).decode("utf-8", "replace")
+    except BadInputError:
+        text = ""
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) > 5 and fields[5].startswith("/"):
+            found.add(fields[5])
+    return sorted(posixpath.normpath(home).rstrip("/") for home in found if home.startswith("/"))
+
+
+def _reason(path: str, root: str) -> tuple[str, str]:
+    for prefix, why in _REASONS:
+        if path.startswith(prefix):
+            return why, f"below /{prefix.rstrip('/')}"
+    if "*" in root:
+        root = root.partition("*")[0].rstrip("/")
+    # `.cache/uv`: the tool's name; `/opt/uv-cache/archive-v0`: the place.
+    base = posixpath.basename(root)
+    why = f"{base}'s cache" if base in known("caches", "below_dot_cache") else "a package manager's cache"
+    return why, f"below /{root}"
+
+
+# --- what stays ----------------------------------------------------------------------------------------
+
+
+class _Shields:
+    """What protects files of caches."""
+
+    def __init__(self, context: Context) -> None:
+        ledger = context.ledger
+        self._ledger = ledger
+        fs = ledger.fs
+        environment = fs.image.environment
+        self._models = dict(_named(fs, [environment.get(v, "") for v in known("caches", "model_variables")]))
+        places = {*known("caches", "places")}
+        workdir = str(fs.image.run_config.get("WorkingDir") or "")
+        self._loose = dict(_named(fs, [workdir, *(text for name, text in environment.items() if name not in places)]))
+        volumes = fs.image.run_config.get("Volumes")
+        self._strict = {**self._models, **dict(_named(fs, volumes if isinstance(volumes, dict) else {}))}
+        self._strict.update(_named(fs, commands(ledger).words))
+        self._strict.update(dict.fromkeys(commands(ledger).programs))
+        self._sites = dict.fromkeys(_environment_of(fs, dist.site) for dist in ledger.distributions)
+        self._is_model = matcher(known("caches", "model_directories"))
+        self._suffixes = known("caches", "model_suffixes")
+        self._scratch = matcher(known("caches", "scratch"))
+        self._strict.pop("", None)
+
+    def reason(self, path: str, root: str) -> str | None:
+        """Why a file of a cache stays; None when it does not."""
+        if _at_or_below(path, self._strict):
+            return "the image's configuration names the place"
+        named = _at_or_below(path, self._loose)
+        if named is not None and not _above(named, root):
+            return "the image's environment names the place"
+        if _at_or_below(path, self._sites) is not None:
+            return "distributions are installed there"
+        kind = self._ledger.owner(path).kind
+        if kind not in ("system", "application") or (kind == "application" and self._scratch(path)):
+            return f"{'the application' if kind == 'application' else 'a package'} has it"
+        node = self._ledger.fs.nodes[path]
+        if self._scratch(path):
+            if path.lower().endswith(self._suffixes) or any(map(self._is_model, path.lower().split("/")[1:-1])):
+                return "it may be a model"
+            if not _can_be_made_again(self._ledger.fs, node):
+                return "its user could not make it again"
+        return None
+
+
+def _above(named: str, root: str) -> bool:
+    """Whether a directory is above the cache itself: what it holds elsewhere says nothing about the cache."""
+    place = root.partition("*")[0].rstrip("/")
+    return place != named and (place.startswith(named + "/") or not named)
+
+
+def _named(fs: Filesystem, texts: Iterable[str]) -> Iterator[tuple[str, None]]:
+    """Absolute paths in texts, and relative ones that are there below the working directory."""
+    workdir = str(fs.image.run_config.get("WorkingDir") or "/")
+    for text in texts:
+        found = _ABSOLUTE.findall(text) if "/" in text else []
+        if text and not text.startswith(("/", "-")) and len(text) < 4096:
+            found.append(posixpath.join(workdir, text))
+        for path in found:
+            place = posixpath.normpath(path).strip("/")
+            if path.startswith("/") or place in fs.nodes:
+                yield place, None
+                node = fs.resolve(place)
+                if node is not None:
+                    yield node.path, None
+
+
+def _at_or_below(path: str, places: Mapping[str, None]) -> str | None:
+    """The nearest of `places` that is `path` or a directory above it."""
+    while path:
+        if path in places:
+            return path
+        path = posixpath.dirname(path)
+    return "" if "" in places else None
+
+
+def _environment_of(fs: Filesystem, site: str) -> str:
+    """The virtual environment that a site belongs to; itself when there is none."""
+    parent = site
+    while parent:
+        parent = posixpath.dirname(parent)
+        if f"{parent}/pyvenv.cfg" in fs.nodes:
+            return parent
+    return site
+
+
+def _can_be_made_again(fs: Filesystem, node: Node) -> bool:
+    """Whether the file's user may make files where it lies: a log made ready for a service is no garbage."""
+    parent = fs.nodes[posixpath.dirname(node.path)].source
+    assert node.source is not None  # it is a file
+    if node.source.mode & 0o002 and node.source.uid == 0 and (parent is None or not parent.mode & 0o002):
+        return False
+    if node.source.uid == 0:
+        return True
+    return parent is not None and (parent.uid == node.source.uid or bool(parent.mode & 0o002))
+
+
+def _linked_to(context: Context, found: Mapping[str, str]) -> list[str]:
+    """Candidates that symbolic links from elsewhere lead to (uv can install by such links), or below such."""
+    fs = context.ledger.fs
+    roots = {root.partition("*")[0].rstrip("/"): None for root in found.values()}
+    targets: dict[str, None] = {}
+    for path, node in fs.nodes.items():
+        if node.kind == "symlink" and path not in context.gone and _at_or_below(path, roots) is None:
+            target = fs.resolve(path)
+            if target is not None and _at_or_below(target.path, roots) is not None:
+                targets[target.path] = None
+    # A link to all of /tmp, say, is there for its name: it protects nothing.
+    for root in roots:
+        targets.pop(root, None)
+    return [path for path in sorted(found) if _at_or_below(path, targets) is not None] if targets else []
+
+
+PASS = Pass(
+    name="caches",
+    risk="policy",
+    order=20,
+    summary="caches of package managers and tools, temporary files, logs of the build",
+    propose=propose,
+)

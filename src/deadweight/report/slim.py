@@ -1,0 +1,85 @@
+"""Makes the report of what a plan comes to, built or not."""
+
+from __future__ import annotations
+
+from deadweight.apply import Applied
+from deadweight.image.model import Image
+from deadweight.image.reference import Reference
+from deadweight.plan import Cut, Plan
+from deadweight.report.inspect import image_line
+from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SlimReport, Verdict
+from deadweight.report.text import valid
+
+SCHEMA = "deadweight.report/1"
+
+
+def slim_report(
+    plan: Plan, image: Image, applied: Applied | None = None, destination: Reference | None = None
+) -> SlimReport:
+    """The report of a plan over `image`; with `applied`, also what was built, at `destination`."""
+    if applied is not None:
+        plan = applied.plan
+    written = applied.written if applied is not None else None
+    after = None
+    notes = [*image.notes, *plan.notes]
+    if written is not None:
+        after = ImageLine(
+            reference=valid(str(destination if destination is not None else written.path)),
+            digest=written.config_digest,
+            platform=valid(image.platform),
+            manifest_digest=written.manifest_digest,
+        )
+        notes += written.notes
+    return SlimReport(
+        schema=SCHEMA,
+        image=image_line(image),
+        after=after,
+        before_bytes=plan.before_bytes,
+        predicted_bytes=plan.predicted_bytes,
+        after_bytes=None if written is None else sum(written.sizes),
+        compressed_before_bytes=image.stored_size,
+        compressed_after_bytes=None if written is None else sum(written.stored_sizes),
+        edited=applied is not None and applied.edited,
+        passes=_passes(plan),
+        layers=[
+            LayerChange(
+                layer=size.layer,
+                before_bytes=size.before_bytes,
+                predicted_bytes=size.predicted_bytes,
+                after_bytes=None if written is None else written.sizes[size.layer],
+                kept=size.layer in plan.kept_layers,
+                created_by=valid(image.layers[size.layer].created_by),
+                diff_id=size.diff_id,
+                after_diff_id=None if written is None else written.diff_ids[size.layer],
+            )
+            for size in plan.layers
+        ],
+        cuts=[_cut_line(cut) for cut in plan.cuts],
+        verdict=Verdict(),
+        notes=[valid(note) for note in dict.fromkeys(notes)],
+    )
+
+
+def _cut_line(cut: Cut) -> CutLine:
+    return CutLine(
+        pass_=valid(cut.pass_),
+        path=valid(cut.path),
+        layer=cut.layer,
+        action=cut.action,
+        before_bytes=cut.before_bytes,
+        after_bytes=cut.after_bytes,
+        risk=cut.risk,
+        why=valid(cut.why),
+        evidence=valid(cut.evidence),
+        to=None if cut.to is None else valid(cut.to),
+    )
+
+
+def _passes(plan: Plan) -> list[PassLine]:
+    """What each pass saves, the most first; `metadata` is what follows from the others."""
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for cut in plan.cuts:
+        count, saved = sums.get((cut.pass_, cut.risk), (0, 0))
+        sums[cut.pass_, cut.risk] = (count + 1, saved + cut.before_bytes - cut.after_bytes)
+    lines = [PassLine(valid(name), risk, count, saved) for (name, risk), (count, saved) in sums.items()]
+    return sorted(lines, key=lambda line: (-line.bytes, line.pass_))

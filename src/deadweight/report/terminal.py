@@ -1,0 +1,245 @@
+"""Reports for people, on a terminal or in a pipe. Only formats: every number comes with the report.
+
+Nothing from an image is markup here, and all of it goes through `plain`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from deadweight.report.model import CompareReport, ImageLine, InspectReport, SlimReport
+from deadweight.report.sizes import show_share, show_size
+from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
+from deadweight.report.text import plain
+
+TOP = 15
+_COMMAND_LIMIT = 150
+_SHELL = re.compile(r"(?:/bin/sh -c #\(nop\)\s*|(?:RUN )?/bin/sh -c )")
+
+
+def make_console(file: TextIO, environment: Mapping[str, str]) -> Console:
+    """A console on `file`: colours and the terminal's width where it is one, else neither and 80 columns.
+
+    NO_COLOR (no-color.org), TERM=dumb and COLUMNS are honoured.
+    """
+    terminal = file.isatty()
+    colour = terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+    columns = environment.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and 20 <= int(columns) <= 1000 else None
+    return Console(
+        file=file,
+        force_terminal=terminal and colour,
+        no_color=not colour,
+        color_system="auto" if colour else None,
+        width=width if width is not None else (None if terminal else 80),
+        markup=False,
+        emoji=False,
+        highlight=False,
+        legacy_windows=False,
+    )
+
+
+def show(file: TextIO, environment: Mapping[str, str], render: Callable[[Console], None]) -> None:
+    """Writes what `render` prints to `file` in one go, without the spaces that tables leave at line ends."""
+    console = make_console(file, environment)
+    with console.capture() as captured:
+        render(console)
+    text = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    encoding = file.encoding or "utf-8"  # what it has no letters for is escaped rather than refused
+    file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    file.flush()
+
+
+def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> None:
+    """Where every byte is."""
+    _image(console, report.image, report.bytes, report.stored_bytes)
+    bytes_table(
+        console,
+        "Layers",
+        [Line(layer.bytes, f"{layer.layer + 1}  {command(layer.created_by)}") for layer in report.layers],
+        what="layer, and what made it",
+    )
+    bytes_table(
+        console,
+        "Owners",
+        [
+            Line(owner.bytes, " ".join(filter(None, (owner.name, owner.version, f"({owner.kind})"))), owner.why)
+            for owner in report.owners
+        ],
+        what="owner, and why it is there",
+        top=top,
+    )
+    _kinds(console, report)
+    bytes_table(console, "Categories", [Line(each.bytes, each.name) for each in report.categories], what="what it is")
+    if report.unlisted:
+        lines = [Line(p.bytes, p.path, _count(p.files, "file")) for p in report.unlisted]
+        bytes_table(console, "Files of no package", lines, what="directory", top=min(top, 6))
+    if report.hidden:
+        _hidden(console, report, min(top, 6))
+    if report.unchecked:
+        console.print()
+        one = len(report.unchecked) == 1
+        console.print(
+            Text(
+                f"{_count(len(report.unchecked), 'layer')} {'was' if one else 'were'} not read whole, so "
+                f"{'its digest is' if one else 'their digests are'} not checked (plan and slim check what they copy): "
+                + ", ".join(plain(diff_id)[:19] for diff_id in report.unchecked),
+                DIM,
+            )
+        )
+    paragraphs(console, "Notes", report.notes)
+
+
+def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
+    """What leaves, by pass, layer and path, and what remains."""
+    _image(console, report.image, report.before_bytes, report.compressed_before_bytes)
+    _outcome(console, report)
+    if report.edited:
+        console.print(Text("The plan was edited by hand; everything here was worked out anew from it."))
+    if report.passes:
+        lines = [Line(p.bytes, p.pass_, f"{p.risk}, {_count(p.cuts, 'cut')}") for p in report.passes]
+        bytes_table(console, "Saved, by pass", lines, what="pass, its risk, and how much it cuts", total="saved")
+        _layers(console, report)
+        cuts = sorted(report.cuts, key=lambda cut: (cut.after_bytes - cut.before_bytes, cut.path))
+        bytes_table(
+            console,
+            "Largest cuts",
+            [
+                Line(
+                    cut.before_bytes - cut.after_bytes,
+                    f"/{cut.path}" if cut.path else f"(layer {cut.layer + 1})",
+                    f"{cut.pass_}: {cut.why}",
+                )
+                for cut in cuts
+            ],
+            what="path, and why",
+            top=top,
+            total="saved",
+        )
+    paragraphs(console, "Left behind, and other notes", report.notes)
+
+
+def print_compare(console: Console, report: CompareReport) -> None:
+    """The phase table, and below it what its numbers stand for."""
+    table = new_table()
+    headers = ["", "bytes", "size", "difference", "cumulative", "share"]
+    if report.target_bytes is not None:
+        headers.append("to target")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for number, line in enumerate(report.images, 1):
+        cells = [f"{number}", f"{line.bytes:,}", show_size(line.bytes)]
+        cells += ["", ""] if number == 1 else [f"{line.difference:+,}", f"{line.cumulative:+,}"]
+        cells.append(f"{100 * line.share:.1f}%")
+        if line.gap is not None:
+            cells.append("reached" if line.gap <= 0 else f"+{show_size(line.gap)}")
+        table.add_row(*cells)
+    console.print(table)
+    console.print()
+    for number, line in enumerate(report.images, 1):
+        text = Text(f"{number}  {plain(line.reference)}")
+        if line.stored_bytes != line.bytes:
+            text.append(f"  stored as {line.stored_bytes:,} bytes ({show_size(line.stored_bytes)})", DIM)
+        console.print(text)
+    if report.target_bytes is not None:
+        console.print(Text(f"target: {report.target_bytes:,} bytes ({show_size(report.target_bytes)})", DIM))
+    paragraphs(console, "Notes", report.notes)
+
+
+def print_passes(console: Console, rows: Sequence[tuple[str, str, str]]) -> None:
+    """The passes, as (name, risk, summary)."""
+    table = new_table()
+    for header in ("pass", "risk"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("what leaves", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    console.print(table)
+
+
+def command(created_by: str) -> str:
+    """What made a layer, for people: without the shell that every line starts with, and not too long."""
+    text = " ".join(plain(_SHELL.sub("", created_by, count=1).replace("\t", " ")).split())
+    return plain(text, _COMMAND_LIMIT) or "(no history)"
+
+
+def _image(console: Console, image: ImageLine, size: int, stored: int | None) -> None:
+    line = Text(plain(image.reference), BOLD)
+    if image.tag:
+        line.append(f"  {plain(image.tag)}")
+    line.append(f"  {plain(image.platform)}")
+    console.print(line)
+    console.print(Text(plain(image.digest), DIM))
+    text = f"{size:,} bytes ({show_size(size)}) in layers, uncompressed"
+    if stored is not None and stored != size:
+        text += f"; stored as {stored:,} ({show_size(stored)})"
+    console.print(Text(text))
+
+
+def _outcome(console: Console, report: SlimReport) -> None:
+    saved = report.before_bytes - report.predicted_bytes
+    console.print()
+    line = Text(f"{show_size(report.before_bytes)} -> {show_size(report.predicted_bytes)}", BOLD)
+    line.append(f"   {show_share(saved, report.before_bytes)} less: {saved:,} bytes leave")
+    console.print(line)
+    if report.after is None or report.after_bytes is None:
+        console.print(f"predicted: {report.predicted_bytes:,} bytes; nothing is built")
+        return
+    same = "=" if report.after_bytes == report.predicted_bytes else "!="
+    console.print(f"predicted: {report.predicted_bytes:,} {same} built: {report.after_bytes:,} bytes")
+    if report.compressed_after_bytes is not None and report.compressed_after_bytes != report.after_bytes:
+        console.print(
+            f"stored: {report.compressed_after_bytes:,} bytes ({show_size(report.compressed_after_bytes)}) compressed"
+        )
+    console.print(Text(f"{plain(report.after.reference)}  {plain(report.after.digest)}"))
+
+
+def _layers(console: Console, report: SlimReport) -> None:
+    table = new_table()
+    for header in ("before", "after", "saved"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("layer, and what made it", overflow="fold", ratio=1)
+    for layer in report.layers:
+        label = Text(f"{layer.layer + 1}  {command(layer.created_by)}")
+        if layer.kept:
+            label.append("  stays as it is", DIM)
+        saved = layer.before_bytes - layer.predicted_bytes
+        table.add_row(f"{layer.before_bytes:,}", f"{layer.predicted_bytes:,}", f"{saved:,}", label)
+    saved = report.before_bytes - report.predicted_bytes
+    table.add_row(f"{report.before_bytes:,}", f"{report.predicted_bytes:,}", f"{saved:,}", "total", style=BOLD)
+    heading(console, "Layers")
+    console.print(table)
+
+
+def _kinds(console: Console, report: InspectReport) -> None:
+    """Owners by kind, in a line: what the others add up to is not lost."""
+    sums: dict[str, tuple[int, int]] = {}
+    for owner in report.owners:
+        size, count = sums.get(owner.kind, (0, 0))
+        sums[owner.kind] = (size + owner.bytes, count + 1)
+    parts = [
+        f"{kind} {show_size(size)}" + (f" ({count:,})" if count > 1 else "")
+        for kind, (size, count) in sorted(sums.items(), key=lambda item: -item[1][0])
+    ]
+    console.print(Text(f"By kind: {', '.join(parts)}", DIM))
+
+
+def _hidden(console: Console, report: InspectReport, top: int) -> None:
+    lines = []
+    for line in report.hidden:
+        how = {0: "deleted later", line.entries: "overwritten later"}.get(line.overwritten, "deleted or overwritten")
+        lines.append(Line(line.bytes, f"{line.path} of layer {line.layer + 1}", f"{_entries(line.entries)}, {how}"))
+    bytes_table(console, "Hidden by later layers, in the image for nothing", lines, what="what it was", top=top)
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
