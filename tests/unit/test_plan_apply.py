@@ -1,0 +1,313 @@
+"""Plans and their results: predicted to the byte, honest about metadata, honoured when edited."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deadweight import Image, Ledger, Options, Plan, apply_plan, make_plan, open_image, read_plan, write_plan
+from deadweight.errors import BadInputError, DigestError, PlanError, UsageError
+from deadweight.image.reference import parse_destination
+from deadweight.plan import METADATA, Cut
+from support.careless import CACHE, SITE, packages_of, service_image, untrue_md5sums, untrue_records
+from support.images import write_docker_archive, write_oci
+from support.layers import Seen, merged_view, without_inodes
+
+
+@functools.cache
+def stored() -> Path:
+    """The service's image as a docker-archive."""
+    folder = tempfile.mkdtemp(prefix="deadweight-test-")
+    import atexit
+    import shutil
+
+    atexit.register(shutil.rmtree, folder)
+    path = Path(folder) / "image.tar"
+    write_docker_archive(path, service_image(), "service:1", style="25")
+    return path
+
+
+@pytest.fixture
+def image() -> Iterator[Image]:
+    with open_image(f"docker-archive:{stored()}") as opened:
+        yield opened
+
+
+def tars(image: Image) -> list[bytes]:
+    return [b"".join(layer.tar.chunks()) for layer in image.layers]
+
+
+def built(plan: Plan, image: Image, to: Path, **more: Any) -> tuple[Plan, dict[str, Seen], list[bytes]]:
+    """Applies a plan; gives the plan as it was worked out, the merged view of the result, and its layers."""
+    to.unlink(missing_ok=True)
+    applied = apply_plan(plan, Ledger(image), parse_destination(f"docker-archive:{to}"), **more)
+    with open_image(f"docker-archive:{to}") as result:
+        layers = tars(result)
+        for layer in result.layers:
+            layer.check()
+    assert sum(map(len, layers)) == applied.plan.predicted_bytes
+    assert [len(layer) for layer in layers] == [size.predicted_bytes for size in applied.plan.layers]
+    return applied.plan, merged_view(layers), layers
+
+
+def paths(plan: Plan, name: str) -> set[str]:
+    return {cut.path for cut in plan.cuts if cut.pass_ == name}
+
+
+def test_every_pass_finds_what_is_there_for_it(image: Image) -> None:
+    plan = make_plan(Ledger(image), all_layers=True)
+    assert {"etc/secret", "usr/lib/libbase.txt"} <= paths(plan, "shadowed")
+    assert {"var/lib/apt/lists/index", f"{CACHE}/unused.whl"} <= paths(plan, "caches")
+    assert {"usr/bin/gcc", "usr/lib/gcc/cc1", "var/lib/dpkg/info/gcc.list"} <= paths(plan, "build-tools")
+    assert {f"{SITE}/pytest/__init__.py", f"{SITE}/pluggy/__init__.py"} <= paths(plan, "dev-tools")
+    assert f"{SITE}/numlib/tests/test_core.py" in paths(plan, "tests")
+    assert f"{SITE}/numlib/tests_used/tests/helper.py" not in paths(plan, "tests")
+    assert paths(plan, "development-files") == {f"{SITE}/numlib/include/numlib.h", f"{SITE}/numlib/include"}
+    assert paths(plan, "duplicates") == {f"{SITE}/numlib/table_copy.bin"}
+    assert paths(plan, "symbols") == {f"{SITE}/numlib/fast.so"}
+    assert {f"{SITE}/numlib-2.0.dist-info/RECORD", "var/lib/dpkg/status"} <= paths(plan, METADATA)
+    saved = sum(cut.before_bytes - cut.after_bytes for cut in plan.cuts)
+    assert plan.before_bytes - saved == plan.predicted_bytes == sum(size.predicted_bytes for size in plan.layers)
+
+
+def test_the_result_is_the_original_less_the_cuts(image: Image, tmp_path: Path) -> None:
+    plan, view, _ = built(make_plan(Ledger(image), all_layers=True), image, tmp_path / "slim.tar")
+    hold_to_contract(plan, merged_view(tars(image)), view)
+    assert packages_of(view) == {"base"}
+
+
+def hold_to_contract(plan: Plan, before: dict[str, Seen], after: dict[str, Seen]) -> None:
+    """The result's view is the original's, less removed paths, with declared rewrites; metadata is no less true."""
+    removed = {cut.path for cut in plan.cuts if cut.action == "remove"}
+    rewritten = {cut.path for cut in plan.cuts if cut.action == "rewrite"}
+    assert set(after) == set(before) - removed
+    inodes = {before[path].inode for path in rewritten if path in before}
+    links = {cut.path: cut.to for cut in plan.cuts if cut.action == "link"}
+    inodes |= {before[p].inode for p, to in links.items() if to and before[to].inode in inodes}
+    same = without_inodes(after)
+    for path, seen in without_inodes(before).items():
+        if path in after and before[path].inode not in inodes:
+            assert same[path] == seen, path
+    assert untrue_records(after) <= untrue_records(before)
+    assert untrue_md5sums(after) <= untrue_md5sums(before)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_subset_of_a_plan_holds(data: st.DataObject) -> None:
+    with open_image(f"docker-archive:{stored()}") as image, tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(Ledger(image), all_layers=True)
+        chosen = data.draw(st.sets(st.sampled_from(range(len(plan.cuts)))))
+        edited = msgspec.structs.replace(plan, cuts=[cut for i, cut in enumerate(plan.cuts) if i in chosen])
+        worked, view, _ = built(edited, image, Path(folder) / "slim.tar")
+        wanted = {c.path for c in edited.cuts if c.action == "remove"}
+        assert {c.path for c in worked.cuts if c.action == "remove"} <= wanted
+        hold_to_contract(worked, merged_view(tars(image)), view)
+        files = {c.path for c in edited.cuts if c.action == "remove" and c.path not in view}
+        kept = wanted - files
+        assert all(merged_view(tars(image))[path].kind == "dir" for path in kept)
+
+
+def test_a_plan_survives_its_json_and_gives_the_same_layers_twice(image: Image, tmp_path: Path) -> None:
+    plan = make_plan(Ledger(image), all_layers=True)
+    again = read_plan(write_plan(plan))
+    assert again == plan
+    assert json.loads(write_plan(plan))["cuts"][0]["pass"] == "shadowed"
+    one = built(plan, image, tmp_path / "one.tar")[2]
+    two = built(again, image, tmp_path / "two.tar")[2]
+    assert one == two
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+
+
+def test_an_edited_plan_is_honoured_and_recomputed(image: Image, tmp_path: Path) -> None:
+    plan = make_plan(Ledger(image), all_layers=True)
+    keep = f"{SITE}/numlib/tests/test_core.py"
+    edited = msgspec.structs.replace(plan, cuts=[cut for cut in plan.cuts if cut.path != keep])
+    seen: list[tuple[int, bool]] = []
+    worked, view, _ = built(
+        edited, image, tmp_path / "slim.tar", announce=lambda p, e: seen.append((p.predicted_bytes, e))
+    )
+    assert keep in view
+    assert f"{SITE}/numlib/tests" in view
+    assert worked.predicted_bytes > plan.predicted_bytes
+    assert seen == [(worked.predicted_bytes, True)]
+    assert keep.removeprefix(f"{SITE}/").encode() in view[f"{SITE}/numlib-2.0.dist-info/RECORD"].content
+
+
+def test_an_empty_plan_keeps_the_image_id(image: Image, tmp_path: Path) -> None:
+    plan = make_plan(Ledger(image), all_layers=True)
+    empty = msgspec.structs.replace(plan, cuts=[])
+    for to in (f"docker-archive:{tmp_path / 'x.tar'}", f"oci:{tmp_path / 'x'}", f"oci-archive:{tmp_path / 'y.tar'}"):
+        applied = apply_plan(empty, Ledger(image), parse_destination(to))
+        assert applied.written.config_digest == image.config_digest
+
+
+def test_the_configuration_gains_labels_and_a_note_only(image: Image, tmp_path: Path) -> None:
+    applied = apply_plan(
+        make_plan(Ledger(image)), Ledger(image), parse_destination(f"docker-archive:{tmp_path / 's.tar'}")
+    )
+    with open_image(f"docker-archive:{tmp_path / 's.tar'}") as slim:
+        new, old = dict(slim.config), dict(image.config)
+        labels = new["config"].pop("Labels")
+        old["config"] = {k: v for k, v in old["config"].items() if k != "Labels"}
+        assert new["config"] == old["config"]
+        assert labels["deadweight.source"] == image.config_digest
+        assert set(labels) == {"deadweight.source", "deadweight.plan", "deadweight.version"}
+        assert new["history"][:-1] == old["history"]
+        assert new["history"][-1]["empty_layer"] is True
+        assert applied.written.config_digest == slim.config_digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p["image"].update(digest="sha256:" + "0" * 64), "make a new plan"),
+        (lambda p: p["image"].update(diff_ids=[]), "make a new plan"),
+        (lambda p: p["cuts"][0].update(path="no/such"), "no such"),
+        (lambda p: p["cuts"][-1].update(path="no/such"), ""),
+        (lambda p: p["cuts"][0].update({"pass": "magic"}), "not installed"),
+        (lambda p: p["cuts"][0].update(layer=17), "no such entry"),
+        (lambda p: p["cuts"].append(p["cuts"][0]), "twice"),
+        (lambda p: p.update(surprise=1), "surprise"),
+        (lambda p: p["cuts"][0].update(surprise=1), "surprise"),
+        (lambda p: p.pop("cuts"), "cuts"),
+        (lambda p: p["cuts"][0].update(before_bytes="many"), "before_bytes"),
+        (lambda p: p.update(kept_layers=[99]), "kept_layers"),
+        (lambda p: p.update(schema="deadweight.plan/9"), "schema"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_and_nothing_is_written(
+    image: Image, tmp_path: Path, change: Any, message: str
+) -> None:
+    document = json.loads(write_plan(make_plan(Ledger(image), all_layers=True)))
+    change(document)
+    if not message:  # derived cuts are worked out anew, whatever the plan says of them
+        built(read_plan(json.dumps(document).encode()), image, tmp_path / "slim.tar")
+        return
+    with pytest.raises(PlanError, match=message):
+        built(read_plan(json.dumps(document).encode()), image, tmp_path / "slim.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cut_that_links_unequal_files_is_refused(image: Image, tmp_path: Path) -> None:
+    plan = make_plan(Ledger(image), all_layers=True)
+    bad = [msgspec.structs.replace(c, to=f"{SITE}/numlib/core.py") if c.action == "link" else c for c in plan.cuts]
+    with pytest.raises(PlanError, match="not equal"):
+        built(msgspec.structs.replace(plan, cuts=bad), image, tmp_path / "slim.tar")
+
+
+def test_options_take_things_out(image: Image) -> None:
+    ledger = Ledger(image)
+    whole = make_plan(ledger, all_layers=True)
+    assert not paths(make_plan(ledger, skip=["tests"], all_layers=True), "tests")
+    lossless = make_plan(ledger, risk="lossless", all_layers=True)
+    assert {cut.pass_ for cut in lossless.cuts} <= {"shadowed", "duplicates", METADATA}
+    kept = make_plan(ledger, Options(keep=("*/numlib/tests",)), all_layers=True)
+    assert paths(kept, "tests") == set()
+    assert whole.predicted_bytes < kept.predicted_bytes
+    with pytest.raises(UsageError, match="no pass"):
+        make_plan(ledger, skip=["nonsense"])
+    removed = make_plan(ledger, Options(remove=("service",)), all_layers=True)
+    assert f"{SITE}/service/main.py" in paths(removed, "dev-tools")
+
+
+def test_layers_that_stay_keep_their_digests(image: Image, tmp_path: Path) -> None:
+    plan = make_plan(Ledger(image), keep_layers=2, all_layers=True)
+    assert plan.kept_layers == [0, 1]
+    assert {cut.layer for cut in plan.cuts} <= {2, 3}
+    _, view, layers = built(plan, image, tmp_path / "slim.tar")
+    assert layers[:2] == tars(image)[:2]
+    hold_to_contract(plan, merged_view(tars(image)), view)
+
+
+def test_a_base_is_kept_and_one_that_is_not_the_base_is_refused(image: Image, tmp_path: Path) -> None:
+    full = service_image()
+    from support.images import make_image
+
+    write_oci(tmp_path / "base", make_image(*full.layers[:2]), "b", "none")
+    write_oci(tmp_path / "other", make_image(full.layers[1]), "b", "none")
+    with open_image(f"oci:{tmp_path / 'base'}") as base:
+        assert make_plan(Ledger(image), base=base, all_layers=True).kept_layers == [0, 1]
+    with open_image(f"oci:{tmp_path / 'other'}") as other, pytest.raises(UsageError, match="not built on"):
+        make_plan(Ledger(image), base=other)
+
+
+def test_a_layer_with_little_to_win_stays_as_it_is() -> None:
+    from support.layers import image_of, member, tar_of
+
+    large = tar_of([member("usr/big", b"x" * 3_000_000), member("var/lib/apt/lists/a", b"y" * 2000)])
+    with image_of([large, tar_of([member("var/lib/apt/lists/b", b"z" * 2000)])]) as image:
+        plan = make_plan(Ledger(image))
+        assert plan.kept_layers == [0]
+        assert any("layer 1 stays" in note for note in plan.notes)
+        assert paths(plan, "caches") == {"var/lib/apt/lists/b"}
+        assert paths(make_plan(Ledger(image), all_layers=True), "caches") == {
+            "var/lib/apt/lists/a",
+            "var/lib/apt/lists/b",
+        }
+
+
+def test_a_file_changed_after_its_installation_is_left_as_found(tmp_path: Path) -> None:
+    full = service_image()
+    tampered = [layer.replace(b"function_199", b"function_1xx") for layer in full.layers]
+    assert tampered[2] != full.layers[2]
+    from support.images import make_image
+
+    write_oci(tmp_path / "t", make_image(*tampered, run=full.config["config"]), "t", "none")
+    with open_image(f"oci:{tmp_path / 't'}") as image:
+        before = merged_view(tars(image))
+        assert untrue_records(before) == {f"{SITE}/numlib-2.0.dist-info/RECORD: numlib/fast.so"}
+        plan, view, _ = built(make_plan(Ledger(image), all_layers=True), image, tmp_path / "slim.tar")
+        assert f"{SITE}/numlib/fast.so" in paths(plan, "symbols")
+        assert untrue_records(view) == untrue_records(before)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_compressed_layers_come_out_compressed_and_equal(image: Image, tmp_path: Path, compression: Any) -> None:
+    write_oci(tmp_path / "in", service_image(), "x", compression)
+    plain = built(make_plan(Ledger(image), all_layers=True), image, tmp_path / "plain.tar")[2]
+    with open_image(f"oci:{tmp_path / 'in'}") as packed:
+        plan = make_plan(Ledger(packed), all_layers=True)
+        applied = apply_plan(plan, Ledger(packed), parse_destination(f"oci:{tmp_path / 'out'}:x"))
+        assert sum(applied.written.stored_sizes) < sum(applied.written.sizes) / 2
+    with open_image(f"oci:{tmp_path / 'out'}") as result:
+        assert {layer.compression for layer in result.layers} == {compression}
+        assert tars(result) == plain
+
+
+def test_a_damaged_layer_is_found_and_nothing_is_written(tmp_path: Path) -> None:
+    data = bytearray(stored().read_bytes())
+    at = data.index(b"cc1cc1cc1cc1") + 5000  # content that leaves: it is read all the same
+    data[at] ^= 1
+    (tmp_path / "in.tar").write_bytes(data)
+    out = tmp_path / "out"
+    out.mkdir()
+    with open_image(f"docker-archive:{tmp_path / 'in.tar'}") as image:
+        plan = make_plan(Ledger(image), all_layers=True)
+        with pytest.raises(DigestError, match="diff-id"):
+            apply_plan(plan, Ledger(image), parse_destination(f"docker-archive:{out / 'slim.tar'}"))
+    assert list(out.iterdir()) == []
+
+
+def test_a_plan_is_sorted_and_each_cut_says_why(image: Image) -> None:
+    plan = make_plan(Ledger(image), all_layers=True)
+    assert all(cut.why and cut.risk for cut in plan.cuts)
+    assert all(cut.before_bytes >= 0 and cut.after_bytes >= 0 for cut in plan.cuts)
+    keys = [(cut.pass_, cut.layer, cut.path) for cut in plan.cuts]
+    assert len(set(keys)) == len(keys)
+    assert isinstance(plan.cuts[0], Cut)
+
+
+def test_rubbish_is_no_plan() -> None:
+    for data in (b"", b"[]", b"{", b"\xff", b'{"schema": 1}', b"[" * 100_000):
+        with pytest.raises(BadInputError):
+            read_plan(data)
