@@ -21,6 +21,7 @@ from deadweight.cli.apply import apply_command
 from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
 from deadweight.cli.inspect import inspect_command
+from deadweight.cli.output import ReaderGone
 from deadweight.cli.passes import passes_command
 from deadweight.cli.plan import plan_command
 from deadweight.cli.slim import slim_command
@@ -92,8 +93,6 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 def _status(error: BaseException) -> int:
     """Says what went wrong, in one line, and gives the exit status."""
-    if isinstance(error, SystemExit):  # click's shell completion ends so
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, click.ClickException):
         error.show()
         return 2
@@ -103,10 +102,12 @@ def _status(error: BaseException) -> int:
     if isinstance(error, Stopped):
         _say(f"stopped by {error}")
         return 128 + error.number
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, (ReaderGone, BrokenPipeError)):
         # Whoever read the output has seen enough. Python would complain once more when it closes the stream.
         _close_stdout()
         return 128 + signal.SIGPIPE
+    if isinstance(error, SystemExit):  # click's shell completion ends so
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, DeadweightError):
         _say(f"error: {error}")
         return error.exit_status
@@ -148,16 +149,19 @@ def _close_stdout() -> None:
 def _stopped_by_signals() -> Iterator[None]:
     """Turns signals into exceptions, so that `finally` blocks run and no half output stays.
 
-    The first one counts: while it is cleaned up after, further ones are ignored. A signal that is ignored on entry
-    (nohup) stays so.
+    The first one counts: it is cleaned up after and the process ends, and further ones are ignored until then. A
+    signal that is ignored on entry (nohup) stays so.
     """
     numbers = [getattr(signal, name) for name in CLEAN_UP_SIGNALS if hasattr(signal, name)]
     before: dict[int, Any] = {}
+    stopped = False
 
     def stop(number: int, _: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
         for each in before:
             signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+        raise Stopped(number)
 
     try:
         for number in numbers:
@@ -168,5 +172,6 @@ def _stopped_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not stopped:
+            for number, handler in before.items():
+                signal.signal(number, handler)

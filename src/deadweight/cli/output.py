@@ -6,9 +6,10 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
     from deadweight.report.model import Report
 
 STANDARD = "-"
+
+
+class ReaderGone(Exception):  # noqa: N818  (no error: `head` has seen enough)
+    """Nobody reads standard output any more. Not a BrokenPipeError, of which click makes an exit with status 1."""
+
+
+@contextmanager
+def standard_output() -> Iterator[TextIO]:
+    """Standard output, flushed at the end. Raises ReaderGone when it is a pipe that nobody reads."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def check_outputs(
@@ -65,8 +80,8 @@ def _path_of(reference: str | None) -> Path | None:
 def write_document(name: str, document: bytes) -> None:
     """Writes a document to standard output (`-`) or to a file, which is complete or absent, and replaced."""
     if name == STANDARD:
-        sys.stdout.buffer.write(document)
-        sys.stdout.buffer.flush()
+        with standard_output() as out:
+            out.buffer.write(document)
         return
     path = Path(os.path.realpath(name))
     try:
@@ -106,7 +121,8 @@ def show_report(render: Callable[[Console], None]) -> None:
     """Shows people what `render` prints."""
     from deadweight.report.terminal import show  # noqa: PLC0415
 
-    show(sys.stdout, os.environ, render)
+    with standard_output() as out:
+        show(out, os.environ, render)
 
 
 def announce_plan(plan: Plan, edited: bool) -> None:

@@ -246,6 +246,9 @@ class _Emission:
         self.merged: dict[Key, Key] = {}  # inode -> the equal inode that it becomes a name of
         self.linked: dict[Key, str] = {}  # inode -> the path whose cut links it
         self.content: dict[Key, tuple[str, Content]] = {}
+        # When all names of a file leave, its bytes count for the last: uv's cache comes first in a tar and carries what
+        # is installed, and removing it alone would save nothing.
+        self.last_dropped = {fs.inodes[key]: dropped[key] for key in sorted(fs.inodes.keys() & dropped.keys())}
         self.names_once: dict[int, bool] = {}  # whether a layer has each name only once
         for path, target in edit.link.items():
             mine, other = self._inode(path), self._inode(target)
@@ -294,7 +297,9 @@ class _Emission:
             end = entry.end
             subject = self.dropped.get((position, entry.index))
             if subject is not None:
-                self._charge(subject, entry.end - entry.start, 0)
+                heir = self.last_dropped.get((position, entry.index), subject)
+                self._charge(subject, entry.data - entry.start, 0)
+                self._charge(heir, entry.end - entry.data, 0)
                 changed = True
                 continue
             pieces = self._changed(entry, position, first) if entry.kind in ("file", "hardlink") else None

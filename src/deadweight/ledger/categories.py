@@ -15,6 +15,7 @@ The lists are known.toml's, so that a category and the pass that is named like i
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping
 
 from packaging.utils import canonicalize_name
@@ -45,7 +46,6 @@ _ENDINGS = {
 }
 _TEST_DIRECTORIES = frozenset({"test", "tests"})
 _PYTHON_KINDS = frozenset({"python", "application"})
-_HOMES = ("root", "home/")
 
 
 def place_category(ledger: Ledger) -> Callable[[str, Owner], str | None]:
@@ -85,39 +85,41 @@ def _is_test(path: str, owner: Owner, stdlibs: tuple[str, ...]) -> bool:
 
 
 def _is_cache(ledger: Ledger) -> Callable[[str], bool]:
-    """Whether a path lies in a cache that its tool fills again; caches of models are data of the application."""
+    """Whether a path lies in a cache that its tool fills again; models in caches are data of the application.
+
+    The pass `caches` removes less: it also asks who else refers to a file.
+    """
     environment = ledger.image.environment
-    matches = matcher(known("caches", "patterns"))
-    # Nothing else matches a pattern; most paths are told by their first letters alone.
-    starts = tuple({pattern.partition("*")[0] for pattern in known("caches", "patterns")})
+    patterns = [*known("caches", "patterns"), *known("caches", "scratch")]
+    below = known("caches", "below_dot_cache")
+    patterns += [f"{home}/.cache/{name}/*" for home in ("root", "home/*") for name in below]
+    patterns += [f"{place}/{name}/*" for place in _places(environment, "XDG_CACHE_HOME") for name in below]
+    for text in known("caches", "variables"):  # as PIP_CACHE_DIR/http*
+        variable, _, name = text.partition("/")
+        patterns += [f"{place}/{name}/*" for place in _places(environment, variable)]
+    matches = matcher(patterns)
+    # Most paths match nothing, and their first letters tell.
+    starts = tuple({re.split(r"[*?\[]", pattern, maxsplit=1)[0] for pattern in patterns})
+    models = tuple(f"{p}/" for variable in known("caches", "model_variables") for p in _places(environment, variable))
     model_name = matcher(known("caches", "model_directories"))
-    below_cache = frozenset(known("caches", "below_dot_cache"))
-    tools = _places(environment, known("caches", "variables"))
-    models = _places(environment, known("caches", "model_variables"))
-    xdg = _places(environment, ("XDG_CACHE_HOME",))
+    suffixes = known("caches", "model_suffixes")
+    scratch = matcher(known("caches", "scratch"))
 
     def is_cache(path: str) -> bool:
-        if models and path.startswith(models):
+        if not path.startswith(starts) or not matches(path) or path.startswith(models):
             return False
-        if tools and path.startswith(tools):
+        if not scratch(path):
             return True
-        if xdg and path.startswith(xdg):
-            place = next(p for p in xdg if path.startswith(p))
-            return path[len(place) :].partition("/")[0] in below_cache
-        if path.startswith(_HOMES) and "/.cache/" in path:
-            return path.partition("/.cache/")[2].partition("/")[0] in below_cache
-        if not path.startswith(starts) or not matches(path):
-            return False
-        return not any(model_name(part) for part in path.split("/")[:-1])
+        return not path.endswith(suffixes) and not any(model_name(part) for part in path.split("/")[:-1])
 
     return is_cache
 
 
-def _places(environment: Mapping[str, str], variables: tuple[str, ...]) -> tuple[str, ...]:
-    """The directories that environment variables name, as prefixes of paths."""
-    named = (environment.get(variable, "") for variable in variables)
-    clean = {posixpath.normpath(place).strip("/") for place in named if place.startswith("/")}
-    return tuple(sorted(f"{place}/" for place in clean if place))
+def _places(environment: Mapping[str, str], variable: str) -> list[str]:
+    """The directory that an environment variable names, if it does, as an image path."""
+    value = environment.get(variable, "")
+    place = posixpath.normpath(value).strip("/") if value.startswith("/") else ""
+    return [place] if place else []
 
 
 def _is_build_tool(ledger: Ledger) -> Callable[[str, Owner], bool]:

@@ -91,8 +91,12 @@ def importers(context: Context, modules: Iterable[str], leaving: frozenset[str] 
 
 
 def python_files(context: Context) -> Iterator[str]:
-    """Every Python file that stays and could be imported: caches and tests left out, the standard library's as well."""
-    nodes = context.ledger.fs.nodes
-    for path in nodes:
-        if path.endswith(".py") and path not in context.gone and not is_test(path) and not _ELSEWHERE.search(path):
+    """Every Python file that stays and could be imported; caches and tests are left out."""
+    return (path for path in python_sources(context) if not is_test(path))
+
+
+def python_sources(context: Context) -> Iterator[str]:
+    """Every Python file that stays and could be imported, tests too; caches are left out."""
+    for path in context.ledger.fs.nodes:
+        if path.endswith(".py") and path not in context.gone and not _ELSEWHERE.search(path):
             yield path

@@ -9,6 +9,7 @@ from deadweight.ledger.debian import Alternative, Closure, Package, alternatives
 from deadweight.ledger.known import known, matcher
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.commands import commands, path_directories
+from deadweight.passes.compiling import advise, installed
 from deadweight.passes.distributions import bytecode, leaving, proposals
 from deadweight.passes.libraries import needs
 from deadweight.passes.packages import all_needs, kept_by
@@ -21,8 +22,8 @@ def propose(context: Context) -> Iterator[Proposal]:
     if context.options.keep_compile:
         context.notes.append("build tools stay: --keep-compile asks for it")
         return
-    compiling = matcher(known("compilers", "needed_by"))
-    users = [context.ledger.graph.display(name) for name in context.ledger.graph.distributions if compiling(name)]
+    advise(context)
+    users = installed(context, "compilers")
     if users:
         context.notes.append(f"build tools stay: {', '.join(users)} may compile code while running")
         return
@@ -50,7 +51,7 @@ def _packages(context: Context) -> Iterator[Proposal]:
             reason = _unmovable(context, package)
             if reason is not None:
                 keep[package.name] = reason
-    at_most = {path: package.name for package in packages if package.name in closure.leaving for path in _paths(package)}
+    at_most = {path for package in packages if package.name in closure.leaving for path in _paths(package)}
     found_needs = all_needs(context, groups, at_most)
     while True:
         closure = removable(packages, seeds, keep)
@@ -190,7 +191,8 @@ def _programs(context: Context) -> Iterator[Proposal]:
         elif path in linked:
             context.notes.append(f"/{path} stays: /{linked[path]} leads to it")
         elif context.may_change(path):
-            yield Proposal("remove", path, "builds or installs software", f"{name} is a known one, and nothing starts it")
+            evidence = f"{name} is a known tool, and nothing starts it"
+            yield Proposal("remove", path, "builds or installs software", evidence)
 
 
 def _linked(context: Context, found: Mapping[str, str]) -> dict[str, str]:

@@ -82,7 +82,7 @@ def _undeclared(context: Context, graph: Graph, names: set[str], found: set[str]
 
 def _chains(graph: Graph, wanted: Collection[str], found: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Breadth first, so the shortest."""
-    chains = {name: (name,) for name in sorted(wanted)}
+    chains: dict[str, tuple[str, ...]] = {name: (name,) for name in sorted(wanted)}
     todo = sorted(wanted)
     while todo:
         here = todo.pop(0)

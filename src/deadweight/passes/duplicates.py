@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry, padding
@@ -27,9 +28,8 @@ def propose(context: Context) -> Iterator[Proposal]:
     with ThreadPoolExecutor(THREADS) as pool:
         groups = _groups(context)
         for prefix in (PREFIX, None):  # most files that differ do so at their beginning
-            digests = pool.map(
-                lambda file: _digest(context, file, prefix), [f for g in groups for f in g], chunksize=64
-            )
+            files = [file for group in groups for file in group]
+            digests = pool.map(partial(_digest, context, prefix), files)
             groups = _split(groups, digests)
     for group in groups:
         group.sort()
@@ -79,7 +79,7 @@ def _meta(layer: int, e: Entry) -> _Meta:
     return layer, e.stored, e.mode, e.uid, e.gid, e.mtime, e.owner, e.xattrs
 
 
-def _digest(context: Context, file: _File, prefix: int | None) -> bytes:
+def _digest(context: Context, prefix: int | None, file: _File) -> bytes:
     layer, index = file[0]
     tar = context.ledger.image.layers[layer].tar
     entry = context.ledger.image.layers[layer].entries[index]

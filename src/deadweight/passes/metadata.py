@@ -95,10 +95,10 @@ def _all_digests(ledger: Ledger, edit: Edit) -> tuple[dict[Key, Digests], dict[K
         results = list(pool.map(lambda task: _digests(ledger, *task), tasks))
     before: dict[Key, Digests] = {}
     after: dict[Key, Digests] = {}
-    for (path, content), digests in zip(tasks, results, strict=True):
+    for (path, new), digests in zip(tasks, results, strict=True):
         key = ledger.fs.nodes[path].inode
         assert key is not None
-        (before if content is None else after)[key] = digests
+        (before if new is None else after)[key] = digests
     return before, after
 
 
@@ -169,10 +169,9 @@ def _dpkg(ledger: Ledger, removed: frozenset[str], changed: Mapping[str, Pair], 
         if lists and all(path in removed for path in lists):
             leaving.add((package.name, package.architecture))
             causes.update(lists)
-            continue
-        gone = {p for p in (*package.files, *package.listed_directories) if p in removed}
+        gone = {p for p in (*package.files, *package.listed_directories, *package.info_files) if p in removed}
         new = {p: pair for p, pair in changed.items() if ledger.owners.get(p, None) and p in package.files}
-        if gone or new:
+        if new or gone.difference(package.info_files):
             _package(ledger, package, gone, new, derived)
     for path in (STATUS, EXTENDED_STATES):
         node = ledger.fs.nodes.get(path)
@@ -184,10 +183,10 @@ def _dpkg(ledger: Ledger, removed: frozenset[str], changed: Mapping[str, Pair], 
 
 
 def _package(ledger: Ledger, package: Package, gone: set[str], new: Mapping[str, Pair], derived: Derived) -> None:
-    """The .list and .md5sums of a package that stays, without the files that left."""
+    """A package's .list and .md5sums, as far as they stay, without the files that left."""
     written = {path: next(iter(written_as(package, [path]))) for path in gone | new.keys()}
     for path in package.info_files:
-        if path in derived.contents or path.rpartition(".")[2] not in ("list", "md5sums"):
+        if path in gone or path in derived.contents or path.rpartition(".")[2] not in ("list", "md5sums"):
             continue
         raw = ledger.fs.read(path)
         lost = {written[p] for p in gone}

@@ -1,4 +1,4 @@
-"""What staying files need of Debian packages, whatever dpkg knows about it: libraries, interpreters, links, commands."""
+"""What staying files need of Debian packages, whatever dpkg knows: libraries, interpreters, links, commands."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+from deadweight.binary.elf import is_elf
 from deadweight.image.filesystem import Filesystem
 from deadweight.ledger.debian import Alternative
+from deadweight.ledger.ledger import Ledger
 from deadweight.passes.application import python_files, sources
 from deadweight.passes.base import Context
-from deadweight.passes.commands import commands, locate, shebang
+from deadweight.passes.commands import commands, follow, locate, shebang
 from deadweight.passes.imports import scan, source
 from deadweight.passes.inodes import names_by_inode
 from deadweight.passes.libraries import configured, default_directories, needs
@@ -20,7 +22,9 @@ _CALLS = re.compile(
     rb"(?:subprocess\.\w+|Popen|check_call|check_output|os\.system|os\.popen|os\.exec\w+|os\.spawn\w+|shutil\.which"
     rb"|create_subprocess_exec|create_subprocess_shell|\brun|\bcall)\(\s*\[?\s*[rf]?[\"']([\w./+-]+)"
 )
-_DIST_PACKAGES = re.compile(r"usr/(?:local/)?lib/python3(?:\.\d+)?/(?:dist-packages/)?([^\W\d]\w*)(?:/|\.py\Z|\..*\.so\Z)")
+_MODULE = re.compile(
+    r"usr/(?:local/)?lib/python3(?:\.\d+)?/(?:dist-packages/|lib-dynload/)?([^\W\d]\w*)(?:/|\.py\Z|\..*\.so\Z)"
+)
 
 
 class Need(NamedTuple):
@@ -92,8 +96,8 @@ def _of_sources(context: Context) -> Iterator[Need]:
         if imports.libraries and (path not in owners or owners[path].kind != "debian"):
             directories = directories or _library_directories(ledger.fs)
             for name in imports.libraries:
-                for target in _libraries(ledger.fs, directories, name):
-                    yield Need((path,), target, f"/{path} opens {name}")
+                for library in _libraries(ledger, directories, name):
+                    yield Need((path,), library, f"/{path} opens {name}")
 
 
 def _library_directories(fs: Filesystem) -> list[str]:
@@ -102,18 +106,24 @@ def _library_directories(fs: Filesystem) -> list[str]:
     return list(dict.fromkeys(node.path for node in nodes if node is not None and node.kind == "dir"))
 
 
-def _libraries(fs: Filesystem, directories: Collection[str], name: str) -> Iterator[str]:
-    """What `find_library("pq")` or `CDLL("libpq.so.5")` would open."""
+def _libraries(ledger: Ledger, directories: Collection[str], name: str) -> Iterator[str]:
+    """What `find_library("pq")` or `CDLL("libpq.so.5")` would open; linker scripts are nothing to open."""
+    fs = ledger.fs
+    if name.startswith("/"):
+        yield from (node.path for node in follow(fs, name))
+        return
     base = posixpath.basename(name)
-    prefix = base if ".so" in base else f"lib{base}.so"
+    exact = ".so" in base
+    prefix = base if exact else f"lib{base}.so."
     for directory in directories:
         for child in fs.children(directory):
             rest = posixpath.basename(child).removeprefix(prefix)
-            if rest != posixpath.basename(child) and rest[:1] in ("", "."):
+            if rest == posixpath.basename(child) or (exact and rest[:1] not in ("", ".")):
+                continue
+            node = fs.resolve(child)
+            if node is not None and node.kind == "file" and is_elf(fs.reader(node)(0, 4)):
                 yield child
-                node = fs.resolve(child)
-                if node is not None:
-                    yield node.path
+                yield node.path
 
 
 def _of_links(context: Context, alternatives: Collection[Alternative], wanted: Collection[str]) -> Iterator[Need]:
@@ -132,7 +142,7 @@ def _of_imports(context: Context, wanted: Collection[str]) -> Iterator[Need]:
     """Modules of Debian's packages that staying modules import: packages need not say so of the standard library."""
     modules: dict[str, list[str]] = {}
     for path in sorted(wanted):
-        match = _DIST_PACKAGES.match(path)
+        match = _MODULE.match(path)
         if match and path.endswith((".py", ".so")):
             modules.setdefault(match[1], []).append(path)
     if not modules:
@@ -145,9 +155,7 @@ def _of_imports(context: Context, wanted: Collection[str]) -> Iterator[Need]:
                 yield Need((path,), modules[module][0], f"/{path} imports {module}")
 
 
-def kept_by(
-    needs_found: Collection[Need], leaving_files: Mapping[str, str], gone: Collection[str]
-) -> dict[str, str]:
+def kept_by(needs_found: Collection[Need], leaving_files: Mapping[str, str], gone: Collection[str]) -> dict[str, str]:
     """The packages that staying files need, with the reason; `leaving_files` maps paths to their packages."""
     found: dict[str, str] = {}
     for need in needs_found:

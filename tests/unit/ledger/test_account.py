@@ -1,4 +1,4 @@
-"""Every byte has one owner and one category, and they add up: over images that do everything, and over generated ones."""
+"""Every byte has one owner and one category, and they add up: over chosen images and over generated ones."""
 
 from __future__ import annotations
 
@@ -167,8 +167,12 @@ def test_a_damaged_library_is_data() -> None:
         ("root/.cache/huggingface/hub/model.bin", "data"),
         ("opt/models/torch.bin", "data"),
         ("tmp/hf/hub/models--a--b/blob", "data"),
+        ("tmp/hf-home/x", "data"),
         ("tmp/leftover", "caches"),
-        ("opt/pipcache/wheel", "caches"),
+        ("opt/pipcache/http-v2/a/b", "caches"),
+        ("opt/pipcache/mine", "data"),
+        ("tmp/model.safetensors", "data"),
+        ("hf/home/.cache/uv/x", "data"),
         ("usr/local/bin/uv", "build tools"),
         ("opt/uv", "data"),
         ("usr/lib/gcc/cc1", "build tools"),
@@ -185,9 +189,8 @@ def test_categories(path: str, category: str) -> None:
         member("app/main.py", b"x"),
         member(path, LIBRARY if path.endswith("tests/lib.so") else b"content"),
     ]
-    found, _ = account_of(
-        tar_of(members), WorkingDir="/app", Env=["PATH=/usr/local/bin:/usr/bin", "PIP_CACHE_DIR=/opt/pipcache"]
-    )
+    variables = ["PATH=/usr/local/bin:/usr/bin", "PIP_CACHE_DIR=/opt/pipcache", "HF_HOME=/tmp/hf-home"]
+    found, _ = account_of(tar_of(members), WorkingDir="/app", Env=variables)
     assert [row.category for row in found.rows if row.path == path] == [category]
 
 
@@ -242,7 +245,7 @@ def layers(draw: st.DrawFn) -> list[bytes]:
                 members.append(member(name, kind=tarfile.LNKTYPE, link=draw(st.sampled_from(files))))
             else:
                 content = draw(st.sampled_from([b"", b"1", b"x" * 512, b"y" * 1300, LIBRARY]))
-                members.append(member(name, content, **draw(st.sampled_from([{}, {"mtime": 1.5}]))))
+                members.append(member(name, content, mtime=draw(st.sampled_from([0, 1.5]))))
                 files.append(name)
         tars.append(tar_of(members) + bytes(draw(st.sampled_from([0, 512, 10240]))))
     return tars

@@ -1,0 +1,124 @@
+"""What compilers, linkers and type checkers read in Python distributions, and the interpreter never does."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+from packaging.utils import canonicalize_name
+
+from deadweight.ledger.known import known, matcher
+from deadweight.passes.base import Context, Pass, Proposal
+from deadweight.passes.compiling import advise, installed
+from deadweight.passes.imports import source
+
+STATIC, HEADERS, STUBS = "static libraries", "C and C++ headers", "type stubs"
+CYTHON, GENERATED, CMAKE = "Cython sources", "C sources of compiled modules", "CMake and pkg-config files"
+_EVIDENCE = {
+    STATIC: "only linkers read them",
+    HEADERS: "only compilers read them, and nothing that is installed is known to compile while running",
+    STUBS: "only type checkers and editors read them",
+    CYTHON: "only Cython reads them",
+    GENERATED: "only compilers read them, and what they made is there",
+    CMAKE: "only builds read them",
+}
+_BY_SUFFIX = {
+    **dict.fromkeys((".a", ".la"), STATIC),
+    **dict.fromkeys((".h", ".hpp", ".hh", ".hxx", ".h++", ".cuh", ".tcc", ".tpp", ".ipp"), HEADERS),
+    ".pyi": STUBS,
+    **dict.fromkeys((".pyx", ".pxd", ".pxi"), CYTHON),
+    ".cmake": CMAKE,
+}
+_IN_INCLUDE = frozenset({".inl", ".inc", ".def", ".modulemap", ""})
+_C = frozenset({".c", ".cpp", ".cc", ".cxx"})
+
+
+def propose(context: Context) -> Iterator[Proposal]:
+    """Files, and directories that may be empty then, ordered by path."""
+    if context.options.keep_compile:
+        context.notes.append("development files stay: --keep-compile asks for it")
+        return
+    advise(context)
+    users = installed(context, "headers")
+    if users:
+        context.notes.append(f"headers stay: {', '.join(users)} may read them while running")
+    stay = {HEADERS} if users else set()
+    header_owners = matcher(known("headers", "read_by_their_own"))
+    stub_owners = matcher(known("stubs", "read_by_their_own"))
+    sites = tuple(sorted({f"{dist.site}/" for dist in context.ledger.distributions}, key=len, reverse=True))
+    removals: dict[str, Proposal] = {}
+    stubs_stay: dict[str, str] = {}
+    for path, node in context.ledger.fs.nodes.items():
+        kind = _kind(context, path)
+        if kind is None or kind in stay or node.kind not in ("file", "symlink") or not context.may_change(path):
+            continue
+        owner = context.ledger.owner(path)
+        if owner.kind != "python":
+            continue
+        name = str(canonicalize_name(owner.name))
+        if (kind == HEADERS and header_owners(name)) or (kind == STUBS and stub_owners(name)):
+            continue
+        if kind == STUBS and _is_read(context, path):
+            stubs_stay.setdefault(owner.name, path)
+            continue
+        removals[path] = Proposal("remove", path, kind, _EVIDENCE[kind])
+        for parent in _parents(sites, path):
+            if parent not in removals and context.may_change(parent):
+                removals[parent] = Proposal("remove", parent, kind, _EVIDENCE[kind])
+    for name, path in sorted(stubs_stay.items()):
+        context.notes.append(f"type stubs of {name} that it reads when imported stay (/{path})")
+    for path in sorted(removals):
+        yield removals[path]
+
+
+def _kind(context: Context, path: str) -> str | None:
+    """What kind of development file a path is, by its name and its neighbours'; None when it is none."""
+    stem, suffix = posixpath.splitext(path)
+    kind = _BY_SUFFIX.get(suffix)
+    if kind is not None:
+        return kind
+    if suffix in _IN_INCLUDE and "/include/" in path and not path.endswith(("/LICENSE", "/NOTICE")):
+        return HEADERS
+    if suffix in _C and _is_compiled(context, stem):
+        return GENERATED
+    if suffix == ".pc" and "/pkgconfig/" in path:
+        return CMAKE
+    if path.endswith((".cmake.in", "/CMakeLists.txt")):
+        return CMAKE
+    return None
+
+
+def _is_compiled(context: Context, stem: str) -> bool:
+    """Whether a C file's module is there, compiled, or what Cython made it from."""
+    nodes = context.ledger.fs.nodes
+    if f"{stem}.pyx" in nodes:
+        return True
+    beside = context.ledger.fs.children(posixpath.dirname(stem))
+    return any(child.startswith(f"{stem}.") and child.endswith(".so") for child in beside)
+
+
+def _is_read(context: Context, path: str) -> bool:
+    """Whether the module beside a stub reads it when it is imported (lazy_loader.attach_stub)."""
+    module = f"{path[:-4]}.py"
+    if module not in context.ledger.fs.nodes:
+        return False
+    data = source(context.ledger, module)
+    return any(name.encode() in data for name in known("stubs", "readers"))
+
+
+def _parents(sites: Sequence[str], path: str) -> Iterator[str]:
+    """The directories between a path and its site."""
+    site = next((site for site in sites if path.startswith(site)), None)
+    parent = posixpath.dirname(path)
+    while site is not None and len(parent) > len(site):
+        yield parent
+        parent = posixpath.dirname(parent)
+
+
+PASS = Pass(
+    name="development-files",
+    risk="policy",
+    order=60,
+    summary="static libraries, headers, type stubs, Cython sources and CMake files of Python distributions",
+    propose=propose,
+)

@@ -1,0 +1,223 @@
+"""Directories of tests inside distributions and the application, but for those that something outside imports."""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from deadweight.passes.application import python_sources
+from deadweight.passes.base import Context, Pass, Proposal
+from deadweight.passes.commands import commands
+from deadweight.passes.distributions import bytecode
+from deadweight.passes.imports import scan, source
+
+_DOTTED = re.compile(r"[\w.]{1,500}\.tests?(?:\.[\w.]*)?(?::[\w.]*)?\Z")
+NAMES = ("tests", "test")
+_TEST_FILES = ("test_", "conftest.py")
+
+
+def propose(context: Context) -> Iterator[Proposal]:
+    """Whole directories, with what is in them, ordered by path."""
+    found = _directories(context)
+    stays = _needed(context, found)
+    for directory in sorted(found.keys() - stays.keys()):
+        blocked = next((p for p in found[directory] if not context.may_change(p) and p not in context.gone), None)
+        if blocked is not None:
+            stays[directory] = f"/{blocked} is to stay"
+    for directory, reason in sorted(stays.items()):
+        context.notes.append(f"/{directory} stays: {reason}")
+    removals: dict[str, Proposal] = {}
+    for directory in sorted(found.keys() - stays.keys()):
+        name, whose = _owner(context, found[directory])
+        evidence = f"no module outside imports it, by a static check; {whose}"
+        for path in found[directory]:
+            for place in (path, *bytecode(context, path), *_parents(path, directory)):
+                if place not in removals and context.may_change(place):
+                    removals[place] = Proposal("remove", place, f"tests of {name}", evidence)
+    for path in sorted(removals):
+        yield removals[path]
+
+
+def _parents(path: str, top: str) -> Iterator[str]:
+    """The directories above a path, up to `top`."""
+    while path != top:
+        path = posixpath.dirname(path)
+        yield path
+
+
+def _owner(context: Context, paths: Sequence[str]) -> tuple[str, str]:
+    owner = context.ledger.owner(paths[0])
+    return (owner.name, "listed in its RECORD") if owner.kind == "python" else ("the application", "of no distribution")
+
+
+# --- what is a directory of tests ----------------------------------------------------------------------
+
+
+def _directories(context: Context) -> dict[str, list[str]]:
+    """The topmost directories of tests, each with its files in order.
+
+    In a distribution: below one of its packages. In the application: those with files that pytest would collect.
+    """
+    ledger = context.ledger
+    sites = {dist.site for dist in ledger.distributions}
+    found: dict[str, list[str]] = {}
+    application: dict[str, list[str]] = {}
+    for path, node in ledger.fs.nodes.items():
+        if "/test" not in path or "/include/" in path or path in context.gone or node.kind == "dir":
+            continue  # headers are for development-files
+        directory = _test_directory(path, sites)
+        if directory is None:
+            continue
+        kind = ledger.owner(path).kind
+        if kind == "python" and posixpath.dirname(directory) not in sites:
+            found.setdefault(directory, []).append(path)
+        elif kind == "application":
+            application.setdefault(directory, []).append(path)
+    for directory, paths in application.items():
+        names = [posixpath.basename(path) for path in paths]
+        if any(name.startswith(_TEST_FILES) or name.endswith("_test.py") for name in names if name.endswith(".py")):
+            found.setdefault(directory, []).extend(paths)
+    return {directory: sorted(paths) for directory, paths in sorted(found.items())}
+
+
+def _test_directory(path: str, sites: Collection[str]) -> str | None:
+    """The topmost directory of tests that a path lies in, as seen from its site."""
+    start = 0
+    for site in sites:
+        if path.startswith(f"{site}/") and len(site) + 1 > start:
+            start = len(site) + 1
+    parts = path[start:].split("/")
+    for i, part in enumerate(parts[:-1]):
+        if part in NAMES:
+            return path[:start] + "/".join(parts[: i + 1])
+    return None
+
+
+# --- what needs them -----------------------------------------------------------------------------------
+
+
+def _needed(context: Context, found: Mapping[str, list[str]]) -> dict[str, str]:
+    """The directories that must stay, each with the reason: also those that only directories that stay import."""
+    modules = _modules(context, found)
+    stays: dict[str, str] = {}
+    for path, word in commands(context.ledger).programs.items():
+        directory = _inside(path, found)
+        if directory is not None:
+            stays.setdefault(directory, f"the image runs {word}")
+    for module, word in commands(context.ledger).modules.items():
+        for directory in _named(module, modules):
+            stays.setdefault(directory, f"the image runs {word}")
+    for dist in context.ledger.distributions:
+        if dist.info not in context.gone:
+            for group, name, value in dist.entry_points:
+                for directory in _named(value.partition(":")[0].strip(), modules):
+                    stays.setdefault(directory, f"{dist.display} names it as its entry point {name} of {group}")
+    imports = [
+        (path, directory)
+        for path in _candidates(context)
+        for directory in sorted(_imports(context, path, modules))
+        if directory != _inside(path, found)
+    ]
+    while True:
+        more = {
+            directory: f"/{path} imports it"
+            for path, directory in reversed(imports)
+            if directory not in stays and ((own := _inside(path, found)) is None or own in stays)
+        }
+        if not more:
+            return stays
+        stays.update(more)
+
+
+def _inside(path: str, found: Mapping[str, list[str]]) -> str | None:
+    while path:
+        path = posixpath.dirname(path)
+        if path in found:
+            return path
+    return None
+
+
+def _modules(context: Context, found: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The dotted names by which directories can be imported: from their site, and from every directory above."""
+    modules: dict[str, list[str]] = {}
+    sites = sorted({dist.site for dist in context.ledger.distributions}, key=len, reverse=True)
+    for directory in found:
+        site = next((site for site in sites if directory.startswith(f"{site}/")), None)
+        if site is not None:
+            modules.setdefault(directory[len(site) + 1 :].replace("/", "."), []).append(directory)
+            continue
+        parts = directory.split("/")  # the application's: what is on its import path is not known
+        for i in range(len(parts)):
+            modules.setdefault(".".join(parts[i:]), []).append(directory)
+    return modules
+
+
+def _named(module: str, modules: Mapping[str, list[str]]) -> list[str]:
+    """The directories that a dotted name lies in."""
+    parts = module.split(".")
+    for i in range(1, len(parts) + 1):
+        directories = modules.get(".".join(parts[:i]))
+        if directories:
+            return directories
+    return []
+
+
+def _candidates(context: Context) -> Iterator[str]:
+    """Python files that may import a directory of tests."""
+    for path, imports in scan(context.ledger, python_sources(context)):
+        if imports.tests:
+            yield path
+
+
+def _imports(context: Context, path: str, modules: Mapping[str, list[str]]) -> set[str]:
+    """The directories of tests that a file imports, or names in a string."""
+    data = source(context.ledger, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(data)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()  # Python could not import it either
+    found: set[str] = set()
+    package = _package(context, path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found.update(_named(alias.name, modules))
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, package)
+            if base is not None:
+                for alias in node.names:
+                    found.update(_named(f"{base}.{alias.name}".strip("."), modules))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DOTTED.match(node.value):
+            found.update(_named(node.value.partition(":")[0], modules))
+    return found
+
+
+def _package(context: Context, path: str) -> list[str]:
+    """The package that a file's relative imports start from, as parts of its dotted name."""
+    sites = [dist.site for dist in context.ledger.distributions if path.startswith(f"{dist.site}/")]
+    site = max(sites, key=len, default="")
+    return posixpath.dirname(path[len(site) + 1 if site else 0 :]).split("/")
+
+
+def _absolute(node: ast.ImportFrom, package: Sequence[str]) -> str | None:
+    """The module that a `from` statement names; None where it climbs too high."""
+    if not node.level:
+        return node.module
+    if node.level > len(package):
+        return None
+    parts = package[: len(package) - node.level + 1]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+PASS = Pass(
+    name="tests",
+    risk="policy",
+    order=50,
+    summary="directories of tests inside distributions and the application, unless a module outside imports them",
+    propose=propose,
+)
