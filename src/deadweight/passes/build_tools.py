@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from deadweight.ledger.debian import Alternative, Closure, Package, alternatives, removable
 from deadweight.ledger.known import known, matcher
 from deadweight.passes.base import Context, Pass, Proposal
-from deadweight.passes.commands import commands, path_directories
+from deadweight.passes.commands import commands, follow, path_directories
 from deadweight.passes.compiling import advise, installed
 from deadweight.passes.distributions import bytecode, leaving, proposals
 from deadweight.passes.libraries import needs
@@ -153,9 +153,10 @@ def _alternatives_need(context: Context, groups: Sequence[Alternative], files: M
         if all(_leaves(context, files, c.path) for c in group.candidates):
             continue
         for link in group.links:
-            target = fs.resolve(link)
-            if target is not None and target.path in files:
-                found.setdefault(files[target.path], f"/{link} leads to /{target.path}, and has alternatives that stay")
+            for step in follow(fs, link):
+                if step.path in files:
+                    reason = f"/{link} leads to /{step.path}, and has alternatives that stay"
+                    found.setdefault(files[step.path], reason)
     return found
 
 

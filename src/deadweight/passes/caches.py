@@ -135,12 +135,11 @@ class _Shields:
         self._ledger = ledger
         fs = ledger.fs
         environment = fs.image.environment
-        self._models = dict(_named(fs, [environment.get(v, "") for v in known("caches", "model_variables")]))
         places = {*known("caches", "places")}
         workdir = str(fs.image.run_config.get("WorkingDir") or "")
         self._loose = dict(_named(fs, [workdir, *(text for name, text in environment.items() if name not in places)]))
         volumes = fs.image.run_config.get("Volumes")
-        self._strict = {**self._models, **dict(_named(fs, volumes if isinstance(volumes, dict) else {}))}
+        self._strict = dict(_named(fs, volumes if isinstance(volumes, dict) else {}))
         self._strict.update(_named(fs, commands(ledger).words))
         self._strict.update(dict.fromkeys(commands(ledger).programs))
         self._sites = dict.fromkeys(_environment_of(fs, dist.site) for dist in ledger.distributions)

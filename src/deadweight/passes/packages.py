@@ -133,9 +133,9 @@ def _of_links(context: Context, alternatives: Collection[Alternative], wanted: C
     for path, node in fs.nodes.items():
         if node.kind != "symlink" or path in managed or path in context.gone:
             continue
-        target = fs.resolve(path)
-        if target is not None and target.path in wanted:
-            yield Need((path,), target.path, f"/{path} leads to /{target.path}")
+        for step in follow(fs, path):
+            if step.path != path and step.path in wanted:
+                yield Need((path,), step.path, f"/{path} leads to /{step.path}")
 
 
 def _of_imports(context: Context, wanted: Collection[str]) -> Iterator[Need]:

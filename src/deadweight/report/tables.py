@@ -35,7 +35,7 @@ def bytes_table(
     shown = list(lines if top is None or len(lines) <= top + 1 else lines[:top])
     rest = len(lines) - len(shown)
     if rest:
-        shown.append(Line(whole - sum(line.bytes for line in shown) - 1, f"others ({rest:,})"))
+        shown.append(Line(whole - sum(line.bytes for line in shown), f"others ({rest:,})"))
     table = new_table()
     for header, justify in (("bytes", "right"), ("size", "right"), ("share", "right"), ("", "left")):
         table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
