@@ -1,20 +1,26 @@
 """deadweight: where every byte of a container image is, and a smaller image without what it can never use.
 
-with open_image("docker-archive:service.tar") as image:
-    ledger = Ledger(image)
-    plan = make_plan(ledger)
-    apply_plan(plan, ledger, parse_reference("docker-archive:slim.tar"))
+    with open_image("docker-archive:service.tar") as image:
+        ledger = Ledger(image)
+        plan = make_plan(ledger)
+        apply_plan(plan, ledger, parse_reference("docker-archive:slim.tar"))
+
+Names are loaded when they are first used, so that `deadweight --help` need not wait for what it does not show.
 """
 
 from __future__ import annotations
 
-from deadweight.apply import Applied, apply_plan
-from deadweight.image.model import Image
-from deadweight.image.reference import Reference, parse_reference
-from deadweight.image.transports import open_image
-from deadweight.ledger.ledger import Ledger
-from deadweight.passes.base import Options
-from deadweight.plan import Plan, make_plan, read_plan, write_plan
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deadweight.apply import Applied, apply_plan
+    from deadweight.image.model import Image
+    from deadweight.image.reference import Reference, parse_reference
+    from deadweight.image.transports import open_image
+    from deadweight.ledger.ledger import Ledger
+    from deadweight.passes.base import Options
+    from deadweight.plan import Plan, make_plan, read_plan, write_plan
 
 __all__ = [
     "Applied",
@@ -30,3 +36,24 @@ __all__ = [
     "read_plan",
     "write_plan",
 ]
+
+_PLACES = {
+    "Applied": "apply",
+    "Image": "image.model",
+    "Ledger": "ledger.ledger",
+    "Options": "passes.base",
+    "Plan": "plan",
+    "Reference": "image.reference",
+    "apply_plan": "apply",
+    "make_plan": "plan",
+    "open_image": "image.transports",
+    "parse_reference": "image.reference",
+    "read_plan": "plan",
+    "write_plan": "plan",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

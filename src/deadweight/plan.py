@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
 
 import msgspec
+from packaging.utils import canonicalize_name
 
 from deadweight.errors import PlanError, UsageError, shown
 from deadweight.image.edit import Charge, Content, Edit, Edited, Subject, edit_image
@@ -90,17 +93,18 @@ class Worked(msgspec.Struct, frozen=True):
 def read_plan(data: bytes) -> Plan:
     """A plan from its JSON. Raises PlanError, naming the field, when it is none."""
     try:
-        return msgspec.json.decode(data, type=Plan)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # Not msgspec's own reader: names in images need not be UTF-8, and it takes no lone surrogates.
+        return msgspec.convert(json.loads(data), Plan)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PlanError(f"this is no plan of deadweight: {error}") from None
 
 
 def write_plan(plan: Plan) -> bytes:
     """A plan as JSON, one cut a line so that it can be read, searched and compared."""
-    cuts = b",\n    ".join(msgspec.json.encode(cut) for cut in plan.cuts)
-    rest = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(plan, cuts=[])), indent=2)
-    body = b'"cuts": [\n    ' + cuts + b"\n  ]" if cuts else b'"cuts": []'
-    return rest.replace(b'"cuts": []', body, 1) + b"\n"
+    cuts = ",\n    ".join(json.dumps(msgspec.to_builtins(cut)) for cut in plan.cuts)
+    rest = json.dumps({**msgspec.to_builtins(plan), "cuts": None}, indent=2)
+    body = f'"cuts": [\n    {cuts}\n  ]' if cuts else '"cuts": []'
+    return (rest.replace('"cuts": null', body, 1) + "\n").encode()
 
 
 def make_plan(
@@ -144,6 +148,11 @@ class _Planner:
         unknown = sorted(set(skip) - set(known))
         if unknown:
             raise UsageError(f"there is no pass {shown(unknown[0])} to skip; there are: {', '.join(known)}")
+        installed = {dist.name for dist in ledger.distributions}
+        options = replace(options, roots=tuple(canonicalize_name(name) for name in options.roots))
+        for name in options.roots:
+            if name not in installed:
+                raise UsageError(f"--root {shown(name)}: no such distribution is installed in the image")
         limit = RISKS.index(risk)
         self.passes = [p for p in all_passes() if RISKS.index(p.risk) <= limit and p.name not in skip]
         self.ledger, self.options = ledger, options

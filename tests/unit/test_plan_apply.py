@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +21,14 @@ from deadweight.errors import BadInputError, DigestError, PlanError, UsageError
 from deadweight.image.reference import parse_destination
 from deadweight.plan import METADATA, Cut
 from support.careless import CACHE, SITE, packages_of, service_image, untrue_md5sums, untrue_records
-from support.images import write_docker_archive, write_oci
-from support.layers import Seen, merged_view, without_inodes
+from support.images import make_image, write_docker_archive, write_oci
+from support.layers import Seen, image_of, member, merged_view, tar_of, without_inodes
 
 
 @functools.cache
 def stored() -> Path:
     """The service's image as a docker-archive."""
     folder = tempfile.mkdtemp(prefix="deadweight-test-")
-    import atexit
-    import shutil
-
     atexit.register(shutil.rmtree, folder)
     path = Path(folder) / "image.tar"
     write_docker_archive(path, service_image(), "service:1", style="25")
@@ -231,8 +230,6 @@ def test_layers_that_stay_keep_their_digests(image: Image, tmp_path: Path) -> No
 
 def test_a_base_is_kept_and_one_that_is_not_the_base_is_refused(image: Image, tmp_path: Path) -> None:
     full = service_image()
-    from support.images import make_image
-
     write_oci(tmp_path / "base", make_image(*full.layers[:2]), "b", "none")
     write_oci(tmp_path / "other", make_image(full.layers[1]), "b", "none")
     with open_image(f"oci:{tmp_path / 'base'}") as base:
@@ -242,8 +239,6 @@ def test_a_base_is_kept_and_one_that_is_not_the_base_is_refused(image: Image, tm
 
 
 def test_a_layer_with_little_to_win_stays_as_it_is() -> None:
-    from support.layers import image_of, member, tar_of
-
     large = tar_of([member("usr/big", b"x" * 3_000_000), member("var/lib/apt/lists/a", b"y" * 2000)])
     with image_of([large, tar_of([member("var/lib/apt/lists/b", b"z" * 2000)])]) as image:
         plan = make_plan(Ledger(image))
@@ -260,8 +255,6 @@ def test_a_file_changed_after_its_installation_is_left_as_found(tmp_path: Path) 
     full = service_image()
     tampered = [layer.replace(b"function_199", b"function_1xx") for layer in full.layers]
     assert tampered[2] != full.layers[2]
-    from support.images import make_image
-
     write_oci(tmp_path / "t", make_image(*tampered, run=full.config["config"]), "t", "none")
     with open_image(f"oci:{tmp_path / 't'}") as image:
         before = merged_view(tars(image))
@@ -305,6 +298,22 @@ def test_a_plan_is_sorted_and_each_cut_says_why(image: Image) -> None:
     keys = [(cut.pass_, cut.layer, cut.path) for cut in plan.cuts]
     assert len(set(keys)) == len(keys)
     assert isinstance(plan.cuts[0], Cut)
+
+
+def test_names_need_not_be_utf8(tmp_path: Path) -> None:
+    name = b"var/lib/apt/lists/caf\xe9".decode("utf-8", "surrogateescape")
+    with image_of([tar_of([member(name, b"x" * 3000), member("a", b"y" * 10)])]) as image:
+        plan = make_plan(Ledger(image))
+        assert paths(plan, "caches") == {name}
+        assert read_plan(write_plan(plan)) == plan
+        applied = apply_plan(plan, Ledger(image), parse_destination(f"docker-archive:{tmp_path / 's.tar'}:a:b"))
+        assert applied.written.sizes == (1024 + 1024,)
+
+
+def test_roots_must_be_there(image: Image) -> None:
+    with pytest.raises(UsageError, match="nothing-like-it"):
+        make_plan(Ledger(image), Options(roots=("nothing-like-it",)))
+    assert "pluggy" not in str(paths(make_plan(Ledger(image), Options(roots=("Pluggy",))), "dev-tools"))
 
 
 def test_rubbish_is_no_plan() -> None:

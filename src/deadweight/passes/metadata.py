@@ -154,7 +154,7 @@ def _record(
             new[name] = (_base64(after.sha256), after.size)
     data = rewrite_record(raw, {names[p] for p in touched & removed & names.keys()}, new)
     if data != raw:
-        derived.add(path, data, touched, f"its files changed: {len(touched):,} lines follow")
+        derived.add(path, data, touched, f"follows from cuts of {len(touched):,} files")
 
 
 def _base64(digest: bytes) -> str:
@@ -179,7 +179,7 @@ def _dpkg(ledger: Ledger, removed: frozenset[str], changed: Mapping[str, Pair], 
             raw = ledger.fs.read(path)
             data = drop_stanzas(raw, leaving)
             if data != raw:
-                derived.add(path, data, causes, f"{len(leaving)} packages left")
+                derived.add(path, data, causes, f"follows from the removal of {len(leaving):,} packages")
 
 
 def _package(ledger: Ledger, package: Package, gone: set[str], new: Mapping[str, Pair], derived: Derived) -> None:
@@ -198,7 +198,7 @@ def _package(ledger: Ledger, package: Package, gone: set[str], new: Mapping[str,
             }
             data = rewrite_md5sums(raw, lost, sums)
         if data != raw:
-            derived.add(path, data, gone | new.keys(), f"files of {package.name} changed")
+            derived.add(path, data, gone | new.keys(), f"follows from cuts of files of {package.name}")
 
 
 def _stated(md5sums: bytes, name: str, before: Digests) -> bool:

@@ -6,7 +6,6 @@ import io
 import struct
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from elftools.elf.dynamic import DynamicSegment
@@ -17,11 +16,7 @@ from hypothesis import strategies as st
 
 from deadweight.binary import elf
 from deadweight.binary.elf import ElfError
-
-if TYPE_CHECKING:
-    from tests.unit.binary import elf_fixtures as fixtures  # the name mypy knows it by
-else:
-    import elf_fixtures as fixtures
+from support import elf as fixtures
 
 SITE = next(Path(p) for p in sys.path if p.endswith("site-packages"))
 REAL = sorted([*SITE.glob("numpy.libs/*.so*"), *SITE.glob("numpy/_core/*.so"), *SITE.glob("msgspec/*.so")])

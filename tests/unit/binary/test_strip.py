@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,11 +15,7 @@ from hypothesis import strategies as st
 from deadweight.binary import elf
 from deadweight.binary.elf import ElfError
 from deadweight.binary.strip import MIN_SAVING, CannotStrip, Stripped, check, reader, strip_symbols
-
-if TYPE_CHECKING:
-    from tests.unit.binary import elf_fixtures as fixtures  # the name mypy knows it by
-else:
-    import elf_fixtures as fixtures
+from support import elf as fixtures
 
 SITE = next(Path(p) for p in sys.path if p.endswith("site-packages"))
 MACHINE = elf.MACHINES[{"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]]
