@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ def layers(draw: st.DrawFn) -> list[bytes]:
                 continue
             if any(p not in view and any(q in lower and lower[q].kind != "dir" for q in [p]) for p in roots_of(name)):
                 continue
-            meta: dict[str, object] = {
+            meta: dict[str, Any] = {
                 "mtime": draw(st.sampled_from([0, 7, 1.5])),
                 "uid": draw(st.sampled_from([0, 9])),
             }
