@@ -124,9 +124,8 @@ def main() -> None:
     print(f"slim against the floor:      {slimmed.seconds / floor.seconds:6.2f}  (aim: at most 4.00)")
     if not given.no_docker:
         print(f"slim against docker save:    {slimmed.seconds / results[-1].seconds:6.2f}")
-    print(
-        f"largest memory of deadweight:{max(inspect.megabytes, plan.megabytes, slimmed.megabytes):6.0f} MB  (aim: under 400)"
-    )
+    peak = max(inspect.megabytes, plan.megabytes, slimmed.megabytes)
+    print(f"largest memory of deadweight:{peak:6.0f}  MB (aim: under 400)")
     print(f"image: {given.image.stat().st_size:,} -> {slim.stat().st_size:,} bytes as archives")
     if given.json:
         given.json.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n")

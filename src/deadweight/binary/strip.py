@@ -72,7 +72,7 @@ Piece = bytes | tuple[int, int]
 """New bytes, or (offset, length) of a range of the original file."""
 
 
-class CannotStrip(ValueError):  # noqa: N818  (an answer, not a failure)
+class CannotStrip(ValueError):
     """The file stays as it is; the message is the reason, in one line."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STANDARD = "-"
 
 
-class ReaderGone(Exception):  # noqa: N818  (no error: `head` has seen enough)
+class ReaderGone(Exception):
     """Nobody reads standard output any more. Not a BrokenPipeError, of which click makes an exit with status 1."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ SCRIPT_LIMIT = 1 << 20
 SCRIPT_COUNT = 50
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
 _MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\Z")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)[^{}]*\}|(\w+))")
 _SPLIT = re.compile(r"[;&|()<>`{}\n]|\$\(")
 # Options of python, gunicorn, celery, uvicorn and others that take a module's name.
 _MODULE_OPTIONS = frozenset({"-m", "-A", "--app", "-k", "--worker-class", "-c", "--config", "-w", "--factory"})
@@ -72,17 +73,17 @@ def _commands(fs: Filesystem) -> Commands:
 
 
 def _configured(image: Image) -> Iterator[list[str]]:
-    run = image.run_config
-    yield [word for key in ("Entrypoint", "Cmd") for word in _words(run.get(key))]
+    run, environment = image.run_config, image.environment
+    yield [word for key in ("Entrypoint", "Cmd") for word in _words(run.get(key), environment)]
     check = run.get("Healthcheck")
     test = check.get("Test") if isinstance(check, dict) else None
     if isinstance(test, list) and test[:1] == ["CMD-SHELL"]:
-        yield [word for text in test[1:] if isinstance(text, str) for word in split(text)]
+        yield [word for text in test[1:] if isinstance(text, str) for word in split(expand(text, environment))]
     elif isinstance(test, list):
-        yield list(_words(test[1:]))
+        yield list(_words(test[1:], environment))
 
 
-def _words(value: Any) -> Iterator[str]:
+def _words(value: Any, environment: Mapping[str, str]) -> Iterator[str]:
     """The words of the exec form; those of the shell form when a shell is what runs."""
     if isinstance(value, str):  # not what the specification has, but seen
         value = ["sh", "-c", value]
@@ -93,10 +94,15 @@ def _words(value: Any) -> Iterator[str]:
         if not isinstance(word, str):
             continue
         if shell or (" " in word.strip() and not posixpath.isabs(word)):
-            yield from split(word)
+            yield from split(expand(word, environment))
         else:
             yield word
         shell = word in ("-c", "-lc", "-ec", "-xc")
+
+
+def expand(text: str, environment: Mapping[str, str]) -> str:
+    """Shell code with the image's own variables in place (`$APP_MODULE`); others stay as they are."""
+    return _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0])[:4096], text)
 
 
 def split(text: str) -> list[str]:
@@ -173,7 +179,7 @@ def _script(fs: Filesystem, node: Node) -> Iterator[list[str]]:
         program = shebang(head)
         if not any(posixpath.basename(word) in _SHELLS for word in program) and not node.path.endswith(".sh"):
             return
-        yield split(fs.read(node.path, SCRIPT_LIMIT).decode("utf-8", "replace"))
+        yield split(expand(fs.read(node.path, SCRIPT_LIMIT).decode("utf-8", "replace"), fs.image.environment))
     except BadInputError:
         return
 

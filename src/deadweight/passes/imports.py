@@ -19,6 +19,8 @@ from deadweight.ledger.ledger import Ledger
 SOURCE_LIMIT = 4 << 20
 """Bytes: larger files are data that somebody wrote as Python, and not looked into."""
 
+PARSE_LIMIT = 1 << 20  # a tree takes some hundred times the bytes of its source
+
 # A line with the word `import` in it.
 _STATEMENT = re.compile(
     rb"(?:.*;)?[ \t]*(?:from[ \t]+([A-Za-z_]\w*)?[\w.]*[ \t]+import\b|import[ \t]+([A-Za-z_][^#;]*))"
@@ -27,7 +29,7 @@ _BY_NAME = re.compile(rb"(?:import_module|__import__|importorskip|lazy_import|fi
 _LOADS = re.compile(rb"(?:find_library|CDLL|LoadLibrary|dlopen)\(\s*[rf]?[\"']([\w./+-]+)[\"']")
 # Names that can mean a directory of tests: `from .tests import x`, `from a import (b, tests)`, "a.tests.b".
 _TESTS = re.compile(rb"\btests?\b")
-_TESTS_NAME = re.compile(rb"[\"'][\w.]*\.tests?(?:\.[\w.]*)?(?::[\w.]*)?[\"']")
+_TESTS_NAME = re.compile(rb"[\"'][\w.]{0,500}\.tests?(?:\.[\w.]{0,500})?(?::[\w.]{0,500})?[\"']")
 
 
 class Imports(NamedTuple):
@@ -130,10 +132,22 @@ def _names_tests(data: bytes) -> bool:
         start = data.rfind(b"\n", 0, at) + 1
         end = data.find(b"\n", at)
         end = len(data) if end < 0 else end
-        if data[at + 5 : at + 6] in b"s.:\"'" and _TESTS_NAME.search(data, start, end):
+        if _TESTS_NAME.search(data, start, end):
             return True
-        at = data.find(b".test", at + 5)
+        at = data.find(b".test", end)
     return False
+
+
+def parse(data: bytes) -> ast.Module | None:
+    """Python source as a tree; None where it is no Python, or so much that the tree would take too much memory."""
+    if len(data) > PARSE_LIMIT:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(data)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def imported(data: bytes) -> frozenset[str]:
@@ -141,11 +155,8 @@ def imported(data: bytes) -> frozenset[str]:
 
     An import that stands in a docstring does not count; one by a literal name does.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(data)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parse(data)
+    if tree is None:
         return mentions(data).modules
     names = {name.decode() for name in _BY_NAME.findall(data)}
     for node in ast.walk(tree):

@@ -80,6 +80,18 @@ def _of_scripts(context: Context) -> Iterator[Need]:
 def _of_commands(context: Context) -> Iterator[Need]:
     for path, word in commands(context.ledger).programs.items():
         yield Need((), path, f"the image runs {word}")
+    fs = context.ledger.fs
+    for name, value in fs.image.environment.items():
+        # Files only: CUDA_HOME and the like name directories that are of no use by themselves.
+        for word in value.replace(":", " ").replace(",", " ").split():
+            if word.startswith("/"):
+                chain = list(follow(fs, word))
+            elif name == "LD_PRELOAD":
+                chain = [fs.nodes[p] for p in _libraries(context.ledger, _library_directories(fs), word)]
+            else:
+                continue
+            if chain and chain[-1].kind == "file":
+                yield from (Need((), node.path, f"the image's {name} names it") for node in chain)
 
 
 def _of_sources(context: Context) -> Iterator[Need]:

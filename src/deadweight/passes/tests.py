@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from deadweight.passes.application import python_sources
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.commands import commands
 from deadweight.passes.distributions import bytecode
-from deadweight.passes.imports import scan, source
+from deadweight.passes.imports import parse, scan, source
 
 _DOTTED = re.compile(r"[\w.]{1,500}\.tests?(?:\.[\w.]*)?(?::[\w.]*)?\Z")
 NAMES = ("tests", "test")
@@ -175,12 +174,16 @@ def _candidates(context: Context) -> Iterator[str]:
 def _imports(context: Context, path: str, modules: Mapping[str, list[str]]) -> set[str]:
     """The directories of tests that a file imports, or names in a string."""
     data = source(context.ledger, path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(data)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()  # Python could not import it either
+    tree = parse(data)
+    if tree is None:
+        # Too large to parse, or no Python: what it could mean counts.
+        beside = posixpath.dirname(path)
+        return {
+            directory
+            for name, directories in modules.items()
+            for directory in directories
+            if name.encode() in data or posixpath.dirname(directory) == beside
+        }
     found: set[str] = set()
     package = _package(context, path)
     for node in ast.walk(tree):

@@ -240,3 +240,8 @@ def test_distributions_that_install() -> None:
     at = context([*INTERPRETER, *uv], run={"Entrypoint": ["uv", "run"]})
     assert paths(PASS, at) == []
     assert at.notes == ["uv stays: the image runs uv"]
+
+
+@pytest.mark.parametrize("value", [f"/{LIB}/libgomp.so.1", f"/x.so:/{LIB}/libgomp.so.1", "libgomp.so.1"])
+def test_a_library_that_the_environment_preloads_stays(value: str) -> None:
+    assert left(run={"Env": [f"LD_PRELOAD={value}", "CUDA_HOME=/usr/share/make"]}) == ALL - {"libgomp1"}

@@ -77,6 +77,7 @@ def test_directories_leave_too() -> None:
         {"Healthcheck": {"Test": ["CMD-SHELL", "pytest || exit 1"]}},
         {"Entrypoint": ["/start.sh"]},
         {"Cmd": ["start"], "Env": ["PATH=/links"]},
+        {"Cmd": ["/bin/sh", "-c", "gunicorn ${APP:-x}"], "Env": ["APP=_pytest.main:app"]},
     ],
 )
 def test_what_the_image_runs_stays(run: dict[str, Any]) -> None:

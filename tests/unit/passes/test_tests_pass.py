@@ -111,6 +111,18 @@ def test_tests_that_staying_tests_import_stay_and_circles_of_tests_leave() -> No
     assert len(at.notes) == 3
 
 
+def test_a_file_that_cannot_be_parsed_keeps_what_it_could_mean() -> None:
+    assert left(*scipy("import numpy._core.tests\nprint 'two'\n")) == LINALG
+    assert left(*scipy("import numpy._core.tests\n" + "x = 1\n" * 200_000)) == LINALG
+    huge = file(f"{SITE}/numpy/_core/big.py", b"from .tests import x\n" + b"x = 1\n" * 200_000)
+    assert left(*distribution("numpy-big", huge)) == LINALG
+
+
+def test_hostile_sources_take_no_time() -> None:
+    code = "import x\n" + "'a.tests" * 50_000 + "\n" + '".tests' + ".tests" * 100_000 + "\n" + "import " * 100_000
+    assert left(*scipy(code)) == CORE | LINALG
+
+
 def test_entry_points_and_commands_are_imports() -> None:
     plugin = "[pytest11]\nx = numpy._core.tests._natype:plugin\n"
     assert left(*scipy("", entry_points=plugin)) == LINALG
