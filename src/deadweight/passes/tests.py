@@ -114,21 +114,17 @@ def _needed(context: Context, found: Mapping[str, list[str]]) -> dict[str, str]:
             for group, name, value in dist.entry_points:
                 for directory in _named(value.partition(":")[0].strip(), modules):
                     stays.setdefault(directory, f"{dist.display} names it as its entry point {name} of {group}")
-    imports = [
-        (path, directory)
-        for path in _candidates(context)
-        for directory in sorted(_imports(context, path, modules))
-        if directory != _inside(path, found)
-    ]
-    while True:
-        more = {
-            directory: f"/{path} imports it"
-            for path, directory in reversed(imports)
-            if directory not in stays and ((own := _inside(path, found)) is None or own in stays)
-        }
-        if not more:
-            return stays
-        stays.update(more)
+    importers: dict[str | None, list[str]] = {}
+    for path in _candidates(context):
+        importers.setdefault(_inside(path, found), []).append(path)
+    # What lies outside counts, and then what lies in directories that stay: their files are not parsed before.
+    todo: list[str | None] = [None, *stays]
+    while todo:
+        for path in importers.pop(todo.pop(0), ()):
+            for directory in sorted(_imports(context, path, modules) - stays.keys()):
+                stays[directory] = f"/{path} imports it"
+                todo.append(directory)
+    return stays
 
 
 def _inside(path: str, found: Mapping[str, list[str]]) -> str | None:
