@@ -92,6 +92,7 @@ for group in "$@"; do
         need podman command -v podman
         need docker.io command -v dockerd
         need runc command -v runc
+        need bubblewrap command -v bwrap
         need elfutils command -v eu-elflint
         need binutils command -v readelf
         need gcc command -v gcc

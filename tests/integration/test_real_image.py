@@ -5,8 +5,6 @@ The image is the one of `make demo-small`; where it is not there it is built fir
 
 from __future__ import annotations
 
-import base64
-import csv
 import fcntl
 import hashlib
 import json
@@ -21,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support.records import records
 
 ROOT = Path(__file__).parents[2]
 DEADWEIGHT = Path(sys.executable).parent / "deadweight"
@@ -104,23 +104,6 @@ def test_only_what_the_plan_says_differs(work: Path) -> None:
         same = (work / "before/rootfs" / linked.get(path, path)).stat().st_ino
         assert same in inodes, path
     assert len(rewritten) > 10
-
-
-def records(root: Path) -> tuple[set[str], int]:
-    """RECORD lines that do not match their file, and how many lines there are."""
-    wrong, lines = set(), 0
-    for record in root.rglob("*.dist-info/RECORD"):
-        if "/.cache/" in str(record):
-            continue
-        with record.open(newline="") as file:
-            for name, digest, size in csv.reader(file):
-                lines += 1
-                path = record.parent.parent / name
-                data = path.read_bytes() if path.is_file() else None
-                found = data and base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-                if data is None or (digest and (digest, size) != (f"sha256={found or digest[7:]}", str(len(data)))):
-                    wrong.add(f"{record.parent.name}: {name}")
-    return wrong, lines
 
 
 def test_every_record_line_matches_where_it_did(work: Path) -> None:

@@ -16,6 +16,8 @@ from support.layers import Seen, image_of, member, merged_view, roots_of, tar_of
 
 LONG = "n" * 120
 NAMES = ["a", "b", "c", "d", "d/a", "d/b", "d/e", "d/e/a", "d/e/b", "f", "f/a", f"f/{LONG}", f"f/{LONG}/x"]
+SPARSE = {"GNU.sparse.size": "2000", "GNU.sparse.map": "10,5"}
+SPARSE_CONTENT = bytes(10) + b"holes" + bytes(1985)
 CONTENTS = [b"", b"one", b"two" * 300, b"x" * 512]
 
 
@@ -45,8 +47,10 @@ def layers(draw: st.DrawFn) -> list[bytes]:
             }
             if draw(st.integers(0, 5)) == 0:
                 meta["pax_headers"] = {"SCHILY.xattr.user.x": draw(st.sampled_from(["1", "ü"]))}
-            kind = draw(st.sampled_from(["file", "file", "dir", "symlink", "link", "link"]))
-            if kind == "file":
+            kind = draw(st.sampled_from(["file", "file", "dir", "symlink", "link", "link", "sparse"]))
+            if kind == "sparse":
+                members.append(member(name, b"holes", pax_headers=SPARSE))
+            elif kind == "file":
                 members.append(member(name, draw(st.sampled_from(CONTENTS)), **meta))
             elif kind == "dir":
                 members.append(member(name, kind=tarfile.DIRTYPE, **meta))
@@ -56,12 +60,19 @@ def layers(draw: st.DrawFn) -> list[bytes]:
                 )
             else:
                 files = sorted(
-                    p for p, s in view.items() if s.kind == "file" and p != name and not p.startswith(name + "/")
+                    p
+                    for p, s in view.items()
+                    if s.kind == "file" and s.content != SPARSE_CONTENT and not f"{p}/".startswith(f"{name}/")
                 )
                 if files:
                     members.append(member(name, kind=tarfile.LNKTYPE, link=draw(st.sampled_from(files))))
         tars.append(tar_of(members))
     return tars
+
+
+def is_sparse(fs: Filesystem, path: str) -> bool:
+    source = fs.nodes[path].source
+    return source is not None and source.sparse
 
 
 @st.composite
@@ -79,7 +90,7 @@ def requests(draw: st.DrawFn, fs: Filesystem) -> Edit:
         (layer.position, e.index) for layer in fs.image.layers for e in layer.entries if e.whiteout is not None
     ]
     drop = draw(st.sets(st.sampled_from(hidden))) if hidden else set()
-    files = [p for p in paths if fs.nodes[p].kind == "file" and editable(p)]
+    files = [p for p in paths if fs.nodes[p].kind == "file" and editable(p) and not is_sparse(fs, p)]
     chosen = draw(st.sets(st.sampled_from(files), max_size=3)) if files else set()
     by_inode = {fs.nodes[p].inode: p for p in sorted(chosen)}
     rewrite = {p: Content((b"new", (0, min(2, fs.nodes[p].size)))) for p in by_inode.values()}
