@@ -105,26 +105,29 @@ def _proposals(
     unseen: Mapping[tuple[int, str], list[Key]],
 ) -> Iterator[tuple[Pass, Proposal]]:
     one = passes.get(cut.pass_)
-    where = f"the cut of {shown(cut.path)}"
     if one is None:
-        raise PlanError(f"{where} is by the pass {shown(cut.pass_)}, which is not installed")
+        raise _wrong(cut, f"is by the pass {shown(cut.pass_)}, which is not installed")
     if cut.layer in keep_layers:
-        raise PlanError(f"{where} is in layer {cut.layer}, which kept_layers says is to stay as it is")
+        raise _wrong(cut, f"is in layer {cut.layer}, which kept_layers says is to stay as it is")
     if cut.action == "drop":
         keys = unseen.get((cut.layer, cut.path))
         if not keys:
-            raise PlanError(f"{where}: layer {cut.layer} has no such entry that no container sees")
+            raise _wrong(cut, f"names an entry of layer {cut.layer}, which has no such entry that no container sees")
         for key in keys:
             yield one, Proposal("drop", cut.path, cut.why, cut.evidence, None, key)
         return
     node = ledger.fs.nodes.get(cut.path)
     if node is None or node.entry is None:
-        raise PlanError(f"{where}: there is no such path in the image")
+        raise _wrong(cut, "names what is not in the image: no such path")
     if cut.layer not in (node.layer, node.source_layer):
-        raise PlanError(f"{where} is said to be in layer {cut.layer}, it is in layer {node.layer}")
+        raise _wrong(cut, f"is said to be in layer {cut.layer}, it is in layer {node.layer}")
     if cut.action == "link" and (cut.to is None or not _equal(ledger, cut.path, cut.to)):
-        raise PlanError(f"{where}: it is not equal to {shown(cut.to or '')}, to which it is to be linked")
+        raise _wrong(cut, f"is not equal to {shown(cut.to or '')}, to which it is to be linked")
     yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to)
+
+
+def _wrong(cut: Cut, reason: str) -> PlanError:
+    return PlanError(f"the cut of {shown(cut.path)} {reason}")
 
 
 def _unseen(ledger: Ledger) -> dict[tuple[int, str], list[Key]]:

@@ -12,7 +12,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from deadweight.errors import PlanError, UsageError, shown
-from deadweight.image.edit import Charge, Content, Edit, Edited, Subject, edit_image
+from deadweight.image.edit import Charge, Content, Edit, Edited, Subject, edit_image, really_removed
 from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.model import Image
 from deadweight.ledger.ledger import Ledger
@@ -251,11 +251,8 @@ def work(
         drop=[_key(p) for p in chosen if p.action == "drop"],
         keep_layers=keep_layers,
     )
-    edited = edit_image(fs, edit)
-    derived = derive(ledger, edit, edited.removed)
-    if derived.contents:
-        edit = Edit(edit.remove, {**rewrite, **derived.contents}, edit.link, edit.drop, keep_layers)
-        edited = edit_image(fs, edit)
+    derived = derive(ledger, edit, really_removed(fs, edit))
+    edited = edit_image(fs, replace(edit, rewrite={**rewrite, **derived.contents}))
     cuts = _cuts(fs, edited.charges, by_subject, derived)
     blocked = {p: c for p, c in derived.causes.items() if fs.nodes[p].source_layer in keep_layers}
     return Worked(_assemble(ledger, edited, cuts, keep_layers, settings, notes), edited, blocked)

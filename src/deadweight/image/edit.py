@@ -89,17 +89,24 @@ class Edited:
 
     layers: tuple[LayerEdit, ...]
     charges: Mapping[Subject, Charge]
-    removed: frozenset[str]
-    """The paths that really leave."""
 
 
 def edit_image(fs: Filesystem, edit: Edit) -> Edited:
     """Works out an edit. Raises PlanError when it cannot be done."""
-    keep = frozenset(edit.keep_layers)
-    pinned = frozenset(target for link, target in fs.link_targets.items() if link[0] in keep)
+    pinned = _pinned(fs, edit)
     removed = _removable(fs, edit.remove, pinned)
     dropped, whiteouts = _repair(fs, removed, _dropped(fs, edit, removed, pinned))
-    return _Emission(fs, edit, dropped, whiteouts).run(removed)
+    return _Emission(fs, edit, dropped, whiteouts).run()
+
+
+def really_removed(fs: Filesystem, edit: Edit) -> frozenset[str]:
+    """The paths that an edit takes out of the view: what it asks for, as far as that can leave."""
+    return _removable(fs, edit.remove, _pinned(fs, edit))
+
+
+def _pinned(fs: Filesystem, edit: Edit) -> frozenset[Key]:
+    keep = frozenset(edit.keep_layers)
+    return frozenset(target for link, target in fs.link_targets.items() if link[0] in keep)
 
 
 def _removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) -> frozenset[str]:
@@ -261,9 +268,9 @@ class _Emission:
         for path, content in edit.rewrite.items():
             self.content[self._root(self._inode(path))] = (path, content)
 
-    def run(self, removed: frozenset[str]) -> Edited:
+    def run(self) -> Edited:
         layers = tuple(self._layer(layer.position) for layer in self.fs.image.layers)
-        return Edited(layers, self.charges, removed)
+        return Edited(layers, self.charges)
 
     def _inode(self, path: str) -> Key:
         node = self.fs.nodes.get(path)
