@@ -52,10 +52,21 @@ def apply_plan(
     edited = not _same(plan, worked.plan)
     if announce is not None:
         announce(worked.plan, edited)
-    new = new_image(worked, ledger.image)
+    return Applied(worked.plan, edited, build(worked, ledger.image, destination, compression, force, progress))
+
+
+def build(
+    worked: Worked,
+    image: Image,
+    destination: Reference,
+    compression: CompressionChoice = "keep",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Writes what a worked-out plan over `image` says, and holds it to the predicted size."""
     total = worked.plan.predicted_bytes
     written = write_image(
-        new,
+        new_image(worked, image),
         destination,
         compression=compression,
         force=force,
@@ -63,7 +74,7 @@ def apply_plan(
     )
     if sum(written.sizes) != total:
         raise PredictionError(f"predicted {total:,} bytes, built {sum(written.sizes):,}: a defect of deadweight")
-    return Applied(worked.plan, edited, written)
+    return written
 
 
 def rework(plan: Plan, ledger: Ledger) -> Worked:

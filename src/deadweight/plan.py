@@ -107,7 +107,12 @@ def write_plan(plan: Plan) -> bytes:
     return (rest.replace('"cuts": null', body, 1) + "\n").encode()
 
 
-def make_plan(
+def make_plan(ledger: Ledger, options: Options = Options(), **settings: Any) -> Plan:  # noqa: B008  (frozen)
+    """The plan for an image: that of `draw_up`, which says what the settings are."""
+    return draw_up(ledger, options, **settings).plan
+
+
+def draw_up(
     ledger: Ledger,
     options: Options = Options(),  # noqa: B008  (frozen)
     *,
@@ -117,8 +122,8 @@ def make_plan(
     base: Image | None = None,
     all_layers: bool = False,
     progress: Progress | None = None,
-) -> Plan:
-    """The plan for an image: the proposals of all passes up to `risk`, less those of `skip`.
+) -> Worked:
+    """The plan for an image, worked out: the proposals of all passes up to `risk`, less those of `skip`.
 
     The first `keep_layers` layers stay as they are, and those that `base` shares; so does, unless `all_layers`, every
     layer in which under 1 % and under 5 MB would be saved. Raises UsageError for a pass that does not exist.
@@ -163,7 +168,7 @@ class _Planner:
             **msgspec.json.decode(msgspec.json.encode(options)),
         }
 
-    def plan(self, protected: frozenset[int], all_layers: bool) -> Plan:
+    def plan(self, protected: frozenset[int], all_layers: bool) -> Worked:
         small: set[int] = set()  # layers left alone since little would be saved there
         needed: set[int] = set()  # layers whose metadata follows from cuts elsewhere
         blocked: set[str] = set()  # paths whose metadata lies in a protected layer
@@ -182,7 +187,8 @@ class _Planner:
                 continue
             little = set() if all_layers else set(_little(worked.plan)) - keep - needed
             if not little:
-                return self._with_notes(worked.plan, small - needed, context)
+                plan = self._with_notes(worked.plan, small - needed, context)
+                return msgspec.structs.replace(worked, plan=plan)
             small |= little
 
     def _run(self, context: Context) -> list[tuple[Pass, Proposal]]:

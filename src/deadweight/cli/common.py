@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deadweight.image.model import Image
     from deadweight.ledger.ledger import Ledger
     from deadweight.passes.base import Risk
-    from deadweight.plan import Plan
+    from deadweight.plan import Worked
 
 
 @contextmanager
@@ -46,11 +46,11 @@ def plan_for(
     base: str | None,
     all_layers: bool,
     platform: str | None,
-) -> Plan:
-    """The plan that the planning options ask for."""
+) -> Worked:
+    """The plan that the planning options ask for, worked out."""
     from deadweight.image.transports import open_image  # noqa: PLC0415
     from deadweight.passes.base import Options  # noqa: PLC0415
-    from deadweight.plan import make_plan  # noqa: PLC0415
+    from deadweight.plan import draw_up  # noqa: PLC0415
 
     options = Options(keep=tuple(keep), keep_compile=keep_compile, roots=tuple(root), remove=tuple(remove))
     settings: dict[str, Any] = {
@@ -61,9 +61,9 @@ def plan_for(
         "progress": report,
     }
     if base is None:
-        return make_plan(ledger, options, **settings)
+        return draw_up(ledger, options, **settings)
     with open_image(base, platform) as below:
-        return make_plan(ledger, options, base=below, **settings)
+        return draw_up(ledger, options, base=below, **settings)
 
 
 def check_passes(skip: Collection[str]) -> None:

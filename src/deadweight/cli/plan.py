@@ -37,7 +37,7 @@ def plan_command(image: str, output: str | None, top: int, platform: str | None,
     check_outputs([output], [image, planning["base"]])
     check_passes(planning["skip"])
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
-        plan = plan_for(Ledger(source), report, platform=platform, **planning)
+        plan = plan_for(Ledger(source), report, platform=platform, **planning).plan
         found = slim_report(plan, source)
     if output is not None:
         write_document(output, write_plan(plan))

@@ -40,7 +40,7 @@ def slim_command(
       deadweight slim oci:layout:latest --to oci:slim:latest -c zstd --json report.json
       deadweight slim image.tar --to oci-archive:slim.tar --root psycopg2 --keep '/app/tests'
     """
-    from deadweight.apply import apply_plan  # noqa: PLC0415
+    from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.plan import write_plan  # noqa: PLC0415
@@ -52,16 +52,9 @@ def slim_command(
     check_passes(planning["skip"])
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         ledger = Ledger(source)
-        plan = plan_for(ledger, report, platform=platform, **planning)
+        worked = plan_for(ledger, report, platform=platform, **planning)
         if plan_out is not None:
-            write_document(plan_out, write_plan(plan))
-        applied = apply_plan(
-            plan,
-            ledger,
-            to,
-            compression=compression,  # type: ignore[arg-type]
-            force=force,
-            progress=report,
-        )
-        found = slim_report(plan, source, applied, to)
+            write_document(plan_out, write_plan(worked.plan))
+        written = build(worked, source, to, compression, force, report)  # type: ignore[arg-type]
+        found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to)
     deliver(found, json_to, lambda console: print_slim(console, found, top), quiet=plan_out == "-")
