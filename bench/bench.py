@@ -44,6 +44,7 @@ def measure(name: str, command: list[str], runs: int, env: dict[str, str] | None
             begin = time.perf_counter()
             process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **(env or {})})
             _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = status
             seconds.append(time.perf_counter() - begin)
             peak = max(peak, usage.ru_maxrss / 1000)
             if status:

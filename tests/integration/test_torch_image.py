@@ -59,6 +59,7 @@ def roots() -> Iterator[tuple[Path, Path, Path]]:
             [*command, "--plan-out", str(work / "plan.json"), "--json", str(work / "report.json")]
         )
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
         assert status == 0
         assert usage.ru_maxrss < MEMORY_LIMIT
         empty = work / "empty.json"
