@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from deadweight.errors import PlanError, shown
 from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.filesystem import Key
@@ -92,6 +94,12 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
     given = {(cut.pass_, cut.path, cut.layer) for cut in plan.cuts}
     if len(given) < len(plan.cuts):
         raise PlanError("the plan has a cut twice: pass, path and layer are the same")
+    seen: set[str] = set()
+    for cut in plan.cuts:
+        if cut.action != "drop" and cut.pass_ != METADATA:
+            if cut.path in seen:
+                raise _wrong(cut, "is not the only cut of this path: take out all but one")
+            seen.add(cut.path)
     passes = {p.name: p for p in all_passes()}
     unseen = _unseen(ledger)
     proposals = [
@@ -132,7 +140,9 @@ def _proposals(
         raise _wrong(cut, "names what is not in the image: no such path")
     if cut.layer not in (node.layer, node.source_layer):
         raise _wrong(cut, f"is said to be in layer {cut.layer}, it is in layer {node.layer}")
-    if cut.action == "link" and (cut.to is None or not _equal(ledger, cut.path, cut.to)):
+    if cut.action != "remove" and node.source_layer in keep_layers:
+        raise _wrong(cut, f"changes layer {node.source_layer}, which kept_layers says is to stay as it is")
+    if cut.action == "link" and (cut.to in (None, cut.path) or not _equal(ledger, cut.path, cut.to or "")):
         raise _wrong(cut, f"is not equal to {shown(cut.to or '')}, to which it is to be linked")
     yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to)
 
@@ -158,7 +168,7 @@ def _equal(ledger: Ledger, path: str, other: str) -> bool:
     if one is None or two is None or one.source is None or two.source is None:
         return False
     a, b = one.source, two.source
-    if "file" not in (a.kind, b.kind) or a.sparse or b.sparse or a.stored != b.stored:
+    if a.kind != "file" or b.kind != "file" or a.sparse or b.sparse or a.stored != b.stored:
         return False
     if (a.mode, a.uid, a.gid, a.mtime, a.owner, a.xattrs) != (b.mode, b.uid, b.gid, b.mtime, b.owner, b.xattrs):
         return False
@@ -204,7 +214,9 @@ def _config(image: Image, plan: Plan, diff_ids: list[str]) -> bytes:
         return image.config_bytes
     config: dict[str, Any] = copy.deepcopy(image.config)
     config["rootfs"]["diff_ids"] = diff_ids
-    digest = sha256(write_plan(plan))
+    # Where the image lay when it was planned is not part of what was done to it.
+    place = msgspec.structs.replace(plan.image, reference="")
+    digest = sha256(write_plan(msgspec.structs.replace(plan, image=place)))
     if not isinstance(config.get("config"), dict):
         config["config"] = {}
     labels = config["config"].get("Labels")

@@ -314,6 +314,7 @@ def _cut(
             proposal.to,
         )
     if isinstance(subject, str):
+        causes = derived.causes[subject]
         return Cut(
             METADATA,
             subject,
@@ -323,9 +324,10 @@ def _cut(
             charge.after,
             "lossless",
             derived.reasons[subject],
+            f"{len(causes):,} changed, such as /{min(causes)}",
         )
-    why = "a rewritten layer ends in two zero blocks"
-    return Cut(METADATA, "", subject[0], "rewrite", charge.before, charge.after, "lossless", why)
+    why, evidence = "a rewritten layer ends in two zero blocks", "as POSIX has it for tar; what was there was padding"
+    return Cut(METADATA, "", subject[0], "rewrite", charge.before, charge.after, "lossless", why, evidence)
 
 
 def _assemble(

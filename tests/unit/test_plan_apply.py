@@ -293,7 +293,7 @@ def test_a_damaged_layer_is_found_and_nothing_is_written(tmp_path: Path) -> None
 
 def test_a_plan_is_sorted_and_each_cut_says_why(image: Image) -> None:
     plan = make_plan(Ledger(image), all_layers=True)
-    assert all(cut.why and cut.risk for cut in plan.cuts)
+    assert all(cut.why and cut.risk and cut.evidence for cut in plan.cuts)
     assert all(cut.before_bytes >= 0 and cut.after_bytes >= 0 for cut in plan.cuts)
     keys = [(cut.pass_, cut.layer, cut.path) for cut in plan.cuts]
     assert len(set(keys)) == len(keys)
@@ -314,6 +314,16 @@ def test_roots_must_be_there(image: Image) -> None:
     with pytest.raises(UsageError, match="nothing-like-it"):
         make_plan(Ledger(image), Options(roots=("nothing-like-it",)))
     assert "pluggy" not in str(paths(make_plan(Ledger(image), Options(roots=("Pluggy",))), "dev-tools"))
+
+
+def test_where_an_image_lay_does_not_change_the_result(image: Image, tmp_path: Path) -> None:
+    write_oci(tmp_path / "elsewhere", service_image(), "x", "gzip")
+    digests = set()
+    with open_image(f"oci:{tmp_path / 'elsewhere'}") as other:
+        for number, source in enumerate((image, other)):
+            to = parse_destination(f"docker-archive:{tmp_path / str(number)}")
+            digests.add(apply_plan(make_plan(Ledger(source)), Ledger(source), to).written.config_digest)
+    assert len(digests) == 1
 
 
 def test_rubbish_is_no_plan() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import json_option, platform_option, top_option, writing_options
-from deadweight.cli.output import announce_plan, check_outputs, deliver
+from deadweight.cli.options import json_option, top_option, writing_options
+from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
 from deadweight.cli.progress import progress
-from deadweight.errors import BadInputError, shown
+from deadweight.errors import BadInputError, PlanError, shown
 
 
 @click.command("apply")
@@ -22,7 +22,7 @@ from deadweight.errors import BadInputError, shown
 )
 @json_option
 @top_option
-@platform_option
+@click.option("--platform", metavar="OS/ARCH", help="Which of an image for several platforms.  [default: the plan's]")
 def apply_command(
     plan: str,
     destination: str,
@@ -41,7 +41,7 @@ def apply_command(
     \b
     Examples:
       deadweight apply plan.json --to docker-archive:slim.tar
-      deadweight apply plan.json --from oci:layout:latest --to oci:slim:latest -c zstd
+      deadweight apply plan.json --from oci:layout:latest --to oci:slim -c zstd
     """
     from deadweight.apply import apply_plan  # noqa: PLC0415
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
@@ -51,11 +51,15 @@ def apply_command(
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
 
     to = parse_destination(destination)
-    check_outputs([json_to], [plan, source], to.path)
-    given = read_plan(_read(plan))
+    try:
+        given = read_plan(_read(plan))
+    except PlanError as error:
+        raise PlanError(f"{shown(plan)}: {error} (`deadweight plan IMAGE -o FILE` writes one)") from None
     image = source if source is not None else given.image.reference
+    check_outputs([json_to], [plan, image], to.path)
     wanted = platform or given.image.platform
     with progress(f"reading {image}") as report, opened(image, wanted, report) as original:
+        check_tag(original, to)
         applied = apply_plan(
             given,
             Ledger(original),

@@ -41,15 +41,17 @@ def plan_for(
     skip: Collection[str],
     remove: Collection[str],
     root: Collection[str],
-    keep_compile: bool,
+    keep_compile: bool | None,
     keep_layers: int,
     base: str | None,
     all_layers: bool,
     platform: str | None,
 ) -> Worked:
     """The plan that the planning options ask for, worked out."""
+    from deadweight.cli.output import message  # noqa: PLC0415
+    from deadweight.errors import shown  # noqa: PLC0415
     from deadweight.image.transports import open_image  # noqa: PLC0415
-    from deadweight.passes.base import Options  # noqa: PLC0415
+    from deadweight.passes.base import Options, matches  # noqa: PLC0415
     from deadweight.plan import draw_up  # noqa: PLC0415
 
     options = Options(keep=tuple(keep), keep_compile=keep_compile, roots=tuple(root), remove=tuple(remove))
@@ -60,6 +62,11 @@ def plan_for(
         "all_layers": all_layers,
         "progress": report,
     }
+    for pattern in keep:
+        if not any(matches(path, pattern.strip("/")) for path in ledger.fs.nodes):
+            message(
+                f"--keep {shown(pattern)} matches nothing in the image: patterns are for whole paths, as '*/models'"
+            )
     if base is None:
         return draw_up(ledger, options, **settings)
     with open_image(base, platform) as below:

@@ -70,7 +70,12 @@ planning_options = together(
     click.option(
         "--root", multiple=True, metavar="NAME", help="A distribution that is needed though nothing shows it."
     ),
-    click.option("--keep-compile", is_flag=True, help="torch.compile or C++ extensions run in it: keep compilers."),
+    click.option(
+        "--keep-compile/--no-keep-compile",
+        default=None,
+        help="Keep compilers and headers, for torch.compile and C++ extensions. [default: if the application's code "
+        "mentions them]",
+    ),
     click.option(
         "--keep-layers", type=click.IntRange(0), default=0, metavar="N", help="Leave the first N layers alone."
     ),

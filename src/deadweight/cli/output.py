@@ -18,6 +18,8 @@ from deadweight.errors import EnvironmentFailure, UsageError, shown
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from deadweight.image.model import Image
+    from deadweight.image.reference import Reference
     from deadweight.plan import Plan
     from deadweight.report.model import Report
 
@@ -44,13 +46,15 @@ def check_outputs(
     """Refuses, before any work, what could only fail or destroy something at the end. Raises UsageError.
 
     `documents` are files to write or `-`, `inputs` references and files that are read, `destination` where an image
-    is written.
+    is written: never over a file that is read, not even by --force. An OCI layout may take another image.
     """
     files = [document for document in documents if document is not None]
     if files.count(STANDARD) > 1:
         raise UsageError("only one document can go to standard output: give a file for the others")
     taken = {os.path.realpath(path): "an input" for path in map(_path_of, inputs) if path is not None}
     if destination is not None:
+        if destination.is_file() and os.path.realpath(destination) in taken:
+            raise UsageError(f"{shown(str(destination))} is an input, which never changes: choose another name")
         taken[os.path.realpath(destination)] = "where the image goes"
     for name in files:
         if name == STANDARD:
@@ -65,6 +69,15 @@ def check_outputs(
             raise UsageError(f"{shown(name)} is {taken[real]}: choose another file for this document")
         if not path.exists() or path.is_file():
             taken[real] = "another document"
+
+
+def check_tag(image: Image, destination: Reference) -> None:
+    """Refuses to give the result the very name that the original has in an OCI layout. Raises UsageError."""
+    if destination.transport != "oci" or destination.tag != image.tag:
+        return
+    path = _path_of(image.reference)
+    if path is not None and os.path.realpath(path) == os.path.realpath(destination.path):
+        raise UsageError(f"{shown(str(destination))} is the original, which never changes: choose another tag")
 
 
 def _path_of(reference: str | None) -> Path | None:

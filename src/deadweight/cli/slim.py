@@ -8,7 +8,7 @@ import click
 
 from deadweight.cli.common import check_passes, opened, plan_for
 from deadweight.cli.options import image_argument, json_option, planning_options, top_option, writing_options
-from deadweight.cli.output import check_outputs, deliver, write_document
+from deadweight.cli.output import check_outputs, check_tag, deliver, write_document
 from deadweight.cli.progress import progress
 
 
@@ -37,8 +37,8 @@ def slim_command(
     \b
     Examples:
       deadweight slim image.tar --to docker-archive:slim.tar
-      deadweight slim oci:layout:latest --to oci:slim:latest -c zstd --json report.json
-      deadweight slim image.tar --to oci-archive:slim.tar --root psycopg2 --keep '/app/tests'
+      deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
+      deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
     """
     from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
@@ -51,6 +51,7 @@ def slim_command(
     check_outputs([json_to, plan_out], [image, planning["base"]], to.path)
     check_passes(planning["skip"])
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
+        check_tag(source, to)
         ledger = Ledger(source)
         worked = plan_for(ledger, report, platform=platform, **planning)
         if plan_out is not None:

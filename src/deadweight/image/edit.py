@@ -11,7 +11,7 @@ whiteout stays while it still hides something.
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -194,6 +194,7 @@ def _repair(
         if not back:
             break
         before = (len(dropped), len(whiteouts))
+        hiding = _hiding(fs, dropped)
         for path in back:
             top = path if path in removed else _ancestor_in(path, removed)
             while top is not None and (higher := _ancestor_in(top, removed)) is not None:
@@ -203,22 +204,30 @@ def _repair(
                 if own is not None:
                     whiteouts[own[0], top] = None
             else:
-                _undrop(fs, dropped, path)
+                _undrop(dropped, hiding, path)
         if before == (len(dropped), len(whiteouts)):
             raise PlanError(f"removing would bring back {shown(back[0])} from a lower layer")
     return dropped, whiteouts
 
 
-def _undrop(fs: Filesystem, dropped: dict[Key, Subject], path: str) -> None:
-    """Takes back the drops of hidden entries and whiteouts that hid `path`."""
-    ancestors = {path}
-    while path:
-        path = posixpath.dirname(path)
-        ancestors.add(path)
-    for key in [k for k, subject in dropped.items() if k == subject]:
-        entry = fs.entry(key)
-        if (entry.name if entry.whiteout is None else entry.whiteout) in ancestors:
+def _hiding(fs: Filesystem, dropped: Mapping[Key, Subject]) -> dict[str, list[Key]]:
+    """The hidden entries and whiteouts that are dropped, by the path at which they hide something."""
+    found: dict[str, list[Key]] = {}
+    for key, subject in dropped.items():
+        if key == subject:
+            entry = fs.entry(key)
+            found.setdefault(entry.name if entry.whiteout is None else entry.whiteout, []).append(key)
+    return found
+
+
+def _undrop(dropped: dict[Key, Subject], hiding: dict[str, list[Key]], path: str) -> None:
+    """Takes back the drops of what hid `path`: what is at its place, or above it."""
+    while True:
+        for key in hiding.pop(path, ()):
             del dropped[key]
+        if not path:
+            return
+        path = posixpath.dirname(path)
 
 
 def layer_chunks(image: Image, edited: LayerEdit) -> Iterator[bytes]:
@@ -256,7 +265,7 @@ class _Emission:
         # When all names of a file leave, its bytes count for the last: uv's cache comes first in a tar and carries what
         # is installed, and removing it alone would save nothing.
         self.last_dropped = {fs.inodes[key]: dropped[key] for key in sorted(fs.inodes.keys() & dropped.keys())}
-        self.names_once: dict[int, bool] = {}  # whether a layer has each name only once
+        self.places: dict[int, dict[str, list[int]]] = {}  # by layer: where its entries have each name
         for path, target in edit.link.items():
             mine, other = self._inode(path), self._inode(target)
             if mine[0] != other[0]:
@@ -336,7 +345,7 @@ class _Emission:
         first: dict[Key, Entry] = {}
         for entry in entries:
             key = (position, entry.index)
-            if entry.kind in ("file", "hardlink") and entry.whiteout is None and key not in self.dropped:
+            if entry.kind != "dir" and entry.whiteout is None and key not in self.dropped:
                 first.setdefault(self._root(key), entry)
         return first
 
@@ -350,7 +359,9 @@ class _Emission:
         if entry.kind == "file":
             if carrier is entry or not self._names(position, carrier, entry):
                 return self._carry(entry, position, root, None)
-            return self._point(entry, position, carrier, self.linked.get(key, entry.name))
+            # A cut may link to an equal file that comes later: then that one becomes the link.
+            heir = self.linked.get(self.fs.inodes.get((position, carrier.index), (position, carrier.index)), entry.name)
+            return self._point(entry, position, carrier, self.linked.get(key, heir))
         target = self.fs.link_targets[key]
         if target not in self.dropped:
             return None
@@ -360,15 +371,16 @@ class _Emission:
 
     def _names(self, position: int, carrier: Entry, entry: Entry) -> bool:
         """Whether the carrier's name still means it when `entry` is unpacked: names can be taken again."""
-        if position not in self.names_once:
-            names = Counter(e.name for e in self.fs.image.layers[position].entries)
-            self.names_once[position] = max(names.values(), default=0) <= 1
-        if self.names_once[position]:
-            return True
-        between = self.fs.image.layers[position].entries[carrier.index + 1 : entry.index]
-        return not any(
-            e.name == carrier.name or (e.kind != "dir" and carrier.name.startswith(e.name + "/")) for e in between
-        )
+        if position not in self.places:
+            self.places[position] = _places(self.fs.image.layers[position].entries)
+        places, name = self.places[position], carrier.name
+        while name:
+            found = places.get(name, [])
+            at = bisect_right(found, carrier.index)
+            if at < len(found) and found[at] < entry.index:
+                return False
+            name = posixpath.dirname(name)
+        return True
 
     def _point(self, entry: Entry, position: int, carrier: Entry, subject: Subject) -> list[Piece]:
         """The entry as a hard link to the one that carries the bytes."""
@@ -415,6 +427,15 @@ class _Emission:
                     pieces.append(Span(data_key[0], data.data + piece[0], piece[1]))
         pieces.append(bytes(padding(size)))
         return pieces
+
+
+def _places(entries: list[Entry]) -> dict[str, list[int]]:
+    """The indices of each name that something else than a directory has: whoever has it next takes it."""
+    places: dict[str, list[int]] = {e.name: [] for e in entries if e.kind != "dir"}
+    for e in entries:
+        if e.name in places:
+            places[e.name].append(e.index)
+    return places
 
 
 class _Pieces:

@@ -22,6 +22,7 @@ Key = tuple[int, int]
 NO_ENTRIES: frozenset[Key] = frozenset()
 READ_LIMIT = 256 << 20
 SYMLINK_LIMIT = 40
+IMPLIED_LIMIT = 512 << 20  # bytes of memory, about: a few names of many parts imply millions of directories
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
@@ -164,6 +165,7 @@ class Merge:
         self.inodes: dict[Key, Key] = {}
         self._known = inodes
         self._layers = layers
+        self._implied = 0
         for position, entries in enumerate(layers):
             kept = [e for e in entries if (position, e.index) not in dropped] if dropped else entries
             lower = self._hide_lower(kept, [path for at, path in whiteouts if at == position])
@@ -242,4 +244,7 @@ class Merge:
                     )
                 return
             self.nodes[parent] = Node(parent, -1, None, -1, None)
+            self._implied += len(parent) + 256
+            if self._implied > IMPLIED_LIMIT:
+                raise TarError(f"layer {position + 1}: its names imply more directories than an image can have")
             path = parent

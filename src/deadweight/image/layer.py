@@ -7,8 +7,9 @@ A layer's bytes are: entries, gaps between them (pax global headers), and what f
 from __future__ import annotations
 
 import io
+import re
 import tarfile
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 
@@ -19,6 +20,9 @@ BLOCK = 512
 # What one entry's headers may take: a pax header with several xattrs is a few kB, a sparse map rarely 1 MB.
 HEADER_LIMIT = 4 << 20
 ENTRY_LIMIT = 10_000_000
+PATH_LIMIT = 4096  # Linux's PATH_MAX: no engine unpacks a longer one
+# What a layer's names, link targets and pax records may take together: they are kept in memory, and compress well.
+TEXT_LIMIT = 256 << 20
 
 Kind = Literal["file", "dir", "symlink", "hardlink", "device", "fifo"]
 
@@ -35,6 +39,12 @@ _KINDS: dict[bytes, Kind] = {
     tarfile.FIFOTYPE: "fifo",
 }
 _STORED_IN_PAX = frozenset({"path", "linkpath", "size", "mtime", "atime", "ctime", "hdrcharset"})
+_WHOLE = re.compile(r"-?\d+", re.ASCII)
+_TIME = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
+_NAME = re.compile(r".+", re.DOTALL)
+_RECORDS = {"path": _NAME, "linkpath": _NAME, "size": _WHOLE, "uid": _WHOLE, "gid": _WHOLE, "mtime": _TIME}
+# A whiteout of these would delete its own directory, or the one above.
+_NO_WHITEOUTS = frozenset({".wh.", ".wh..", ".wh..."})
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -82,6 +92,39 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return self.name.rpartition("/")[2] == ".wh..wh..opq"
 
 
+class _Header(tarfile.TarInfo):
+    """A header as engines read it (Go's archive/tar), where tarfile differs."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        info = super().frombuf(buf, encoding, errors)
+        if buf[345] and buf[257:263] != b"ustar\0":
+            # Only POSIX headers have the name's first part there; GNU tar and star may keep times.
+            name = bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors)
+            info.name = name.rstrip("/") if info.isdir() else name
+        return info
+
+
+class _NoGlobals(dict[str, str]):
+    """Takes nothing: engines pass over pax global headers, and so their records hold for no entry."""
+
+    def __setitem__(self, key: str, value: str, /) -> None:
+        pass
+
+
+def open_headers(file: IO[bytes]) -> Any:
+    """A TarFile that reads headers from `file` the same on every machine, whatever its locale."""
+    return tarfile.TarFile(
+        fileobj=file,
+        mode="r",
+        errorlevel=1,
+        encoding="utf-8",
+        errors="surrogateescape",
+        tarinfo=_Header,
+        pax_headers=_NoGlobals(),
+    )
+
+
 class _HeaderFile(io.BufferedReader):
     """What tarfile reads headers from: refuses to read more than one entry's headers may take.
 
@@ -121,7 +164,8 @@ def read_entries(tar: ByteRange, where: str) -> list[Entry]:
 
 def _read_into(entries: list[Entry], tar: ByteRange) -> None:
     file = _HeaderFile(tar.raw(), 8192)
-    archive: Any = tarfile.TarFile(fileobj=file, mode="r", errorlevel=1)
+    archive = open_headers(file)
+    text = 0
     while True:
         file.budget = HEADER_LIMIT
         info = archive.next()
@@ -138,7 +182,11 @@ def _read_into(entries: list[Entry], tar: ByteRange) -> None:
                 raise TarError(f"{shown(info.name)} claims {end - tar.size:,} bytes more than there are")
             entries.append(_entry(len(entries), info, tar.size))
             return
-        entries.append(_entry(len(entries), info, end))
+        entry = _entry(len(entries), info, end)
+        entries.append(entry)
+        text += len(entry.name) + len(entry.linkname) + len(entry.owner) + sum(len(k) + len(v) for k, v in entry.xattrs)
+        if text > TEXT_LIMIT:
+            raise TarError(f"its names and attributes take more than {TEXT_LIMIT:,} bytes")
         if end == tar.size:
             return
     _check_end(tar, archive.offset)
@@ -160,7 +208,14 @@ def _entry(index: int, info: tarfile.TarInfo, end: int) -> Entry:
     name = clean_name(info.name)
     if not name and kind != "dir":
         raise TarError(f"the root directory is a {kind}")
+    if name.rpartition("/")[2] in _NO_WHITEOUTS:
+        raise TarError(f"the whiteout {shown(name)} names nothing that it could delete")
+    if len(info.linkname) > PATH_LIMIT:
+        raise TarError(f"{shown(name)} is a link to more than {PATH_LIMIT:,} characters")
     sparse = info.sparse is not None
+    _check_records(info, name, sparse)
+    if sparse:
+        _check_sparse(info, name, kind)
     regular = kind == "file"
     stored = 0
     if regular:
@@ -189,8 +244,35 @@ def _entry(index: int, info: tarfile.TarInfo, end: int) -> Entry:
     )
 
 
+def _check_records(info: tarfile.TarInfo, name: str, sparse: bool) -> None:
+    """Refuses pax records that tarfile reads in its own way: what is no number as 0, an empty name as the root."""
+    for key, value in info.pax_headers.items():
+        if key in _RECORDS and not _RECORDS[key].fullmatch(value):
+            raise TarError(f"{shown(name)} has the pax record {key}={shown(value, 40)}, which cannot be meant")
+        if not sparse and key.startswith("GNU.sparse."):
+            raise TarError(f"{shown(name)} has a sparse file's pax record {shown(key, 40)} and no map")
+        if not key.isascii() and any("\udc80" <= c <= "\udcff" for c in key):
+            raise TarError(f"{shown(name)} has the pax record {shown(key, 40)}, whose name is no UTF-8")
+
+
+def _check_sparse(info: Any, name: str, kind: Kind) -> None:
+    if kind != "file":
+        raise TarError(f"{shown(name)} is a {kind} and has a sparse file's map")
+    end = 0
+    for offset, length in info.sparse:
+        if length == 0:  # unused, or the mark at the end
+            continue
+        if length < 0 or offset < end:
+            raise TarError(f"{shown(name)} has a sparse map out of order")
+        end = offset + length
+    if not end <= info.size < 1 << 63:
+        raise TarError(f"{shown(name)} has a sparse map that does not fit its size")
+
+
 def clean_name(name: str) -> str:
     """A tar name as a path relative to the image's root. Raises TarError when it leads elsewhere."""
+    if len(name) > PATH_LIMIT:
+        raise TarError(f"the name {shown(name)} has more than {PATH_LIMIT:,} characters")
     if name.startswith("/") and name.strip("/"):
         raise TarError(f"the absolute name {shown(name)} leads outside the image")
     if "\0" in name:
@@ -223,17 +305,17 @@ def change_header(
             block[148:156] = b"        "
             block[148:156] = b"%06o\0 " % sum(block)
             return raw[:-BLOCK] + bytes(block)
-    archive = tarfile.TarFile(fileobj=io.BytesIO(raw + bytes(2 * BLOCK)), mode="r")
-    info = archive.next()
-    assert info is not None
-    info.pax_headers = {k: v for k, v in info.pax_headers.items() if k not in ("path", "linkpath", "size")}
+    info = open_headers(io.BytesIO(raw + bytes(2 * BLOCK))).next()
+    info.pax_headers = {
+        k: v for k, v in info.pax_headers.items() if k not in ("path", "linkpath", "size", "hdrcharset")
+    }
     info.name = entry.name if name is None else name
     info.size = entry.stored if size is None else size
-    if hardlink_to is None:
-        info.type, info.linkname = tarfile.REGTYPE, ""
-    else:
+    if hardlink_to is not None:
         info.type, info.linkname, info.size = tarfile.LNKTYPE, hardlink_to, 0
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    elif entry.kind == "file":
+        info.type, info.linkname = tarfile.REGTYPE, ""
+    return bytes(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
 def whiteout_header(path: str) -> bytes:

@@ -30,10 +30,14 @@ def sources(context: Context) -> list[str]:
             continue
         if path in own or (not _ELSEWHERE.search(path) and ledger.owner(path).kind in ("application", "system")):
             found.append(path)
-    listed = ledger.owners
+    # What the image runs counts wherever it lies and whatever its name.
+    listed, scanned = ledger.owners, set(found)
     for path in commands(ledger).programs:
         node = ledger.fs.nodes[path]
-        if node.kind == "file" and not path.endswith(".py") and path not in listed and path not in context.gone:
+        if node.kind == "file" and path not in scanned and path not in listed and path not in context.gone:
+            if path.endswith(".py"):
+                found.append(path)
+                continue
             try:
                 head = ledger.fs.reader(node)(0, 128)
             except BadInputError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -44,8 +44,9 @@ class Options:
 
     keep: tuple[str, ...] = ()
     """Patterns (fnmatch, over paths with or without leading slash): what matches stays."""
-    keep_compile: bool = False
-    """torch.compile or C++ extensions run in the container: headers, compilers and libraries to link stay."""
+    keep_compile: bool | None = None
+    """Whether torch.compile or C++ extensions run in the container, so that headers, compilers and libraries to link
+    stay; None: where the application's code shows it."""
     roots: tuple[str, ...] = ()
     """Distributions that are needed, though no static check sees it."""
     remove: tuple[str, ...] = ()
@@ -81,14 +82,31 @@ class Context:
 
     def kept(self, path: str) -> bool:
         """Whether the user asked to keep it: a pattern matches it, or a directory above it."""
-        return any(_matches(path, pattern.strip("/")) for pattern in self.options.keep)
+        return any(matches(path, pattern.strip("/")) for pattern in self.options.keep)
 
     def staying(self) -> Iterator[str]:
         """The paths of the view that are still there."""
         return (path for path in self.ledger.fs.nodes if path and path not in self.gone)
 
 
-def _matches(path: str, pattern: str) -> bool:
+TO_STAY = " is to stay"
+"""How a reason ends that says no more than that the user keeps a path, or its layer."""
+
+
+def noted(many: str, stays: Mapping[str, str]) -> list[str]:
+    """Notes that name what stays, each with its reason; those that stay for the user's own sake are counted."""
+    kept = [name for name in sorted(stays) if stays[name].endswith(TO_STAY)]
+    if len(kept) < 4:
+        kept = []
+    notes = [f"{name} stays: {reason}" for name, reason in sorted(stays.items()) if name not in kept]
+    if kept:
+        what = "their files are in layers that stay, or --keep matches them"
+        notes.append(f"{len(kept):,} {many} stay: {what} ({kept[0]}: {stays[kept[0]].removesuffix(TO_STAY)})")
+    return notes
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether `--keep pattern` (without slashes around it) is about a path: it matches, or a directory above does."""
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern + "/*")
 
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from deadweight.ledger.debian import Alternative, Closure, Package, alternatives, removable
 from deadweight.ledger.known import known, matcher
-from deadweight.passes.base import Context, Pass, Proposal
+from deadweight.passes.base import Context, Pass, Proposal, noted
 from deadweight.passes.commands import commands, follow, path_directories
-from deadweight.passes.compiling import advise, installed
+from deadweight.passes.compiling import compiles, installed
 from deadweight.passes.distributions import bytecode, leaving, proposals
 from deadweight.passes.libraries import needs
 from deadweight.passes.packages import all_needs, kept_by
 
+_COMPILER = re.compile(r"(?:^|[/-])(?:gcc|g\+\+|clang|rustc|gfortran)(?:-\d+)?\Z")
 KEPT_PRIORITIES = frozenset({"required", "important"})
 
 
 def propose(context: Context) -> Iterator[Proposal]:
     """Packages, programs and distributions, each whole."""
-    if context.options.keep_compile:
-        context.notes.append("build tools stay: --keep-compile asks for it")
+    reason = compiles(context)
+    if reason is not None:
+        context.notes.append(f"build tools stay: {reason}")
         return
-    advise(context)
     users = installed(context, "compilers")
     if users:
         context.notes.append(f"build tools stay: {', '.join(users)} may compile code while running")
         return
+    _note_others(context)
     yield from list(_packages(context))
     yield from list(_programs(context))
     yield from list(_distributions(context))
@@ -97,9 +100,9 @@ def _note(context: Context, packages: Sequence[Package], closure: Closure, keep:
     reasons = {p: r for p, r in closure.refused.items() if p not in keep}
     reasons.update((p, r) for p, r in keep.items() if not r.startswith("its priority"))
     names = {package.name for package in packages}
-    for name, reason in sorted(reasons.items()):
-        if name in names:
-            context.notes.append(f"the package {name} stays: {reason}")
+    context.notes += noted(
+        "packages of build tools", {f"the package {name}": reasons[name] for name in reasons.keys() & names}
+    )
 
 
 def _removals(
@@ -163,6 +166,22 @@ def _alternatives_need(context: Context, groups: Sequence[Alternative], files: M
 # --- programs and distributions ------------------------------------------------------------------------
 
 
+def _note_others(context: Context) -> None:
+    """Says that compilers stay which dpkg knows nothing of: apk's, rpm's, conda's, or built in the image."""
+    fs = context.ledger.fs
+    places = [node.path for d in path_directories(fs.image) if (node := fs.resolve(d)) is not None]
+    found = [
+        path
+        for place in dict.fromkeys(places)
+        for path in fs.children(place)
+        if _COMPILER.search(path) and fs.nodes[path].kind == "file" and context.ledger.owner(path).kind == "system"
+    ]
+    if found:
+        context.notes.append(
+            f"/{min(found)} stays, and what belongs to it: only Debian's packages leave as build tools"
+        )
+
+
 def _programs(context: Context) -> Iterator[Proposal]:
     """Programs that were copied in: uv as its documentation has it, say."""
     ledger = context.ledger
@@ -173,8 +192,8 @@ def _programs(context: Context) -> Iterator[Proposal]:
     found: dict[str, str] = {}
     for directory in dict.fromkeys((*path_directories(fs.image), *homes)):
         node = fs.resolve(directory)
-        if node is None:
-            continue
+        if node is None or posixpath.join(posixpath.dirname(node.path), "conda-meta") in fs.nodes:
+            continue  # what is in conda's environments is conda's, and its own list would be wrong
         for name in names:
             path = posixpath.join(node.path, name)
             program = fs.nodes.get(path)

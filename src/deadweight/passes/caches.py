@@ -13,11 +13,14 @@ from fnmatch import fnmatchcase
 from deadweight.errors import BadInputError
 from deadweight.image.filesystem import Filesystem, Node
 from deadweight.ledger.known import known, matcher
+from deadweight.passes.application import sources
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.commands import commands
+from deadweight.passes.imports import source
 from deadweight.passes.inodes import names_by_inode
 
 _ABSOLUTE = re.compile(r"/[^\s\"'`=:;,|&<>(){}$*?\[\]]*")
+_SCRATCH = re.compile(rb"[\"'](/(?:tmp|var/tmp|var/log)/[\w.+/-]+)")
 _REASONS = (
     ("var/lib/apt/lists/", "apt's package lists"),
     ("var/cache/apt/", "apt's cache"),
@@ -147,6 +150,11 @@ class _Shields:
         self._suffixes = known("caches", "model_suffixes")
         self._scratch = matcher(known("caches", "scratch"))
         self._strict.pop("", None)
+        self._read = {
+            place.decode().strip("/"): path
+            for path in sources(context)
+            for place in _SCRATCH.findall(source(ledger, path))
+        }
 
     def reason(self, path: str, root: str) -> str | None:
         """Why a file of a cache stays; None when it does not."""
@@ -162,6 +170,9 @@ class _Shields:
             return f"{'the application' if kind == 'application' else 'a package'} has it"
         node = self._ledger.fs.nodes[path]
         if self._scratch(path):
+            read = _at_or_below(path, self._read)
+            if read is not None:
+                return f"/{self._read[read]} mentions /{read}"
             if path.lower().endswith(self._suffixes) or any(map(self._is_model, path.lower().split("/")[1:-1])):
                 return "it may be a model"
             if not _can_be_made_again(self._ledger.fs, node):
@@ -191,7 +202,7 @@ def _named(fs: Filesystem, texts: Iterable[str]) -> Iterator[tuple[str, None]]:
                     yield node.path, None
 
 
-def _at_or_below(path: str, places: Mapping[str, None]) -> str | None:
+def _at_or_below(path: str, places: Mapping[str, str | None]) -> str | None:
     """The nearest of `places` that is `path` or a directory above it."""
     while path:
         if path in places:

@@ -25,6 +25,7 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
 _MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\Z")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)[^{}]*\}|(\w+))")
 _SPLIT = re.compile(r"[;&|()<>`{}\n]|\$\(")
+_SUBCOMMAND = re.compile(r"[a-z][a-z0-9-]*\Z")
 # Options of python, gunicorn, celery, uvicorn and others that take a module's name.
 _MODULE_OPTIONS = frozenset({"-m", "-A", "--app", "-k", "--worker-class", "-c", "--config", "-w", "--factory"})
 
@@ -64,7 +65,9 @@ def _commands(fs: Filesystem) -> Commands:
             seen[word] = None
             for module in _modules(before, word):
                 modules.setdefault(module, word)
-            for node in locate(fs, word):
+            # `jupyter lab` runs jupyter-lab, as git's subcommands are run.
+            sub = f"{posixpath.basename(before)}-{word}" if before and _SUBCOMMAND.match(word) else ""
+            for node in (*locate(fs, word), *locate(fs, sub)):
                 programs.setdefault(node.path, word)
                 if node.kind == "file" and node.path not in scripts and len(scripts) < SCRIPT_COUNT:
                     scripts.add(node.path)

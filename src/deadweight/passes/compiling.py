@@ -11,14 +11,13 @@ from deadweight.passes.base import Context
 _MENTIONS = re.compile(rb"torch\.compile\b|cpp_extension\b|triton\.jit\b|\bload_inline\b|\bpyximport\b")
 
 
-def advise(context: Context) -> None:
-    """Notes what in the application looks as if it compiled at run time, and the option that is for it."""
-    if context.options.keep_compile:
-        return
+def compiles(context: Context) -> str | None:
+    """Why the container may compile code while it runs; None where nothing shows it, or the user knows better."""
+    if context.options.keep_compile is not None:
+        return "--keep-compile asks for it" if context.options.keep_compile else None
     for path, word in mentions(context, _MENTIONS):
-        note = f"/{path} mentions {word}: --keep-compile keeps the compilers and headers that it may need"
-        if note not in context.notes:
-            context.notes.append(note)
+        return f"/{path} mentions {word} (--no-keep-compile removes them all the same)"
+    return None
 
 
 def installed(context: Context, section: str) -> list[str]:

@@ -26,7 +26,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     found = leaving(context, [name for name in graph.distributions if tool(name) or name in asked], asked)
     for name, reason in found.stays.items():
         context.notes.append(f"{graph.display(name)} stays: {reason}")
-    yield from list(proposals(context, found, "a development tool"))
+    yield from list(proposals(context, found, "a development tool", asked))
 
 
 PASS = Pass(

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from deadweight.ledger.known import known, matcher
 from deadweight.passes.base import Context, Pass, Proposal
-from deadweight.passes.compiling import advise, installed
+from deadweight.passes.compiling import compiles, installed
 from deadweight.passes.imports import source
 
 STATIC, HEADERS, STUBS = "static libraries", "C and C++ headers", "type stubs"
@@ -35,10 +35,10 @@ _C = frozenset({".c", ".cpp", ".cc", ".cxx"})
 
 def propose(context: Context) -> Iterator[Proposal]:
     """Files, and directories that may be empty then, ordered by path."""
-    if context.options.keep_compile:
-        context.notes.append("development files stay: --keep-compile asks for it")
+    reason = compiles(context)
+    if reason is not None:
+        context.notes.append(f"development files stay: {reason}")
         return
-    advise(context)
     users = installed(context, "headers")
     if users:
         context.notes.append(f"headers stay: {', '.join(users)} may read them while running")

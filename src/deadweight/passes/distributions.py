@@ -62,6 +62,8 @@ def _unmovable(context: Context, found: Collection[Distribution]) -> str | None:
         for path in dist.files:
             if path not in context.gone and not context.may_change(path):
                 return f"/{path} is to stay"
+        if dist.installer == "conda":  # conda-meta has its own list of them
+            return "it belongs to a conda package"
         if owners[dist.files[0]].kind == "debian":
             return "it belongs to a Debian package"
     return None
@@ -93,8 +95,8 @@ def _chains(graph: Graph, wanted: Collection[str], found: Collection[str]) -> di
     return chains
 
 
-def proposals(context: Context, found: Leaving, why: str) -> Iterator[Proposal]:
-    """All paths of the distributions; `why` is said of those that were named."""
+def proposals(context: Context, found: Leaving, why: str, asked: Collection[str] = ()) -> Iterator[Proposal]:
+    """All paths of the distributions; `why` is said of those that were named, but for what the user `asked` for."""
     graph = context.ledger.graph
     shared = {p for n, dists in graph.distributions.items() if n not in found.names for d in dists for p in d.files}
     for name in found.names:
@@ -103,7 +105,9 @@ def proposals(context: Context, found: Leaving, why: str) -> Iterator[Proposal]:
             root for root in found.names if found.chains.get(root) == (root,) and _reaches(graph, root, name, found)
         ]
         shown = [graph.display(root) for root in roots]
-        if len(chain) == 1:
+        if name in asked:
+            reason, evidence = "asked for", f"--remove names {graph.display(name)}, and nothing that stays requires it"
+        elif len(chain) == 1:
             reason, evidence = why, f"{graph.display(name)} is a known one, and nothing that stays requires it"
         else:
             reason = f"only {_listing(shown)} {'needs' if len(shown) == 1 else 'need'} it"

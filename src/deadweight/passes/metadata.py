@@ -154,7 +154,7 @@ def _record(
             new[name] = (_base64(after.sha256), after.size)
     data = rewrite_record(raw, {names[p] for p in touched & removed & names.keys()}, new)
     if data != raw:
-        derived.add(path, data, touched, f"follows from cuts of {len(touched):,} files")
+        derived.add(path, data, touched, "follows from cuts of its files")
 
 
 def _base64(digest: bytes) -> str:
@@ -179,7 +179,7 @@ def _dpkg(ledger: Ledger, removed: frozenset[str], changed: Mapping[str, Pair], 
             raw = ledger.fs.read(path)
             data = drop_stanzas(raw, leaving)
             if data != raw:
-                derived.add(path, data, causes, f"follows from the removal of {len(leaving):,} packages")
+                derived.add(path, data, causes, "follows from the removal of packages")
 
 
 def _package(ledger: Ledger, package: Package, gone: set[str], new: Mapping[str, Pair], derived: Derived) -> None:

@@ -7,8 +7,8 @@ import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from deadweight.passes.application import python_sources
-from deadweight.passes.base import Context, Pass, Proposal
+from deadweight.passes.application import mentions, python_sources
+from deadweight.passes.base import Context, Pass, Proposal, noted
 from deadweight.passes.commands import commands
 from deadweight.passes.distributions import bytecode
 from deadweight.passes.imports import parse, scan, source
@@ -16,6 +16,8 @@ from deadweight.passes.imports import parse, scan, source
 _DOTTED = re.compile(r"[\w.]{1,500}\.tests?(?:\.[\w.]*)?(?::[\w.]*)?\Z")
 NAMES = ("tests", "test")
 _TEST_FILES = ("test_", "conftest.py")
+_PLACE = re.compile(rb"[\"'/]tests?/")
+_RUNNERS = frozenset({"pytest", "py.test", "unittest", "nose2", "tox", "nox", "coverage"})
 
 
 def propose(context: Context) -> Iterator[Proposal]:
@@ -26,8 +28,7 @@ def propose(context: Context) -> Iterator[Proposal]:
         blocked = next((p for p in found[directory] if not context.may_change(p) and p not in context.gone), None)
         if blocked is not None:
             stays[directory] = f"/{blocked} is to stay"
-    for directory, reason in sorted(stays.items()):
-        context.notes.append(f"/{directory} stays: {reason}")
+    context.notes += noted("directories of tests", {f"/{d}": r for d, r in stays.items()})
     removals: dict[str, Proposal] = {}
     for directory in sorted(found.keys() - stays.keys()):
         name, whose = _owner(context, found[directory])
@@ -109,6 +110,14 @@ def _needed(context: Context, found: Mapping[str, list[str]]) -> dict[str, str]:
     for module, word in commands(context.ledger).modules.items():
         for directory in _named(module, modules):
             stays.setdefault(directory, f"the image runs {word}")
+    fs = context.ledger.fs
+    workdir = str(fs.image.run_config.get("WorkingDir") or "/")
+    for word in commands(context.ledger).words:  # `pytest tests/smoke`
+        node = fs.resolve(posixpath.join(workdir, word)) if word and len(word) < 4096 and "\0" not in word else None
+        directory = None if node is None else _inside(f"{node.path}/", found)
+        if directory is not None:
+            stays.setdefault(directory, f"the image runs {word}")
+    stays.update((d, r) for d, r in _read_by_the_application(context, found).items() if d not in stays)
     for dist in context.ledger.distributions:
         if dist.info not in context.gone:
             for group, name, value in dist.entry_points:
@@ -125,6 +134,22 @@ def _needed(context: Context, found: Mapping[str, list[str]]) -> dict[str, str]:
                 stays[directory] = f"/{path} imports it"
                 todo.append(directory)
     return stays
+
+
+def _read_by_the_application(context: Context, found: Mapping[str, list[str]]) -> dict[str, str]:
+    """The application's own directories of tests, where the image runs tests, or its code mentions the place."""
+    own = [directory for directory in found if context.ledger.owner(found[directory][0]).kind == "application"]
+    if not own:
+        return {}
+    started = commands(context.ledger)
+    words = [*(module.partition(".")[0] for module in started.modules), *map(posixpath.basename, started.programs)]
+    runner = next((word for word in words if word in _RUNNERS), None)
+    if runner is not None:
+        return dict.fromkeys(own, f"the image runs {runner}")
+    for path, word in mentions(context, _PLACE):
+        place = word.strip("\"'/")
+        return dict.fromkeys(own, f"/{path} mentions {place}/")
+    return {}
 
 
 def _inside(path: str, found: Mapping[str, list[str]]) -> str | None:

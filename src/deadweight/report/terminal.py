@@ -18,6 +18,8 @@ from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_
 from deadweight.report.text import plain
 
 TOP = 15
+NARROWEST = 60
+"""Columns that tables need; a narrower terminal wraps the lines itself."""
 _COMMAND_LIMIT = 150
 _SHELL = re.compile(r"(?:/bin/sh -c #\(nop\)\s*|(?:RUN )?/bin/sh -c )")
 
@@ -31,7 +33,7 @@ def make_console(file: TextIO, environment: Mapping[str, str]) -> Console:
     colour = terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
     columns = environment.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() and 20 <= int(columns) <= 1000 else None
-    return Console(
+    console = Console(
         file=file,
         force_terminal=terminal and colour,
         no_color=not colour,
@@ -42,6 +44,8 @@ def make_console(file: TextIO, environment: Mapping[str, str]) -> Console:
         highlight=False,
         legacy_windows=False,
     )
+    console.width = max(console.width, NARROWEST)
+    return console
 
 
 def show(file: TextIO, environment: Mapping[str, str], render: Callable[[Console], None]) -> None:

@@ -140,9 +140,11 @@ def test_options_reach_the_plan(image: str, capfd: pytest.CaptureFixture[str]) -
             "another document",
         ),
         (["slim", "IMAGE", "--to", "docker-archive:FOLDER/bad.tar"], 2, "deadweight: error: "),
+        (["slim", "IMAGE", "--to", "docker-archive:IMAGE", "--force"], 2, "never changes"),
+        (["slim", "docker-archive:IMAGE", "--to", "oci-archive:IMAGE:slim", "--force"], 2, "never changes"),
         (["slim", "IMAGE", "--to", "docker-archive:/proc/x"], 4, "deadweight: error: "),
         (["apply", "FOLDER/none.json", "--to", "oci:FOLDER/x"], 3, "none.json"),
-        (["apply", "FOLDER/bad.tar", "--to", "oci:FOLDER/x"], 3, "no plan"),
+        (["apply", "FOLDER/bad.tar", "--to", "oci:FOLDER/x"], 3, "bad.tar': this is no plan"),
         (["compare"], 2, "IMAGE"),
         (["compare", "IMAGE", "--target-size", "small"], 2, "3GB"),
         (["completion", "tcsh"], 2, "bash"),
@@ -164,6 +166,45 @@ def test_what_is_wrong_is_said_in_a_line_and_leaves_nothing(
     assert "Traceback" not in run.err
     assert sorted(tmp_path.rglob("*")) == before
     assert Path(image).read_bytes() == original
+
+
+def test_an_image_is_not_replaced_by_what_is_made_of_it(
+    image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan, link, other = (tmp_path / name for name in ("plan.json", "link.tar", "other.tar"))
+    link.symlink_to(image)
+    other.write_bytes(b"something else")
+    original = Path(image).read_bytes()
+    Run(capfd, "plan", image, "-o", str(plan))
+    for taken in (image, str(link), str(plan)):
+        run = Run(capfd, "apply", str(plan), "--to", f"docker-archive:{taken}", "--force")
+        assert (run.status, run.out) == (2, "")
+        assert "never changes" in run.err
+    assert Path(image).read_bytes() == original
+    assert Run(capfd, "apply", str(plan), "--to", f"docker-archive:{other}", "--force").status == 0
+
+
+def test_an_image_of_a_layout_keeps_its_tag(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    layout = write_oci(tmp_path / "layout", service(), tag="latest")
+    before = (layout / "index.json").read_bytes()
+    for name in (f"oci:{layout}", f"oci:{layout}:latest", str(layout)):
+        run = Run(capfd, "slim", name, "--to", f"oci:{layout}:latest", "--force")
+        assert (run.status, run.out) == (2, "")
+        assert "never changes" in run.err
+    assert (layout / "index.json").read_bytes() == before
+    plan = tmp_path / "plan.json"
+    assert Run(capfd, "plan", str(layout), "-o", str(plan)).status == 0
+    assert Run(capfd, "apply", str(plan), "--to", f"oci:{layout}:latest").status == 2
+    assert Run(capfd, "apply", str(plan), "--to", f"oci:{layout}:slim").status == 0
+    assert Run(capfd, "inspect", f"oci:{layout}:latest").status == 0
+
+
+def test_a_pattern_that_matches_nothing_is_said(image: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run = Run(capfd, "plan", image, "--keep", "model.bin", "--keep", "/app/model.bin", "-o", "-")
+    assert run.status == 0
+    assert run.document["schema"] == "deadweight.plan/1"
+    assert run.err.startswith("deadweight: --keep 'model.bin' matches nothing")
+    assert run.err.count("\n") == 1
 
 
 def test_a_plan_for_another_image_is_refused(image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -228,6 +269,14 @@ def test_every_command_has_help(command: str, capfd: pytest.CaptureFixture[str])
     assert run.status == 0
     assert command == "passes" or "Examples:" in run.out
     assert all(len(line) <= 100 for line in run.out.splitlines())
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan", "apply", "slim", "compare", "completion"])
+def test_help_has_examples_in_80_columns(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    text = Run(capfd, command, "--help").out
+    assert "Examples:\n" in text
+    if command != "completion":
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:

@@ -232,6 +232,24 @@ def test_programs_of_nobody() -> None:
     assert paths(PASS, context(elsewhere, run=run)) == ["opt/uv-0.9/uv", "usr/local/bin/uv"]
 
 
+def test_compilers_that_dpkg_does_not_know_stay_and_are_named() -> None:
+    alpine = context([file("usr/bin/gcc", elf(), mode=0o755), file("lib/apk/db/installed", b"P:gcc\n")])
+    assert paths(PASS, alpine) == []
+    assert alpine.notes == ["/usr/bin/gcc stays, and what belongs to it: only Debian's packages leave as build tools"]
+    at = context(dpkg().members())
+    assert paths(PASS, at)
+    assert at.notes == []
+    conda = (file("opt/conda/conda-meta/ninja-1.json"), file("opt/conda/bin/ninja", b"x"), file("usr/bin/ninja", b"x"))
+    assert paths(PASS, context(conda, run={"Env": ["PATH=/opt/conda/bin:/usr/bin"]})) == ["usr/bin/ninja"]
+
+
+def test_many_packages_that_the_user_keeps_are_one_note() -> None:
+    at = context(dpkg().members(), keep_layers=[0])
+    assert paths(PASS, at) == []
+    assert len(at.notes) == 1
+    assert at.notes[0].startswith("5 packages of build tools stay: ")
+
+
 def test_distributions_that_install() -> None:
     uv = distribution("uv", "uv/__init__.py", file("usr/local/bin/uv", elf(), mode=0o755))
     found = paths(PASS, context([*INTERPRETER, *uv]))

@@ -64,6 +64,7 @@ def test_the_environment_says_where_caches_are() -> None:
         "tmp/huggingface/hub/models--x/blobs/1",
         "tmp/models/weights",
         "var/tmp/tiny.safetensors",
+        "tmp/x/pytorch_model.bin",
         "root/.cache/huggingface/hub/x",
         "root/.cache/torch/hub/x",
     ],
@@ -91,6 +92,15 @@ def test_models_stay_by_their_names(path: str) -> None:
 def test_what_the_configuration_names_stays(run: dict[str, Any]) -> None:
     found = left(directory("tmp", mode=0o1777), file("tmp/h/file", b"x"), file("tmp/else", b"x"), run=run)
     assert "tmp/h/file" not in found
+
+
+def test_what_the_application_mentions_stays() -> None:
+    at = context(
+        [directory("tmp", mode=0o1777), file("tmp/h/file", b"x"), file("tmp/else", b"x")],
+        [file("app/main.py", b"open('/tmp/h/' + name)\nTMP = '/tmp/'\n")],
+    )
+    assert paths(PASS, at) == ["tmp/else"]
+    assert at.notes == ["1 file of a cache stays: /app/main.py mentions /tmp/h (/tmp/h/file)"]
 
 
 def test_variables_that_name_places_for_anything_do_not_count() -> None:

@@ -146,6 +146,35 @@ def test_remove_names_more_and_complains_of_what_is_not_there() -> None:
     assert at.notes == ["packaging stays: required by lib"]
 
 
+def test_a_cut_says_whether_a_list_or_the_user_named_it() -> None:
+    found = {p.path: p for p in proposals(PASS, context(ALL, options=Options(remove=("lib",))))}
+    mine = found[f"{SITE}/lib/core.py"]
+    assert (mine.why, mine.evidence) == ("asked for", "--remove names lib, and nothing that stays requires it")
+    assert found[f"{SITE}/_pytest/main.py"].why == "a development tool"
+
+
+def test_a_subcommand_is_a_program() -> None:
+    lab = distribution("jupyterlab", "jupyterlab/__init__.py", file("usr/local/bin/jupyter-lab", b"#!/x\n", mode=0o755))
+    core = distribution("jupyter-core", "jupyter.py", file("usr/local/bin/jupyter", b"#!/x\n", mode=0o755))
+    assert "jupyterlab" in left(*lab, *core, run={"Cmd": ["jupyter", "--version"]})
+    assert "jupyterlab" not in left(*lab, *core, run={"Cmd": ["jupyter", "lab", "--ip=0.0.0.0"]})
+
+
+@pytest.mark.parametrize("place", ["tmp/main.py", "app/tests/main.py", "app/test_all.py"])
+def test_what_the_image_runs_is_read_wherever_it_lies(place: str) -> None:
+    app = file(place, b"import _pytest\n")
+    assert left(app) == {"pytest", "pluggy"}
+    assert left(app, run={"Cmd": ["python3", f"/{place}"]}) == set()
+
+
+def test_condas_own_are_condas() -> None:
+    site = "opt/conda/lib/python3.11/site-packages"
+    mine = distribution("ruff", "ruff.py", file(f"{site}/ruff-1.dist-info/INSTALLER", b"conda"), site=site)
+    at = context([*INTERPRETER, *mine])
+    assert paths(PASS, at) == []
+    assert at.notes == ["ruff stays: it belongs to a conda package"]
+
+
 def test_what_the_application_imports_leaves_only_when_the_user_says_so() -> None:
     app = file("app/main.py", b"import lib\n")
     assert "lib" in left(app, run={"WorkingDir": "/app"}, options=Options(remove=("lib",)))

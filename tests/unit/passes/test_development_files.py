@@ -89,17 +89,18 @@ def test_stubs_stay_where_they_are_read() -> None:
     assert left(*distribution("jedi", "jedi/third_party/typeshed/x.pyi")) == LEAVE
 
 
-def test_advice_for_applications_that_compile() -> None:
+def test_nothing_leaves_where_the_application_compiles_unless_the_user_says_so() -> None:
     members = [
         *PKG,
         file("app/main.py", b"model = torch.compile(model)\n"),
         file("app/tests/test_x.py", b"torch.compile"),
     ]
     at = context(members, run={"WorkingDir": "/app"})
-    assert paths(PASS, at)
+    assert not paths(PASS, at)
     assert at.notes == [
-        "/app/main.py mentions torch.compile: --keep-compile keeps the compilers and headers that it may need"
+        "development files stay: /app/main.py mentions torch.compile (--no-keep-compile removes them all the same)"
     ]
+    assert paths(PASS, context(members, run={"WorkingDir": "/app"}, options=Options(keep_compile=False)))
 
 
 def test_patterns_and_layers_that_stay() -> None:

@@ -146,6 +146,32 @@ def test_the_applications_tests_leave_when_they_are_some() -> None:
     assert left(file("app/tests/test_api.py", b"x"), used, run=run) == CORE | LINALG
 
 
+@pytest.mark.parametrize(
+    ("run", "code", "reason"),
+    [
+        ({"Entrypoint": ["python3", "-m", "pytest"]}, b"", "the image runs pytest"),
+        ({"Cmd": ["check", "tests/data.json"]}, b"", "the image runs tests/data.json"),
+        ({"Cmd": ["check", "--all", "/app/tests"]}, b"", "the image runs /app/tests"),
+        ({}, b"open('tests/data.json')\n", "/app/main.py mentions tests/"),
+    ],
+)
+def test_the_applications_tests_stay_where_something_runs_or_reads_them(
+    run: dict[str, Any], code: bytes, reason: str
+) -> None:
+    files = (file("app/tests/test_api.py", b"x"), file("app/tests/data.json", b"x"), file("app/main.py", code))
+    at = context([*NUMPY, *files], run={"WorkingDir": "/app", **run})
+    assert set(paths(PASS, at)) == CORE | LINALG
+    assert at.notes == [f"/app/tests stays: {reason}"]
+
+
+def test_many_that_the_user_keeps_are_one_note() -> None:
+    names = [f"m/{letter}/tests/test_x.py" for letter in "abcd"]
+    at = context([*INTERPRETER, *distribution("m", *names)], keep_layers=[0])
+    assert paths(PASS, at) == []
+    assert len(at.notes) == 1
+    assert at.notes[0].startswith("4 directories of tests stay: ")
+
+
 def test_other_places_are_left_alone() -> None:
     dpkg = Dpkg()
     dpkg.add("python3-x", "usr/lib/python3/dist-packages/x/tests/test_x.py")

@@ -130,6 +130,10 @@ def test_every_table_of_inspect_adds_up_on_the_terminal(image: Path, columns: in
     assert "webapp -> numlib" in text or top < 15
 
 
+def test_a_narrow_terminal_gets_readable_tables(image: Path) -> None:
+    assert text_of(inspected(image), 20) == text_of(inspected(image), 60)
+
+
 def test_slim_adds_up_and_says_that_what_was_predicted_was_built(image: Path, tmp_path: Path) -> None:
     report = slimmed(image, tmp_path / "out.tar")
     document = json.loads(encode(report))
