@@ -6,8 +6,17 @@ from collections import Counter
 
 from deadweight.image.model import Image
 from deadweight.ledger.account import Account, make_account, place_of
-from deadweight.ledger.ledger import SYSTEM, Ledger
-from deadweight.report.model import CategoryLine, HiddenLine, ImageLine, InspectReport, LayerLine, OwnerLine, PlaceLine
+from deadweight.ledger.ledger import SYSTEM, Ledger, Owner
+from deadweight.report.model import (
+    CategoryLine,
+    HiddenLine,
+    ImageLine,
+    InspectReport,
+    LayerLine,
+    OwnerLine,
+    PartLine,
+    PlaceLine,
+)
 from deadweight.report.reasons import owner_reason, package_reasons
 from deadweight.report.text import valid
 
@@ -21,6 +30,7 @@ def inspect_report(ledger: Ledger, account: Account | None = None) -> InspectRep
     packages = package_reasons(ledger.packages)
     files = Counter(owner for owner, _ in {(row.owner, (row.layer, row.path)) for row in account.rows if row.path})
     hidden = account.hidden_by_layer
+    parts = _parts(account)
     return InspectReport(
         schema=SCHEMA,
         image=image_line(image),
@@ -35,6 +45,7 @@ def inspect_report(ledger: Ledger, account: Account | None = None) -> InspectRep
                 created_by=valid(layer.created_by),
                 entries=len(layer.entries),
                 hidden_bytes=hidden.get(layer.position, 0),
+                owners=parts.get(layer.position, []),
             )
             for layer in image.layers
         ],
@@ -57,6 +68,17 @@ def inspect_report(ledger: Ledger, account: Account | None = None) -> InspectRep
         unchecked=[layer.diff_id for layer in image.layers if not layer.checked],
         notes=[valid(note) for note in dict.fromkeys([*image.notes, *ledger.notes])],
     )
+
+
+def _parts(account: Account) -> dict[int, list[PartLine]]:
+    """The owners of each layer's bytes."""
+    sizes: Counter[tuple[int, Owner]] = Counter()
+    for row in account.rows:
+        sizes[row.layer, row.owner] += row.bytes
+    parts: dict[int, list[PartLine]] = {}
+    for (layer, owner), size in sorted(sizes.items(), key=lambda item: (-item[1], item[0][1].name)):
+        parts.setdefault(layer, []).append(PartLine(valid(owner.name), owner.kind, size))
+    return parts
 
 
 def image_line(image: Image) -> ImageLine:

@@ -21,6 +21,14 @@ class ImageLine(msgspec.Struct, frozen=True):
     manifest_digest: str | None = None
 
 
+class PartLine(msgspec.Struct, frozen=True):
+    """Somebody's bytes in one layer."""
+
+    name: str
+    kind: str
+    bytes: int
+
+
 class LayerLine(msgspec.Struct, frozen=True):
     """One layer."""
 
@@ -35,6 +43,8 @@ class LayerLine(msgspec.Struct, frozen=True):
     """How many, whiteouts included."""
     hidden_bytes: int
     """Of entries that no container sees, headers included."""
+    owners: list[PartLine]
+    """Who has put what there, largest first; adds up to `bytes`."""
 
 
 class OwnerLine(msgspec.Struct, frozen=True):

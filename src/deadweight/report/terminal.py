@@ -12,7 +12,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from deadweight.report.model import CompareReport, ImageLine, InspectReport, SlimReport
+from deadweight.report.model import CompareReport, ImageLine, InspectReport, LayerLine, SlimReport
 from deadweight.report.sizes import show_share, show_size
 from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.text import plain
@@ -21,6 +21,7 @@ TOP = 15
 NARROWEST = 60
 """Columns that tables need; a narrower terminal wraps the lines itself."""
 _COMMAND_LIMIT = 150
+_LARGEST = 4
 _SHELL = re.compile(r"(?:/bin/sh -c #\(nop\)\s*|(?:RUN )?/bin/sh -c )")
 
 
@@ -65,8 +66,11 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
     bytes_table(
         console,
         "Layers",
-        [Line(layer.bytes, f"{layer.layer + 1}  {command(layer.created_by)}") for layer in report.layers],
-        what="layer, and what made it",
+        [
+            Line(layer.bytes, f"{layer.layer + 1}  {command(layer.created_by)}", _inside(layer))
+            for layer in report.layers
+        ],
+        what="layer, what made it, and the largest in it",
     )
     bytes_table(
         console,
@@ -97,6 +101,13 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
             )
         )
     paragraphs(console, "Notes", report.notes)
+
+
+def _inside(layer: LayerLine) -> str:
+    """The largest owners of a layer's bytes."""
+    named = [f"{part.name} {show_size(part.bytes)}" for part in layer.owners[:_LARGEST]]
+    more = len(layer.owners) - len(named)
+    return ", ".join(named) + (f", {more:,} more" if more else "")
 
 
 def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:

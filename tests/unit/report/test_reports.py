@@ -80,6 +80,8 @@ def check_inspect(document: dict[str, object]) -> None:
         return sum(line["bytes"] for line in lines)
 
     assert total("layers") == total("owners") == total("categories") == document["bytes"]
+    for layer in document["layers"]:
+        assert sum(part["bytes"] for part in layer["owners"]) == layer["bytes"]
     assert total("hidden") == document["hidden_bytes"]
 
 
