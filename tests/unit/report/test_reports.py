@@ -80,7 +80,9 @@ def check_inspect(document: dict[str, object]) -> None:
         return sum(line["bytes"] for line in lines)
 
     assert total("layers") == total("owners") == total("categories") == document["bytes"]
-    for layer in document["layers"]:
+    layers = document["layers"]
+    assert isinstance(layers, list)
+    for layer in layers:
         assert sum(part["bytes"] for part in layer["owners"]) == layer["bytes"]
     assert total("hidden") == document["hidden_bytes"]
 
