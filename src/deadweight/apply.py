@@ -231,4 +231,4 @@ def _config(image: Image, plan: Plan, diff_ids: list[str]) -> bytes:
         note = {"created": config["created"], **note}
     history = config.get("history")
     config["history"] = [*(history if isinstance(history, list) else []), note]
-    return json.dumps(config, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return json.dumps(config, separators=(",", ":")).encode()

@@ -110,9 +110,10 @@ class Image:
 
     @property
     def platform(self) -> str:
-        """As `os/architecture[/variant]`."""
-        parts = [self.config.get("os"), self.config.get("architecture"), self.config.get("variant")]
-        return "/".join(str(part) for part in parts if part)
+        """As `os/architecture[/variant]`; empty where the configuration does not say both."""
+        parts = map(self.config.get, ("os", "architecture", "variant"))
+        os, architecture, variant = (part if isinstance(part, str) else "" for part in parts)
+        return "/".join(filter(None, (os, architecture, variant))) if os and architecture else ""
 
     @property
     def run_config(self) -> Json:

@@ -153,6 +153,8 @@ def _read_by_the_application(context: Context, found: Mapping[str, list[str]]) -
 
 
 def _inside(path: str, found: Mapping[str, list[str]]) -> str | None:
+    """The directory of `found` that a path lies in."""
+    path = path.lstrip("/")  # the directory above the root is the root, for ever
     while path:
         path = posixpath.dirname(path)
         if path in found:

@@ -188,3 +188,8 @@ def test_patterns_and_layers_that_stay() -> None:
     assert set(paths(PASS, at)) == LINALG
     assert at.notes == [f"/{SITE}/numpy/_core/tests stays: /{SITE}/numpy/_core/tests/_natype.py is to stay"]
     assert paths(PASS, context(NUMPY, keep_layers=[0])) == []
+
+
+@pytest.mark.parametrize("word", ["/", ".", "..", "//", "/.."])
+def test_a_command_may_name_the_root(word: str) -> None:
+    assert left(run={"Cmd": ["serve", word], "WorkingDir": "/"}) == CORE | LINALG

@@ -23,6 +23,7 @@ def open_image(reference: str | Reference, platform: str | None = None) -> Image
     """
     if isinstance(reference, str):
         reference = parse_reference(reference)
+    platform = platform or None  # a plan for an image that names no platform has an empty one
     resources = ExitStack()
     try:
         if reference.transport == "oci":

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -94,18 +93,22 @@ def new_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a directory that this run made, directories without write permission included."""
+    """Removes a directory that this run made, as far as it can: directories without write permission, too.
 
-    def unlock(_function: object, path: str, _info: object) -> None:
-        for locked in (Path(path).parent, Path(path)):
-            if not locked.is_symlink() and locked.is_dir() and folder in (locked, *locked.parents):
-                locked.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            Path(path).unlink(missing_ok=True)
-
-    shutil.rmtree(folder, onerror=unlock)
+    Not by recursion, as shutil.rmtree: an image's names can be two thousand directories deep.
+    """
+    folders = [folder]
+    for here in folders:  # which grows on the way
+        with suppress(OSError):
+            here.chmod(0o700)
+            for path in here.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    folders.append(path)
+                else:
+                    path.unlink()
+    for here in reversed(folders):
+        with suppress(OSError):
+            here.rmdir()
 
 
 def _partial(path: Path) -> Path:

@@ -226,7 +226,7 @@ def _index(manifests: list[Any]) -> bytes:
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _written(path: Path, stored: _Stored) -> Written:
