@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deadweight import Image, Ledger, Options, Plan, apply_plan, make_plan, open_image, read_plan, write_plan
+from deadweight.apply import rework
 from deadweight.errors import BadInputError, DigestError, PlanError, UsageError
 from deadweight.image.reference import parse_destination
 from deadweight.plan import METADATA, Cut
 from support.careless import CACHE, SITE, packages_of, service_image, untrue_md5sums, untrue_records
-from support.images import make_image, write_docker_archive, write_oci
+from support.images import file, hardlink, make_image, make_tar, symlink, write_docker_archive, write_oci
 from support.layers import Seen, image_of, member, merged_view, tar_of, without_inodes
 
 
@@ -202,6 +203,55 @@ def test_a_cut_that_links_unequal_files_is_refused(image: Image, tmp_path: Path)
     bad = [msgspec.structs.replace(c, to=f"{SITE}/numlib/core.py") if c.action == "link" else c for c in plan.cuts]
     with pytest.raises(PlanError, match="not equal"):
         built(msgspec.structs.replace(plan, cuts=bad), image, tmp_path / "slim.tar")
+
+
+def test_cuts_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    upper = make_tar(
+        hardlink("opt/fast.so", f"{SITE}/numlib/fast.so", mode=0o755),
+        file("opt/one"),
+        file("opt/two"),
+        symlink("opt/link", "one"),
+    )
+    full = service_image()
+    write_oci(tmp_path / "in", make_image(*full.layers, upper, run=full.config["config"]), "x")
+    with open_image(f"oci:{tmp_path / 'in'}") as image:
+        ledger = Ledger(image)
+        plan = make_plan(ledger, all_layers=True)
+
+        def cut(action: Any, path: str, to: str | None = None, name: str = "duplicates") -> Cut:
+            return Cut(name, path, len(full.layers), action, 0, 0, "lossless", "by hand", to=to)
+
+        def worked(*cuts: Cut, **more: Any) -> Plan:
+            return rework(msgspec.structs.replace(plan, cuts=list(cuts), **more), ledger).plan
+
+        for cuts, message in (
+            ([cut("link", "opt/one", "opt/two"), cut("remove", "opt/one", name="caches")], "only cut"),
+            ([cut("link", "opt/one", "opt/one")], "not equal"),
+            ([cut("link", "opt/one", "opt/link")], "not equal"),
+            ([cut("rewrite", "opt/one")], "does not rewrite"),
+        ):
+            with pytest.raises(PlanError, match=message):
+                worked(*cuts)
+        # A name in an upper layer, whose bytes lie in one that stays.
+        with pytest.raises(PlanError, match="kept_layers"):
+            worked(cut("rewrite", "opt/fast.so", name="symbols"), kept_layers=[2])
+        # The file to link to may come later; then it is the one that becomes the link.
+        both = worked(cut("link", "opt/one", "opt/two"), cut("link", "opt/two", "opt/one"))
+        assert {c.path for c in both.cuts if c.action == "link"} <= {"opt/one", "opt/two"}
+
+
+def test_an_image_that_names_no_platform_can_be_planned_and_applied(tmp_path: Path) -> None:
+    odd = make_image(make_tar(file("var/lib/apt/lists/a", b"x" * 3000)), architecture="", author="\ud800 \u00fc")
+    del odd.config["architecture"]
+    write_oci(tmp_path / "in", odd, "x")
+    with open_image(f"oci:{tmp_path / 'in'}") as image:
+        plan = make_plan(Ledger(image))
+    assert plan.image.platform == ""
+    with open_image(f"oci:{tmp_path / 'in'}", plan.image.platform) as image:
+        apply_plan(plan, Ledger(image), parse_destination(f"oci:{tmp_path / 'out'}:x"))
+    with open_image(f"oci:{tmp_path / 'out'}") as slim:
+        assert slim.config["author"] == "\ud800 \u00fc"
+        assert slim.config_bytes.isascii()  # a lone surrogate has no UTF-8, and other tools read this
 
 
 def test_options_take_things_out(image: Image) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -103,10 +104,14 @@ def open_file(path: Path, resources: ExitStack) -> ByteRange:
     Raises BadInputError when it is missing or no regular file, EnvironmentFailure when it may not be read.
     """
     try:
-        file = resources.enter_context(path.open("rb"))
+        # A pipe that nobody writes to would be waited for, for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise BadInputError(f"cannot read {shown(str(path))}: {error.strerror}") from None
     except OSError as error:
         raise EnvironmentFailure(f"cannot read {shown(str(path))}: {error.strerror}") from None
-    size = file.seek(0, os.SEEK_END)
-    return ByteRange(file.fileno(), 0, size)
+    resources.callback(os.close, fd)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInputError(f"{shown(str(path))} is no regular file; save the image to a file first")
+    return ByteRange(fd, 0, status.st_size)

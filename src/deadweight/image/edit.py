@@ -306,7 +306,7 @@ class _Emission:
         first = self._first_names(layer.entries, position)
         out = _Pieces(position)
         changed = False
-        end = 0
+        end = missing = 0
         for entry in layer.entries:
             if entry.start > end:  # a pax global header, which holds for all that follows
                 out.copy(end, entry.start)
@@ -321,9 +321,8 @@ class _Emission:
             pieces = self._changed(entry, position, first) if entry.kind in ("file", "hardlink") else None
             if pieces is None:
                 out.copy(entry.start, entry.end)
-                if missing := padding(entry.end):  # the last entry's padding, which some tools leave out
-                    out.add(bytes(missing))
-                    self._charge((position, -1), 0, missing)
+                missing = padding(entry.end)  # the last entry's padding, which some tools leave out
+                out.add(bytes(missing))
             else:
                 changed = True
                 for piece in pieces:
@@ -337,7 +336,7 @@ class _Emission:
         if not changed:
             return untouched
         out.add(END)
-        self._charge((position, -1), layer.tar.size - end, len(END))
+        self._charge((position, -1), layer.tar.size - end, len(END) + missing)
         return LayerEdit(position, tuple(out.pieces), out.size)
 
     def _first_names(self, entries: list[Entry], position: int) -> dict[Key, Entry]:
@@ -417,7 +416,7 @@ class _Emission:
             framing_after = framing_before + len(header) - (framing_before if own else len(plain))
             self._charge(
                 path,
-                framing_before + data.stored + padding(data.stored),
+                framing_before + (data.end - data.data if own else data.stored + padding(data.stored)),
                 framing_after + size + padding(size),
             )
             for piece in content.pieces:

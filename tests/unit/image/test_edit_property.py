@@ -62,7 +62,7 @@ def layers(draw: st.DrawFn) -> list[bytes]:
                 files = sorted(
                     p
                     for p, s in view.items()
-                    if s.kind == "file" and s.content != SPARSE_CONTENT and not f"{p}/".startswith(f"{name}/")
+                    if s.kind != "dir" and s.content != SPARSE_CONTENT and not f"{p}/".startswith(f"{name}/")
                 )
                 if files:
                     members.append(member(name, kind=tarfile.LNKTYPE, link=draw(st.sampled_from(files))))

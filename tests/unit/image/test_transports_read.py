@@ -515,3 +515,8 @@ def test_layers_are_not_read_to_open_an_image(tmp_path: Path) -> None:
     with open_image(f"oci:{write_files(tmp_path / 'layout', files)}") as image:
         assert image.layers[0].compression == "gzip"
         assert not image.layers[0].checked
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    refused(lambda: open_image(f"docker-archive:{tmp_path / 'pipe'}"), says="no regular file")

@@ -590,3 +590,14 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     )
     (tmp_path / "a.tar").unlink()
     assert int(done.stdout) < 100_000  # kB
+
+
+def test_what_a_root_filesystem_left_is_removed_however_deep(here: Path) -> None:
+    deep = file("a/" * 2040 + "x", pax={"path": "a/" * 2040 + "x"})
+    write_docker_archive(here / "in.tar", make_image(make_tar(deep)), "a:b")
+    destination = here / "folder"
+    destination.mkdir()
+    place = destination / ("n" * 100)  # with which the deepest names are too long
+    with open_image(f"docker-archive:{here / 'in.tar'}") as image, pytest.raises(EnvironmentFailure, match="too long"):
+        write_image(keep_image(image), parse_destination(f"rootfs:{place}"))
+    assert list(destination.iterdir()) == []

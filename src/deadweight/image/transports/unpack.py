@@ -38,11 +38,11 @@ def unpack_image(new: NewImage, path: Path, progress: Progress | None) -> Writte
     """
     with new_folder(path, 0o700) as folder, ExitStack() as resources:
         spooled = sum(layer.size for layer in new.layers if layer.source is None)
-        need_space(folder, spooled)
+        need_space(path, spooled)
         image, sizes = _spool(new, folder, resources, progress)
         view = Filesystem(image)
         carriers = {node.inode: node.source.stored for node in view.nodes.values() if node.source is not None}
-        need_space(folder, sum(carriers.values()))
+        need_space(path, sum(carriers.values()))
         notes = _unpack(view, str(folder))
         diff_ids = tuple(layer.diff_id for layer in image.layers)
         return Written(path, image.config_digest, None, diff_ids, sizes, sizes, notes)

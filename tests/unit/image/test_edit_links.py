@@ -1,0 +1,77 @@
+"""Hard links and layers' ends, where edits went wrong once."""
+
+from __future__ import annotations
+
+import tarfile
+import time
+
+import pytest
+
+from deadweight.image.edit import Content, Edit, edit_image, layer_chunks
+from deadweight.image.filesystem import Filesystem
+from support.layers import Seen, image_of, member, merged_view, tar_of, without_inodes
+
+LINK, SYMLINK, FIFO, FOLDER = tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE
+
+
+def edited(tars: list[bytes], edit: Edit) -> dict[str, Seen]:
+    """The view of the result, its sizes and charges checked."""
+    with image_of(tars) as image:
+        result = edit_image(Filesystem(image), edit)
+        built = [b"".join(layer_chunks(image, layer)) for layer in result.layers]
+        assert [layer.size for layer in result.layers] == [len(tar) for tar in built]
+        assert sum(map(len, tars)) - sum(map(len, built)) == sum(c.before - c.after for c in result.charges.values())
+    return without_inodes(merged_view([tar + bytes(-len(tar) % 512 + 1024) for tar in built]))
+
+
+@pytest.mark.parametrize("kind", [SYMLINK, FIFO])
+def test_a_link_to_what_is_no_file_takes_it_over_as_it_is(kind: bytes) -> None:
+    first = member("a", kind=kind, link="/target" * 20 if kind == SYMLINK else "")
+    links = [member("b", kind=LINK, link="a"), member("c", kind=LINK, link="b")]
+    for tars in ([tar_of([first, *links])], [tar_of([first]), tar_of(links)]):
+        before = without_inodes(merged_view(tars))
+        for leaving in ("a", "b"):
+            expected = {path: seen for path, seen in before.items() if path != leaving}
+            assert edited(tars, Edit(remove=[leaving])) == expected
+
+
+def test_no_link_is_made_to_a_name_whose_directory_was_replaced() -> None:
+    entries = [
+        member("x", b"data"),
+        member("a/b", kind=LINK, link="x"),
+        member("a", b"a file now"),
+        member("c", kind=LINK, link="x"),
+    ]
+    view = edited([tar_of(entries)], Edit(remove=["x"]))
+    assert (view["a"].content, view["c"].content) == (b"a file now", b"data")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit(remove=["q"]),
+        Edit(remove=["a"]),
+        Edit(remove=["b"]),
+        Edit(rewrite={"b": Content((b"new",))}),
+        Edit(link={"b": "a"}),
+        Edit(link={"a": "b"}),
+    ],
+)
+def test_the_last_padding_may_be_missing_whatever_is_cut(edit: Edit) -> None:
+    # As umoci insert 0.4.7 leaves it.
+    cut = tar_of([member("a", b"0123456789"), member("b", b"0123456789")])[: 512 + 512 + 512 + 10]
+    view = edited([bytes(cut), tar_of([member("q", b"q")])], edit)
+    assert set(view) == {"a", "b", "q"} - set(edit.remove)
+
+
+def test_large_layers_with_a_name_twice_take_no_time() -> None:
+    count = 8000
+    twice = [member("s", kind=FOLDER), member("s", kind=FOLDER)]
+    files = [member(f"s/{i}", b"x") for i in range(2 * count)]
+    lower, upper = tar_of(files), tar_of([member(f"s/.wh.{i}") for i in range(count)])
+    begin = time.process_time()
+    with image_of([tar_of(twice + files)]) as image:
+        edit_image(Filesystem(image), Edit(link={f"s/{i}": f"s/{i - count}" for i in range(count, 2 * count)}))
+    with image_of([lower, upper]) as image:
+        edit_image(Filesystem(image), Edit(drop=[(1, i) for i in range(count)]))
+    assert time.process_time() - begin < 15  # it was a minute
