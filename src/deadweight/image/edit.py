@@ -15,40 +15,14 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from deadweight.errors import PlanError, shown
 from deadweight.image.filesystem import Filesystem, Key, Merge
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
 from deadweight.image.model import Image
+from deadweight.image.pieces import END, Content, Piece, Pieces, Span
 
-END = bytes(1024)
-"""Two zero blocks: the end of a tar archive."""
-
-
-class Span(msgspec.Struct, frozen=True, gc=False):
-    """`length` bytes at `start` of an original layer's tar."""
-
-    layer: int
-    start: int
-    length: int
-
-
-Piece = bytes | Span
 Subject = str | Key
 """What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """What replaces a file's content: literal bytes and (offset, length) ranges of the original content."""
-
-    pieces: tuple[bytes | tuple[int, int], ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the new content."""
-        return sum(len(p) if isinstance(p, bytes) else p[1] for p in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -304,7 +278,7 @@ class _Emission:
         if position in self.keep:
             return untouched
         first = self._first_names(layer.entries, position)
-        out = _Pieces(position)
+        out = Pieces(position)
         changed = False
         end = missing = 0
         for entry in layer.entries:
@@ -435,32 +409,3 @@ def _places(entries: list[Entry]) -> dict[str, list[int]]:
         if e.name in places:
             places[e.name].append(e.index)
     return places
-
-
-class _Pieces:
-    """Collects pieces, joining neighbours."""
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        self.pieces: list[Piece] = []
-        self.size = 0
-
-    def add(self, piece: Piece) -> None:
-        length = len(piece) if isinstance(piece, bytes) else piece.length
-        if not length:
-            return
-        self.size += length
-        last = self.pieces[-1] if self.pieces else None
-        if isinstance(piece, bytes) and isinstance(last, bytes) and len(last) < 1 << 16:
-            self.pieces[-1] = last + piece
-        elif (
-            isinstance(piece, Span)
-            and isinstance(last, Span)
-            and (last.layer, last.start + last.length) == (piece.layer, piece.start)
-        ):
-            self.pieces[-1] = Span(last.layer, last.start, last.length + piece.length)
-        else:
-            self.pieces.append(piece)
-
-    def copy(self, start: int, end: int) -> None:
-        self.add(Span(self.position, start, end - start))

@@ -151,7 +151,7 @@ class _Shields:
         self._scratch = matcher(known("caches", "scratch"))
         self._strict.pop("", None)
         self._read = {
-            place.decode().strip("/"): path
+            place.decode("utf-8", "surrogateescape").strip("/"): path
             for path in sources(context)
             for place in _SCRATCH.findall(source(ledger, path))
         }

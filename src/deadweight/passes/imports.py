@@ -99,7 +99,7 @@ def mentions(data: bytes) -> Imports:
     libraries = _LOADS.findall(data) if b"ctypes" in data or b"dlopen" in data else []
     return Imports(
         frozenset(_shared(name) for name in names),
-        tuple(dict.fromkeys(name.decode() for name in libraries)),
+        tuple(dict.fromkeys(name.decode("utf-8", "surrogateescape") for name in libraries)),
         tests or _names_tests(data),
     )
 
@@ -158,7 +158,7 @@ def imported(data: bytes) -> frozenset[str]:
     tree = parse(data)
     if tree is None:
         return mentions(data).modules
-    names = {name.decode() for name in _BY_NAME.findall(data)}
+    names = {name.decode("utf-8", "surrogateescape") for name in _BY_NAME.findall(data)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name.partition(".")[0] for alias in node.names)
@@ -176,5 +176,5 @@ def _shared(name: bytes) -> str:
     if text is None:
         if len(_SHARED) > 100_000:
             _SHARED.clear()
-        text = _SHARED[name] = name.decode()
+        text = _SHARED[name] = name.decode("utf-8", "surrogateescape")
     return text

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from deadweight.image.edit import Content, Edit
+from deadweight.image.edit import Edit
 from deadweight.image.filesystem import Key
+from deadweight.image.pieces import Content
 from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rewrite_md5sums, written_as
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution

@@ -99,8 +99,8 @@ def _of_sources(context: Context) -> Iterator[Need]:
     ledger = context.ledger
     for path in sources(context):
         for word in sorted(set(_CALLS.findall(source(ledger, path)))):
-            for target in locate(ledger.fs, word.decode()):
-                yield Need((path,), target.path, f"/{path} starts {word.decode()}")
+            for target in locate(ledger.fs, word.decode("utf-8", "surrogateescape")):
+                yield Need((path,), target.path, f"/{path} starts {word.decode('utf-8', 'surrogateescape')}")
     owners = ledger.owners
     directories = None
     for path, imports in scan(ledger, python_files(context)):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from deadweight.binary.elf import MACHINES
 from deadweight.binary.strip import CannotStrip, strip_symbols
-from deadweight.image.edit import Content
+from deadweight.image.pieces import Content
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.inodes import changeable_name, names_by_inode

@@ -9,9 +9,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deadweight.image.edit import Content, Edit, Edited, edit_image, layer_chunks
+from deadweight.image.edit import Edit, Edited, edit_image, layer_chunks
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
+from deadweight.image.pieces import Content
 from support.layers import Seen, image_of, member, merged_view, roots_of, tar_of, without_inodes
 
 LONG = "n" * 120

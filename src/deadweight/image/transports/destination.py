@@ -101,7 +101,7 @@ def remove_tree(folder: Path) -> None:
     for here in folders:  # which grows on the way
         with suppress(OSError):
             here.chmod(0o700)
-            for path in here.iterdir():
+            for path in list(here.iterdir()):
                 if path.is_dir() and not path.is_symlink():
                     folders.append(path)
                 else:
