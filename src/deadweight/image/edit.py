@@ -387,7 +387,7 @@ class _Emission:
             pieces.append(Span(data_key[0], data.data, data.stored))
         else:
             path, content = rewrite
-            framing_after = framing_before + len(header) - (framing_before if own else len(plain))
+            framing_after = len(header) if own else len(header) - len(plain)
             self._charge(
                 path,
                 framing_before + (data.end - data.data if own else data.stored + padding(data.stored)),

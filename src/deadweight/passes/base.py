@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -83,10 +83,6 @@ class Context:
     def kept(self, path: str) -> bool:
         """Whether the user asked to keep it: a pattern matches it, or a directory above it."""
         return any(matches(path, pattern.strip("/")) for pattern in self.options.keep)
-
-    def staying(self) -> Iterator[str]:
-        """The paths of the view that are still there."""
-        return (path for path in self.ledger.fs.nodes if path and path not in self.gone)
 
 
 TO_STAY = " is to stay"

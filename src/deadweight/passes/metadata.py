@@ -55,10 +55,11 @@ def derive(ledger: Ledger, edit: Edit, removed: frozenset[str]) -> Derived:
     names = _names(ledger, edit)
     changed = {path: key for key, paths in names.items() for path in paths if path not in removed}
     before, after = _all_digests(ledger, edit)
+    pairs = {path: (before[key], after[key]) for path, key in changed.items()}
     derived = Derived()
     for dist in ledger.distributions:
-        _record(ledger, dist, removed, {p: (before[k], after[k]) for p, k in changed.items()}, derived)
-    _dpkg(ledger, removed, {p: (before[k], after[k]) for p, k in changed.items()}, derived)
+        _record(ledger, dist, removed, pairs, derived)
+    _dpkg(ledger, removed, pairs, derived)
     return derived
 
 
