@@ -12,10 +12,10 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from deadweight.errors import PlanError, UsageError, shown
+from deadweight.image.content import Content
 from deadweight.image.edit import Charge, Edit, Edited, Subject, edit_image, really_removed
 from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.model import Image
-from deadweight.image.pieces import Content
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import RISKS, Action, Context, Options, Pass, Proposal, Risk, all_passes
 from deadweight.passes.metadata import Derived, derive

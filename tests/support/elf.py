@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from deadweight.binary import elf
-from deadweight.binary.elf import Reader
+from deadweight.image.content import Reader
 
 LIBRARY = r"""
 #include <stdio.h>

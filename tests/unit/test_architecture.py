@@ -11,7 +11,7 @@ ROOT = Path(deadweight.__file__).parent
 ALLOWED = {
     "errors": set[str](),
     "image": {"errors"},
-    "binary": {"errors"},
+    "binary": {"errors", "image"},
     "ledger": {"errors", "image", "binary"},
     "passes": {"errors", "image", "binary", "ledger"},
     "plan": {"errors", "image", "ledger", "passes"},

@@ -10,13 +10,11 @@ The format is that of the System V gABI, chapters 4 and 5; numbers it leaves to 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
 
-Reader = Callable[[int, int], bytes]
-"""`read_at(offset, length) -> bytes`, short at the end of the file."""
+from deadweight.image.content import Reader
 
 MACHINES: Final = {
     "386": 3,

@@ -12,11 +12,9 @@ offsets follow. A file that is in any way unusual is left alone: `CannotStrip` s
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
-
-import msgspec
 
 from deadweight.binary.elf import (
     ET_DYN,
@@ -37,7 +35,6 @@ from deadweight.binary.elf import (
     Elf,
     ElfError,
     ProgramHeader,
-    Reader,
     Section,
     dynamic,
     exactly,
@@ -46,6 +43,7 @@ from deadweight.binary.elf import (
     is_symbols,
     parse,
 )
+from deadweight.image.content import Content, ContentPiece, Reader, joined, zeros
 
 MIN_SAVING: Final = 4096
 """Bytes: a file that would shrink by less stays as it is."""
@@ -65,22 +63,11 @@ _MAX_TAIL: Final = 64  # zero bytes that padding may leave behind all sections
 _MAX_GAPS: Final = 8 << 20  # bytes that may have to be read to know that gaps are empty
 _MAX_ALIGN: Final = 16 << 20  # far above every page size; 2 MiB is the largest in use
 _SMALL_PAGES: Final = frozenset({3, 62})  # machines whose pages are 4 KiB; others have up to 64 KiB
-_ZEROS: Final = bytes(65536)
 _CHUNK: Final = 1 << 20
-
-Piece = bytes | tuple[int, int]
-"""New bytes, or (offset, length) of a range of the original file."""
 
 
 class CannotStrip(ValueError):
     """The file stays as it is; the message is the reason, in one line."""
-
-
-class Stripped(msgspec.Struct, frozen=True):
-    """A stripped file: its `size` in bytes, and the `pieces` that make it up, in order."""
-
-    size: int
-    pieces: tuple[Piece, ...]
 
 
 class _Run(NamedTuple):
@@ -95,7 +82,7 @@ class _Run(NamedTuple):
         return self.new - self.start
 
 
-def strip_symbols(read: Reader, size: int, machine: int) -> Stripped:
+def strip_symbols(read: Reader, size: int, machine: int) -> Content:
     """The file without symbols and debug sections, for an image of that e_machine (`elf.MACHINES`).
 
     Reads headers only, and gaps between them; the content of segments is named by range. Deterministic, and
@@ -109,34 +96,10 @@ def strip_symbols(read: Reader, size: int, machine: int) -> Stripped:
         stripped = _rebuilt(read, elf, runs)
         if size - stripped.size < MIN_SAVING:
             raise CannotStrip("nothing to strip")
-        new_read = reader(read, stripped)
-        _compare(elf, parse(new_read, stripped.size))
+        _compare(elf, parse(stripped.reader(read), stripped.size))
     except ElfError as error:
         raise CannotStrip(str(error)) from error
     return stripped
-
-
-def reader(read: Reader, stripped: Stripped) -> Reader:
-    """Reads the stripped file, given a reader of the original."""
-    starts = [0]
-    for piece in stripped.pieces:
-        starts.append(starts[-1] + (len(piece) if isinstance(piece, bytes) else piece[1]))
-
-    def read_at(offset: int, length: int) -> bytes:
-        found = []
-        index = max(0, bisect_right(starts, offset) - 1)
-        while length > 0 and index < len(stripped.pieces):
-            piece = stripped.pieces[index]
-            skip = offset - starts[index]
-            take = min(length, starts[index + 1] - offset)
-            if isinstance(piece, bytes):
-                found.append(piece[skip : skip + take])
-            else:
-                found.append(read(piece[0] + skip, take))
-            offset, length, index = offset + take, length - take, index + 1
-        return b"".join(found)
-
-    return read_at
 
 
 # --- what is refused -----------------------------------------------------------------------------------
@@ -271,7 +234,7 @@ def _place(runs: Sequence[_Run], offset: int) -> int:
     return min(offset, run.end) + run.moved
 
 
-def _rebuilt(read: Reader, elf: Elf, runs: Sequence[_Run]) -> Stripped:
+def _rebuilt(read: Reader, elf: Elf, runs: Sequence[_Run]) -> Content:
     phoff = _place(runs, elf.phoff)
     if phoff != elf.phoff and _is_program(read, elf):
         # kernels before 5.18 compute AT_PHDR from the first segment, so it must stay in its place there
@@ -285,10 +248,10 @@ def _rebuilt(read: Reader, elf: Elf, runs: Sequence[_Run]) -> Stripped:
     fields[12:] = len(kept), len(kept) - 1
     patches = [(0, HEADER.pack(*fields)), (elf.phoff, program_headers)]
 
-    pieces: list[Piece] = []
+    pieces: list[ContentPiece] = []
     at = 0
     for run in runs:
-        pieces += _padding(run.new - at)
+        pieces += zeros(run.new - at)
         old = run.start
         for where, data in patches:
             if run.start <= where < run.end:
@@ -297,12 +260,11 @@ def _rebuilt(read: Reader, elf: Elf, runs: Sequence[_Run]) -> Stripped:
         pieces.append((old, run.end - old))
         at = run.new + run.end - run.start
     for note, where in notes:
-        pieces += [*_padding(where - at), (note.offset, note.size)]
+        pieces += [*zeros(where - at), (note.offset, note.size)]
         at = where + note.size
-    pieces += [names, *_padding(shoff - end - len(names))]
+    pieces += [names, *zeros(shoff - end - len(names))]
     pieces += [b"".join(SECTION_HEADER.pack(*row) for row in kept)]
-    whole = tuple(p for p in pieces if p and (isinstance(p, bytes) or p[1]))
-    return Stripped(size=shoff + len(kept) * SECTION_HEADER.size, pieces=whole)
+    return joined(pieces)
 
 
 def _new_segment(header: ProgramHeader, runs: Sequence[_Run]) -> ProgramHeader:
@@ -348,11 +310,6 @@ def _new_sections(
     own_name = name(".shstrtab")
     rows.append((own_name, SHT_STRTAB, 0, 0, end, len(names), 0, 0, 1, 0))
     return notes, rows, bytes(names), end
-
-
-def _padding(length: int) -> Iterable[bytes]:
-    """Zeros, in pieces that share their memory: a page can have 16 MiB and there may be many."""
-    return [_ZEROS] * (length // len(_ZEROS)) + [_ZEROS[: length % len(_ZEROS)]]
 
 
 # --- the check -----------------------------------------------------------------------------------------

@@ -16,10 +16,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from deadweight.errors import PlanError, shown
+from deadweight.image.bytes import ByteRange
+from deadweight.image.content import Content
 from deadweight.image.filesystem import Filesystem, Key, Merge
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
 from deadweight.image.model import Image
-from deadweight.image.pieces import END, Content, Piece, Pieces, Span
+from deadweight.image.pieces import END, Piece, Pieces, Span
 
 Subject = str | Key
 """What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
@@ -212,6 +214,8 @@ def layer_chunks(image: Image, edited: LayerEdit) -> Iterator[bytes]:
     for piece in edited.pieces:
         if isinstance(piece, bytes):
             yield piece
+        elif isinstance(piece, ByteRange):
+            yield from piece.chunks()
         else:
             yield from image.layers[piece.layer].tar.chunks(piece.start, piece.length)
 
@@ -394,10 +398,10 @@ class _Emission:
                 framing_after + size + padding(size),
             )
             for piece in content.pieces:
-                if isinstance(piece, bytes):
-                    pieces.append(piece)
-                else:
+                if isinstance(piece, tuple):
                     pieces.append(Span(data_key[0], data.data + piece[0], piece[1]))
+                else:
+                    pieces.append(piece)
         pieces.append(bytes(padding(size)))
         return pieces
 

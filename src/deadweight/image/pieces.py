@@ -1,10 +1,10 @@
-"""What a new layer is made of: literal bytes and parts of original layers, in order."""
+"""What a new layer is made of: literal bytes, parts of original layers, and parts of files kept aside, in order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
+
+from deadweight.image.bytes import ByteRange
 
 END = bytes(1024)
 """Two zero blocks: the end of a tar archive."""
@@ -18,19 +18,7 @@ class Span(msgspec.Struct, frozen=True, gc=False):
     length: int
 
 
-Piece = bytes | Span
-
-
-@dataclass(frozen=True)
-class Content:
-    """What replaces a file's content: literal bytes and (offset, length) ranges of the original content."""
-
-    pieces: tuple[bytes | tuple[int, int], ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the new content."""
-        return sum(len(p) if isinstance(p, bytes) else p[1] for p in self.pieces)
+Piece = bytes | Span | ByteRange
 
 
 class Pieces:
@@ -42,7 +30,7 @@ class Pieces:
         self.size = 0
 
     def add(self, piece: Piece) -> None:
-        length = len(piece) if isinstance(piece, bytes) else piece.length
+        length = len(piece) if isinstance(piece, bytes) else piece.length if isinstance(piece, Span) else piece.size
         if not length:
             return
         self.size += length

@@ -11,8 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from deadweight.image.content import Content
 from deadweight.image.filesystem import Key
-from deadweight.image.pieces import Content
 from deadweight.ledger.ledger import Ledger
 
 Risk = Literal["lossless", "target", "policy", "observed"]

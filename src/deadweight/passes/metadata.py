@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
 
+from deadweight.image.content import Content
 from deadweight.image.edit import Edit
 from deadweight.image.filesystem import Key
-from deadweight.image.pieces import Content
 from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rewrite_md5sums, written_as
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
@@ -110,10 +110,10 @@ def _digests(ledger: Ledger, path: str, content: Content | None) -> Digests:
     memo = ledger.digests
     key = (node.inode, content)
     if key not in memo:
-        pieces = ((0, node.source.stored),) if content is None else content.pieces
+        original = ledger.image.layers[node.source_layer].tar.window(node.source.data, node.source.stored)
         sha256, size = hashlib.sha256(), 0
         md5 = hashlib.md5(usedforsecurity=False) if ledger.owner(path).kind == "debian" else None
-        for chunk in _chunks(ledger, path, pieces):
+        for chunk in original.chunks() if content is None else content.chunks(original):
             sha256.update(chunk)
             size += len(chunk)
             if md5 is not None:
@@ -122,17 +122,6 @@ def _digests(ledger: Ledger, path: str, content: Content | None) -> Digests:
     found = memo[key]
     assert isinstance(found, Digests)
     return found
-
-
-def _chunks(ledger: Ledger, path: str, pieces: tuple[bytes | tuple[int, int], ...]) -> Iterator[bytes]:
-    node = ledger.fs.nodes[path]
-    assert node.source is not None
-    content = ledger.image.layers[node.source_layer].tar.window(node.source.data, node.source.stored)
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            yield piece
-        else:
-            yield from content.chunks(*piece)
 
 
 def _record(

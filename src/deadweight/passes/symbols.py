@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from deadweight.binary.elf import MACHINES
 from deadweight.binary.strip import CannotStrip, strip_symbols
-from deadweight.image.pieces import Content
+from deadweight.image.content import Content
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.inodes import changeable_name, names_by_inode
@@ -54,7 +54,7 @@ def rewrite(ledger: Ledger, path: str) -> Content:
     machine = _machine(ledger)
     if machine is None:
         raise ValueError("the image's architecture is not one that is known here")
-    return Content(strip_symbols(ledger.reader(path), ledger.fs.nodes[path].size, machine).pieces)
+    return strip_symbols(ledger.reader(path), ledger.fs.nodes[path].size, machine)
 
 
 def _machine(ledger: Ledger) -> int | None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from deadweight.binary import elf
 from deadweight.binary.elf import ElfError
-from deadweight.binary.strip import MIN_SAVING, CannotStrip, Stripped, check, reader, strip_symbols
+from deadweight.binary.strip import MIN_SAVING, CannotStrip, check, strip_symbols
+from deadweight.image.content import Content
 from support import elf as fixtures
 
 SITE = next(Path(p) for p in sys.path if p.endswith("site-packages"))
@@ -42,10 +43,10 @@ PROGRAMS = {
 }
 
 
-def _strip(data: bytes) -> tuple[Stripped, bytes]:
+def _strip(data: bytes) -> tuple[Content, bytes]:
     read = fixtures.read_from(data)
     stripped = strip_symbols(read, len(data), MACHINE)
-    new = b"".join(p if isinstance(p, bytes) else read(*p) for p in stripped.pieces)
+    new = stripped.reader(read)(0, len(data))
     assert len(new) == stripped.size <= len(data) - MIN_SAVING
     return stripped, new
 
@@ -270,7 +271,7 @@ def test_reads_headers_only(tmp_path: Path) -> None:
 
 def test_reader_of_the_result(library: bytes) -> None:
     stripped, new = _strip(library)
-    read = reader(fixtures.read_from(library), stripped)
+    read = stripped.reader(fixtures.read_from(library))
     for offset in (*range(0, 8192, 61), len(new) - 1, len(new), len(new) + 9):
         for length in (0, 1, 64, 5000, len(new)):
             assert read(offset, length) == new[offset : offset + length]
@@ -425,5 +426,5 @@ class TestHostile:
         except CannotStrip as error:
             assert "\n" not in str(error)  # noqa: PT017
             return
-        assert sum(len(p) if isinstance(p, bytes) else p[1] for p in stripped.pieces) == stripped.size
-        check(read, cut, reader(read, stripped), stripped.size)
+        assert len(stripped.reader(read)(0, cut)) == stripped.size
+        check(read, cut, stripped.reader(read), stripped.size)

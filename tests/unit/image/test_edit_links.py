@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from deadweight.image.content import Content
 from deadweight.image.edit import Edit, edit_image, layer_chunks
 from deadweight.image.filesystem import Filesystem
-from deadweight.image.pieces import Content
 from support.layers import Seen, image_of, member, merged_view, tar_of, without_inodes
 
 LINK, SYMLINK, FIFO, FOLDER = tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE

@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deadweight.image.content import Content
 from deadweight.image.edit import Edit, Edited, edit_image, layer_chunks
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
-from deadweight.image.pieces import Content
+from support.elf import read_from
 from support.layers import Seen, image_of, member, merged_view, roots_of, tar_of, without_inodes
 
 LONG = "n" * 120
@@ -137,9 +138,7 @@ def expected(view: dict[str, Seen], fs: Filesystem, edit: Edit) -> dict[str, See
             continue
         content = by_inode.get(fs.nodes[path].inode)
         if content is not None:
-            old = seen.content
-            data = b"".join(p if isinstance(p, bytes) else old[p[0] : p[0] + p[1]] for p in content.pieces)
-            result[path] = replace(seen, content=data)
+            result[path] = replace(seen, content=content.reader(read_from(seen.content))(0, content.size))
         else:
             result[path] = seen
     return result
