@@ -116,7 +116,7 @@ def like_patchelf(data: bytes, *, move_headers: bool = False, page: int = 4096) 
     out[32:40] = phoff.to_bytes(8, "little")
     dynamic = next(p for p in headers if p.type == elf.PT_DYNAMIC)
     for at in range(dynamic.offset, dynamic.offset + dynamic.filesz, 16):
-        if int.from_bytes(out[at : at + 8], "little") == elf.DT_STRTAB:
+        if int.from_bytes(out[at : at + 8], "little") == DT_STRTAB:
             out[at + 8 : at + 16] = address.to_bytes(8, "little")
     at = old.shoff + strings * elf.SECTION_HEADER.size
     out[at + 16 : at + 32] = address.to_bytes(8, "little") + offset.to_bytes(8, "little")

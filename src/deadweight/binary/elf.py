@@ -1,4 +1,4 @@
-"""Reads ELF files: headers, dynamic entries, and where the bytes are.
+"""Reads ELF files: headers, and where the bytes are.
 
 Everything goes through a `Reader`, a positional read; no file is mapped or read whole. A parse takes three
 preads and some tens of microseconds. Files are hostile: every count and length is bounded, and whatever does
@@ -37,19 +37,14 @@ PF_X, PF_W, PF_R = 1, 2, 4
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA = 0, 1, 2, 3, 4
 SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_DYNSYM, SHT_GROUP, SHT_SYMTAB_SHNDX = 7, 8, 9, 11, 17, 18
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK = 1, 2, 4, 0x40
-DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
 
 HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 PROGRAM_HEADER: Final = struct.Struct("<IIQQQQQQ")
 SECTION_HEADER: Final = struct.Struct("<IIQQQQIIQQ")
-_DYNAMIC_ENTRY: Final = struct.Struct("<qQ")
 
 MAX_PROGRAM_HEADERS: Final = 4096
 MAX_SECTIONS: Final = 0xFEFF  # from SHN_LORESERVE on the count is kept elsewhere, which no library needs
 MAX_NAMES: Final = 16 << 20  # bytes: of the name table, and of all names together
-MAX_DYNAMIC_ENTRIES: Final = 16384
-MAX_STRING: Final = 4096  # PATH_MAX; also the longest DT_NEEDED that the loader could open
-MAX_RUN_PATH: Final = 65536
 _FIRST_READ: Final = HEADER.size + 16 * PROGRAM_HEADER.size
 _U64: Final = 1 << 64
 
@@ -162,15 +157,6 @@ class Elf(msgspec.Struct, frozen=True):
     def loads(self) -> tuple[ProgramHeader, ...]:
         """The PT_LOAD segments, in the table's order."""
         return tuple(p for p in self.program_headers if p.type == PT_LOAD)
-
-
-class Dynamic(msgspec.Struct, frozen=True):
-    """What a file asks of the dynamic loader. Paths are split at colons and not expanded ($ORIGIN stays)."""
-
-    needed: tuple[str, ...] = ()
-    soname: str | None = None
-    rpath: tuple[str, ...] = ()
-    runpath: tuple[str, ...] = ()
 
 
 def is_elf(head: bytes) -> bool:
@@ -288,76 +274,6 @@ def file_offset(elf: Elf, address: int, length: int = 1) -> int | None:
         if load.type == PT_LOAD and load.vaddr <= address and address + length <= load.vaddr + load.filesz:
             return load.offset + address - load.vaddr
     return None
-
-
-def interpreter(read: Reader, elf: Elf) -> str | None:
-    """The dynamic loader that a program asks for (PT_INTERP); None for a library or a static program."""
-    for header in elf.program_headers:
-        if header.type == PT_INTERP:
-            if not 0 < header.filesz <= MAX_STRING:
-                raise ElfError("the name of the interpreter is too long")
-            raw = exactly(read, header.offset, header.filesz)
-            return _text(raw, "the name of the interpreter")
-    return None
-
-
-def dynamic(read: Reader, elf: Elf) -> Dynamic:
-    """The libraries the file needs, its own name and its search paths; all empty for a static file.
-
-    Works from PT_DYNAMIC as the loader does, so a file without section headers is read as well.
-    """
-    segments = [p for p in elf.program_headers if p.type == PT_DYNAMIC]
-    if not segments or not segments[-1].filesz:
-        return Dynamic()
-    segment = segments[-1]  # glibc's loop over the table lets the last one win
-    entry = _DYNAMIC_ENTRY.size
-    offset = file_offset(elf, segment.vaddr, entry)
-    if offset is None:
-        raise ElfError("the dynamic section is in no segment")
-    length = min(segment.filesz // entry, MAX_DYNAMIC_ENTRIES + 1) * entry
-    if offset + length > elf.size:
-        raise ElfError("the dynamic section points outside the file")
-    single: dict[int, int] = {}
-    needed: list[int] = []
-    for number, (tag, value) in enumerate(_DYNAMIC_ENTRY.iter_unpack(exactly(read, offset, length))):
-        if tag == DT_NULL:
-            break
-        if number == MAX_DYNAMIC_ENTRIES:
-            raise ElfError(f"more than {MAX_DYNAMIC_ENTRIES} dynamic entries")
-        if tag == DT_NEEDED:
-            needed.append(value)
-        else:
-            single[tag] = value
-
-    if not needed and not {DT_SONAME, DT_RPATH, DT_RUNPATH} & single.keys():
-        return Dynamic()
-    start, total = single.get(DT_STRTAB, 0), single.get(DT_STRSZ, 0)
-    strings = file_offset(elf, start, total)
-    if not total or strings is None:
-        raise ElfError("the dynamic string table is in no segment")
-
-    def string(at: int, limit: int = MAX_STRING) -> str:
-        if at >= total:
-            raise ElfError("a dynamic string lies outside its table")
-        return _text(exactly(read, strings + at, min(limit, total - at)), "a dynamic string")
-
-    def paths(tag: int) -> tuple[str, ...]:
-        text = string(single[tag], MAX_RUN_PATH) if tag in single else ""
-        return tuple(text.split(":")) if text else ()
-
-    return Dynamic(
-        needed=tuple(string(at) for at in needed),
-        soname=string(single[DT_SONAME]) if DT_SONAME in single else None,
-        rpath=paths(DT_RPATH),
-        runpath=paths(DT_RUNPATH),
-    )
-
-
-def _text(raw: bytes, what: str) -> str:
-    text, nul, _ = raw.partition(b"\0")
-    if not nul:
-        raise ElfError(f"{what} does not end")
-    return text.decode("utf-8", "surrogateescape")
 
 
 def is_symbols(section: Section) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from deadweight.binary.dynamic import dynamic, interpreter
 from deadweight.binary.elf import (
     ET_DYN,
     ET_EXEC,
@@ -36,10 +37,8 @@ from deadweight.binary.elf import (
     ElfError,
     ProgramHeader,
     Section,
-    dynamic,
     exactly,
     file_offset,
-    interpreter,
     is_symbols,
     parse,
 )

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from deadweight.binary.elf import MACHINES, Dynamic, ElfError, dynamic, interpreter, parse
+from deadweight.binary.dynamic import Dynamic, dynamic, interpreter
+from deadweight.binary.elf import MACHINES, ElfError, parse
 from deadweight.errors import BadInputError
 from deadweight.image.filesystem import Filesystem, Node
 from deadweight.ledger.ledger import Ledger

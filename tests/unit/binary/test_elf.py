@@ -14,6 +14,7 @@ from elftools.elf.segments import InterpSegment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deadweight.binary import dynamic as loader
 from deadweight.binary import elf
 from deadweight.binary.elf import ElfError
 from support import elf as fixtures
@@ -72,7 +73,7 @@ class TestAgainstPyelftools:
     def test_dynamic(self, data: bytes) -> None:
         ours, theirs = _parse(data), ELFFile(io.BytesIO(data))
         read = fixtures.read_from(data)
-        found = elf.dynamic(read, ours)
+        found = loader.dynamic(read, ours)
         segment = next(s for s in theirs.iter_segments() if isinstance(s, DynamicSegment))
         tags = [(tag.entry.d_tag, tag) for tag in segment.iter_tags()]
 
@@ -84,7 +85,7 @@ class TestAgainstPyelftools:
         assert [":".join(found.rpath)] == (named("DT_RPATH") or [""])
         assert [":".join(found.runpath)] == (named("DT_RUNPATH") or [""])
         interpreters = [s.get_interp_name() for s in theirs.iter_segments() if isinstance(s, InterpSegment)]
-        assert elf.interpreter(read, ours) == (interpreters[0] if interpreters else None)
+        assert loader.interpreter(read, ours) == (interpreters[0] if interpreters else None)
 
     def test_breakdown_byte_by_byte(self, data: bytes) -> None:
         labels = bytearray(len(data))
@@ -120,7 +121,7 @@ def test_reads_little(library: bytes) -> None:
 
 
 def test_names_and_paths(small: bytes) -> None:
-    found = elf.dynamic(fixtures.read_from(small), _parse(small))
+    found = loader.dynamic(fixtures.read_from(small), _parse(small))
     assert found.soname == "libfixture.so.1"
     assert found.rpath + found.runpath == ("/one", "$ORIGIN/two")
     assert found.needed == ()
@@ -128,8 +129,8 @@ def test_names_and_paths(small: bytes) -> None:
 
 def test_static_program_is_empty(tmp_path: Path) -> None:
     data = fixtures.program(tmp_path, "-static")
-    assert elf.dynamic(fixtures.read_from(data), _parse(data)) == elf.Dynamic()
-    assert elf.interpreter(fixtures.read_from(data), _parse(data)) is None
+    assert loader.dynamic(fixtures.read_from(data), _parse(data)) == loader.Dynamic()
+    assert loader.interpreter(fixtures.read_from(data), _parse(data)) is None
 
 
 def test_no_section_headers_needed(library: bytes) -> None:
@@ -140,7 +141,7 @@ def test_no_section_headers_needed(library: bytes) -> None:
     bare = _parse(bytes(cut))
     assert bare.sections == ()
     read = fixtures.read_from(bytes(cut))
-    assert elf.dynamic(read, bare) == elf.dynamic(fixtures.read_from(library), whole)
+    assert loader.dynamic(read, bare) == loader.dynamic(fixtures.read_from(library), whole)
     parts = elf.breakdown(read, len(cut))
     assert sum(parts.values()) == len(cut)
     assert parts["host code"] == sum(p.filesz for p in whole.loads if p.flags & elf.PF_X)
@@ -232,7 +233,7 @@ class TestDamaged:
         data = head + bytes(5000) + b"".join(elf.SECTION_HEADER.pack(*row) for row in rows)
         assert _breakdown(data) == {"host code": 0, "gpu code": 0, "symbols": 0, "data": len(data)}
 
-    @pytest.mark.parametrize("tag", [elf.DT_STRTAB, elf.DT_STRSZ, elf.DT_SONAME])
+    @pytest.mark.parametrize("tag", [loader.DT_STRTAB, loader.DT_STRSZ, loader.DT_SONAME])
     def test_dynamic_strings_outside(self, small: bytes, tag: int) -> None:
         out = bytearray(small)
         segment = next(p for p in _parse(small).program_headers if p.type == elf.PT_DYNAMIC)
@@ -240,7 +241,7 @@ class TestDamaged:
             if out[at : at + 8] == tag.to_bytes(8, "little"):
                 out[at + 8 : at + 16] = b"\xff" * 8
         with pytest.raises(ElfError, match="dynamic string"):
-            elf.dynamic(fixtures.read_from(bytes(out)), _parse(bytes(out)))
+            loader.dynamic(fixtures.read_from(bytes(out)), _parse(bytes(out)))
 
     @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
@@ -261,8 +262,8 @@ class TestDamaged:
         try:
             found = elf.parse(read, len(out))
             assert sum(elf.breakdown(read, len(out)).values()) == len(out)
-            elf.interpreter(read, found)
-            elf.dynamic(read, found)
+            loader.interpreter(read, found)
+            loader.dynamic(read, found)
         except ElfError as error:
             assert "\n" not in str(error)  # noqa: PT017
 
