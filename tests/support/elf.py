@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from deadweight.binary import elf
+from deadweight.binary.dynamic import DT_STRTAB
 from deadweight.image.content import Reader
 
 LIBRARY = r"""
