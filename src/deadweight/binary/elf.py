@@ -41,6 +41,8 @@ SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK = 1, 2, 4, 0x40
 HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 PROGRAM_HEADER: Final = struct.Struct("<IIQQQQQQ")
 SECTION_HEADER: Final = struct.Struct("<IIQQQQIIQQ")
+SYMBOL: Final = struct.Struct("<IBBHQQ")
+"""Name, info, other, section index, value, size (`Elf64_Sym`)."""
 
 MAX_PROGRAM_HEADERS: Final = 4096
 MAX_SECTIONS: Final = 0xFEFF  # from SHN_LORESERVE on the count is kept elsewhere, which no library needs

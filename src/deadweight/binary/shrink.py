@@ -1,17 +1,200 @@
-"""Takes GPU code out of programs and libraries that no declared GPU runs, and makes the files really smaller."""
+"""Takes GPU code out of programs and libraries that no declared GPU runs, and makes the files really smaller.
+
+The sections of fatbins close up, the pointers to the fatbins follow, and the freed pages leave the file while every
+address outside those sections stays what it was. A file for which that is not certain stays as it is: `CannotShrink`
+says why. Among those are files in which a fatbin would move that is not pointed at exactly once, by a wrapper.
+"""
 
 from __future__ import annotations
 
-from deadweight.binary.gpu import Target
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from deadweight.binary.compact import Compacted, compact
+from deadweight.binary.elf import (
+    ET_DYN,
+    ET_EXEC,
+    SHT_NOBITS,
+    SHT_REL,
+    SHT_RELA,
+    SHT_SYMTAB,
+    SYMBOL,
+    Elf,
+    ElfError,
+    exactly,
+    file_offset,
+    parse,
+)
+from deadweight.binary.fatbin import Fatbin, FatbinError, parse_section
+from deadweight.binary.gpu import Target, service
+from deadweight.binary.references import Range, Reference, references
+from deadweight.binary.relayout import Region, cut
 from deadweight.image.content import Content, Reader
 
-NOTHING = "nothing to drop"
+NOTHING: Final = "nothing to drop"
+SECTIONS: Final = ("__nv_relfatbin", ".nv_fatbin")
+"""Sections that hold fatbins and nothing else."""
+MIN_SAVING: Final = 4096
+"""Bytes: a file that would shrink by less stays as it is."""
 
 
 class CannotShrink(ValueError):
     """The file stays as it is; the message is the reason, in one line."""
 
 
+class FatbinSection(NamedTuple):
+    """A section of fatbins; their offsets count from the file's beginning."""
+
+    name: str
+    number: int
+    offset: int
+    address: int
+    size: int
+    fatbins: tuple[Fatbin, ...]
+
+
 def shrink_gpu_code(read: Reader, size: int, target: Target) -> Content:
-    """The file with the GPU code of the target alone; CannotShrink where it must stay as it is."""
-    raise CannotShrink(NOTHING)
+    """The file with the GPU code of the target alone. CannotShrink where it must stay as it is.
+
+    Deterministic; a second time there is nothing to drop.
+    """
+    try:
+        elf = parse(read, size)
+        sections = fatbin_sections(read, elf)
+        if not sections:
+            raise CannotShrink(NOTHING)
+        _refuse(elf)
+        pointers = _pointers(read, elf, sections)
+        compacted = [compact(section.fatbins, target) for section in sections]
+        if sum(section.size for section in sections) - sum(new.size for new in compacted) < MIN_SAVING:
+            raise CannotShrink(NOTHING)
+        _refuse_foreign(sections, pointers, target)
+        patches = list(_patches(read, elf, sections, compacted, pointers))
+        regions = [
+            Region(section.offset, section.offset + section.size, new.pieces, new.size)
+            for section, new in zip(sections, compacted, strict=True)
+            if new.size < section.size
+        ]
+        content = cut(read, elf, regions, patches)
+    except (ElfError, FatbinError) as error:
+        raise CannotShrink(str(error)) from error
+    if size - content.size < MIN_SAVING:
+        raise CannotShrink(NOTHING)
+    return content
+
+
+def fatbin_sections(read: Reader, elf: Elf) -> list[FatbinSection]:
+    """The sections of fatbins of a file, parsed to the last byte. FatbinError where one holds anything else."""
+    found = []
+    for index, section in enumerate(elf.sections):
+        if section.name in SECTIONS and section.allocated and section.type != SHT_NOBITS and section.size:
+            fatbins = tuple(parse_section(read, section.offset, section.size))
+            found.append(FatbinSection(section.name, index, section.offset, section.addr, section.size, fatbins))
+    return found
+
+
+# --- what is refused -----------------------------------------------------------------------------------
+
+
+def _refuse(elf: Elf) -> None:
+    if elf.elf_type not in (ET_EXEC, ET_DYN):
+        raise CannotShrink("neither a program nor a shared library")
+    for section in elf.sections:
+        if section.type in (SHT_RELA, SHT_REL) and not section.allocated:
+            raise CannotShrink("relocations kept for linkers (--emit-relocs)")
+        if section.allocated and section.file_size and file_offset(elf, section.addr, section.size) != section.offset:
+            raise CannotShrink("a section that is not where its segment is")
+        if not section.allocated and section.file_size:
+            for load in elf.loads:
+                if load.offset < section.end and section.offset < load.offset + load.filesz:
+                    raise CannotShrink("a section that is in a segment but not in memory")
+
+
+def _refuse_foreign(sections: Sequence[FatbinSection], pointers: Sequence[Reference], target: Target) -> None:
+    """Refuses a file that no declared GPU can use: it would not run there before or after.
+
+    One for newer GPUs alone is no sign of a mistake, however: the rest of the image serves the declared ones.
+    """
+    # nvcc 13 adds a wrapper of version 2, over an entry for sm_75, to whatever it links: that says nothing.
+    linked = {pointer.address for pointer in pointers if pointer.wrapper == 2}
+    entries = [
+        entry
+        for section in sections
+        for fatbin in section.fatbins
+        if fatbin.offset - section.offset + section.address not in linked
+        for entry in fatbin.entries
+    ]
+    if not entries or not target.gpus or any(service(entries, gpu) != "nothing" for gpu in target.gpus):
+        return
+    if min(entry.sm for entry in entries) <= max(target.gpus):
+        raise CannotShrink(f"nothing in it for {', '.join(f'sm_{gpu}' for gpu in target.gpus)}")
+
+
+# --- what points at fatbins ----------------------------------------------------------------------------
+
+
+def _pointers(read: Reader, elf: Elf, sections: Sequence[FatbinSection]) -> list[Reference]:
+    ranges = [Range(section.address, section.address + section.size) for section in sections]
+    starts = frozenset(
+        fatbin.offset - section.offset + section.address for section in sections for fatbin in section.fatbins
+    )
+    return references(read, elf, ranges, starts)
+
+
+def _patches(
+    read: Reader,
+    elf: Elf,
+    sections: Sequence[FatbinSection],
+    compacted: Sequence[Compacted],
+    pointers: Sequence[Reference],
+) -> Iterator[tuple[int, bytes]]:
+    """What has to change in the rest of the file: pointers to fatbins that move, and symbols.
+
+    CannotShrink where a fatbin that moves is not pointed at exactly once, or something points into one.
+    """
+    new: dict[int, int] = {}
+    for section, compact_section in zip(sections, compacted, strict=True):
+        for moved in compact_section.fatbins:
+            new[moved.fatbin.offset - section.offset + section.address] = section.address + moved.new
+    count = Counter(pointer.address for pointer in pointers)
+    for pointer in pointers:
+        if pointer.address not in new:
+            raise CannotShrink("a pointer into the middle of a fatbin")
+    for old, now in new.items():
+        if old != now and count[old] != 1:
+            raise CannotShrink(f"a fatbin that would move and is pointed at {count[old]} times")
+    for pointer in pointers:
+        if new[pointer.address] != pointer.address:
+            if pointer.wrapper not in (1, 2) or not pointer.words:
+                raise CannotShrink("a fatbin that would move and is pointed at by something else than a wrapper")
+            for word in pointer.words:
+                yield word, new[pointer.address].to_bytes(8, "little")
+    yield from _symbols(read, elf, sections, compacted)
+
+
+def _symbols(
+    read: Reader, elf: Elf, sections: Sequence[FatbinSection], compacted: Sequence[Compacted]
+) -> Iterator[tuple[int, bytes]]:
+    """New symbols for those, of the table that debuggers use, that are about fatbins or what is in them."""
+    places: dict[int, dict[int, tuple[int, int]]] = {}
+    for section, compact_section in zip(sections, compacted, strict=True):
+        places[section.number] = {
+            moved.fatbin.offset - section.offset + section.address: (section.address + moved.new, moved.size)
+            for moved in compact_section.fatbins
+        }
+    for table in elf.sections:
+        if table.type != SHT_SYMTAB or table.size % SYMBOL.size:
+            continue
+        rows = exactly(read, table.offset, table.size)
+        for number, (name, info, other, index, value, size) in enumerate(SYMBOL.iter_unpack(rows)):
+            if index not in places:
+                continue
+            section = next(s for s in sections if s.number == index)
+            old = value - section.address
+            if not 0 <= old <= section.size:
+                continue
+            now, length = places[index].get(value, (section.address, 0))
+            row = SYMBOL.pack(name, info, other, index, now, min(size, length))
+            if (value, size) != (now, min(size, length)):
+                yield table.offset + number * SYMBOL.size, row
