@@ -47,6 +47,8 @@ class Reference(NamedTuple):
     words: tuple[int, ...]
     wrapper: int
     """The version of the wrapper that it is in; 0 where it is in none."""
+    place: int
+    """Its own address; 0 where that is not known."""
 
 
 def references(read: Reader, elf: Elf, ranges: Sequence[Range], starts: frozenset[int]) -> list[Reference]:
@@ -82,7 +84,7 @@ def _pointer(read: Reader, elf: Elf, ranges: Sequence[Range], address: int, plac
     if begin is not None and not _in(ranges, place):
         magic, number, _, _ = WRAPPER.unpack(exactly(read, begin, WRAPPER.size))
         version = number if magic == WRAPPER_MAGIC else 0
-    return Reference(address, tuple(words), version)
+    return Reference(address, tuple(words), version, place)
 
 
 def _by_rela(read: Reader, elf: Elf, tags: dict[int, int], ranges: Sequence[Range]) -> Iterator[Reference]:
@@ -103,7 +105,7 @@ def _by_rela(read: Reader, elf: Elf, tags: dict[int, int], ranges: Sequence[Rang
                 if kind == relative and not symbol:
                     yield _pointer(read, elf, ranges, addend, place, at + number * _RELA.size + 16)
                 elif not symbol and kind not in no_address:
-                    yield Reference(addend, (), 0)
+                    yield Reference(addend, (), 0, place)
 
 
 def _by_relr(read: Reader, elf: Elf, tags: dict[int, int], ranges: Sequence[Range]) -> Iterator[Reference]:
@@ -166,7 +168,7 @@ def _operands(read: Reader, offset: int, size: int, starts: frozenset[int]) -> I
         for shift in range(4):
             part = memoryview(data)[shift : shift + (len(data) - shift) // 4 * 4].cast("I")
             for value in starts.intersection(part):
-                yield Reference(value, (), 0)
+                yield Reference(value, (), 0, 0)
 
 
 def _by_symbol(read: Reader, elf: Elf, ranges: Sequence[Range]) -> Iterator[Reference]:
@@ -177,7 +179,7 @@ def _by_symbol(read: Reader, elf: Elf, ranges: Sequence[Range]) -> Iterator[Refe
                 raise ElfError("a symbol table of an odd size")
             for _, _, _, index, value, _ in SYMBOL.iter_unpack(exactly(read, section.offset, section.size)):
                 if index and _in(ranges, value):
-                    yield Reference(value, (), 0)
+                    yield Reference(value, (), 0, 0)
 
 
 def _outside(load: ProgramHeader, ranges: Sequence[Range]) -> Iterator[Range]:

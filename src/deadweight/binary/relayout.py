@@ -45,7 +45,7 @@ _SHT_HASH, _SHT_GNU_HASH, _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM = 5, 0x6FFFFFF6
 _MOVABLE: Final = frozenset(
     {SHT_NOTE, SHT_DYNSYM, SHT_STRTAB, _SHT_HASH, _SHT_GNU_HASH, _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM}
 )
-_ADDRESS_TAGS: Final = frozenset({4, 5, 6, 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFE})
+ADDRESS_TAGS: Final = frozenset({4, 5, 6, 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFE})
 """DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH, DT_VERSYM, DT_VERDEF, DT_VERNEED: where movable sections are."""
 
 
@@ -218,7 +218,7 @@ def _housed(
             continue
         gaps = [*before[:number], gap, *before[number + 1 :]]
         moved = block._replace(by=new - block.start)
-        tags = [e for e in dynamic_entries(read, elf) if e.tag in _ADDRESS_TAGS and block.start <= e.value < block.end]
+        tags = [e for e in dynamic_entries(read, elf) if e.tag in ADDRESS_TAGS and block.start <= e.value < block.end]
         patches = [_Change(e.offset, e.offset + 8, ((e.value + moved.by).to_bytes(8, "little"),)) for e in tags]
         patches += _moved_symbols(read, elf, moved)
         return [*regions[:number], housed, *regions[number + 1 :]], gaps, moved, patches
