@@ -1,0 +1,155 @@
+"""Finds GPU code outside the sections for it: fatbins and cubins in data that libraries of NVIDIA pick from themselves.
+
+cublasLt and cusparseLt keep fatbins of zstd in a FlatBuffer (`.cask_resource`), cublasLt cubins without any container,
+each a zstd frame (`.ldata`), cufft thousands of tiny fatbins (`.ldata`), others plain cubins in `.rodata`. Nothing
+points at them in a way that could be followed: they are found by how they begin, and believed only if all of it fits.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from deadweight.binary import elf as elf_format
+from deadweight.binary.elf import SHF_EXECINSTR, Elf, Section, exactly
+from deadweight.binary.fatbin import CUBIN, FLAG_A, FLAG_ZSTD, MAGIC_BYTES, Entry, Fatbin, FatbinError, parse_fatbin
+from deadweight.image.content import Reader
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_CUBIN_MAGIC: Final = b"\x7fELF\x02\x01\x01"
+_EM_CUDA: Final = 190
+_ABI_OLD, _ABI_NEW = 0x33, 0x41  # EI_OSABI of cubins; from sm_100 on the second
+_ACCELERATED: Final = {_ABI_OLD: 0x800, _ABI_NEW: 0x8}  # in e_flags: the `a` of sm_90a
+_WINDOW: Final = 1 << 20
+_LONGEST_MAGIC: Final = max(map(len, (MAGIC_BYTES, _ZSTD_MAGIC, _CUBIN_MAGIC)))
+_Parser = Callable[[Reader, int, int], Fatbin | None]
+"""(reader, offset, end of the section) -> the blob that begins there, if one does."""
+_HEAD: Final = 64 << 10  # of a zstd frame: enough for the ELF header inside
+_MAX_CUBIN: Final = 256 << 20
+MIN_SECTION: Final = 4096
+"""Bytes: smaller sections are not searched."""
+
+
+def find_blobs(read: Reader, elf: Elf, besides: frozenset[str]) -> Iterator[tuple[Section, Fatbin]]:
+    """GPU code in allocated data sections, but for those named in `besides`, rising in each section.
+
+    Cubins without container come as fatbins of one entry, without headers. ElfError where the file is damaged.
+    """
+    for section in elf.sections:
+        if not section.allocated or section.flags & SHF_EXECINSTR or section.file_size < MIN_SECTION:
+            continue
+        if section.name not in besides:
+            for fatbin in _in_section(read, section):
+                yield section, fatbin
+
+
+def _in_section(read: Reader, section: Section) -> Iterator[Fatbin]:
+    at = section.offset
+    while at < section.end:
+        window = exactly(read, at, min(_WINDOW + _LONGEST_MAGIC - 1, section.end - at))
+        done = 0
+        while (found := _first_magic(window, done)) is not None:
+            index, parse = found
+            if index >= _WINDOW:
+                break
+            blob = parse(read, at + index, section.end)
+            if blob is None:
+                done = index + 1
+            else:
+                yield blob
+                done = blob.end - at
+                if done >= _WINDOW:
+                    break
+        at += max(_WINDOW, done)
+
+
+def _first_magic(window: bytes, start: int) -> tuple[int, _Parser] | None:
+    best: tuple[int, _Parser] | None = None
+    for magic, parse in _PARSERS:
+        index = window.find(magic, start, len(window) if best is None else best[0] + len(magic))
+        if index >= 0 and (best is None or index < best[0]):
+            best = index, parse
+    return best
+
+
+def _fatbin(read: Reader, at: int, end: int) -> Fatbin | None:
+    try:
+        fatbin = parse_fatbin(read, at, end)
+    except FatbinError:
+        return None
+    return fatbin if fatbin.entries else None
+
+
+def _frame(read: Reader, at: int, end: int) -> Fatbin | None:
+    """A zstd frame with a cubin in it."""
+    data = exactly(read, at, min(_HEAD, end - at))
+    try:
+        inside = zstd.ZstdDecompressor().decompress(data, max_length=elf_format.HEADER.size)
+    except zstd.ZstdError:
+        return None
+    known = _architecture(inside)
+    size = None if known is None else _frame_size(read, at, end)
+    if known is None or size is None:
+        return None
+    return _alone(at, size, known[0], known[1] | FLAG_ZSTD, compressed=size)
+
+
+def _cubin(read: Reader, at: int, end: int) -> Fatbin | None:
+    """A plain cubin; it ends with its headers' tables, or with the last section."""
+    known = _architecture(exactly(read, at, min(elf_format.HEADER.size, end - at)))
+    if known is None:
+        return None
+    try:
+        inside = elf_format.parse(lambda offset, length: read(at + offset, min(length, end - at - offset)), end - at)
+    except elf_format.ElfError:
+        return None
+    ends = [section.end for section in inside.sections]
+    ends.append(inside.shoff + len(inside.sections) * elf_format.SECTION_HEADER.size)
+    ends.append(inside.phoff + len(inside.program_headers) * elf_format.PROGRAM_HEADER.size)
+    return _alone(at, max(ends), *known, compressed=0)
+
+
+def _alone(at: int, size: int, sm: int, flags: int, compressed: int) -> Fatbin | None:
+    if size > _MAX_CUBIN:
+        return None
+    return Fatbin(at, size, (Entry(at, CUBIN, sm, flags, 0, size, compressed, 0),))
+
+
+def _architecture(head: bytes) -> tuple[int, int] | None:
+    """A cubin's sm number and variant flag, given its ELF header; None for anything else."""
+    if len(head) < elf_format.HEADER.size or not head.startswith(_CUBIN_MAGIC):
+        return None
+    (abi,) = head[7:8]
+    machine, flags = struct.unpack_from("<18xH28xI", head)
+    if machine != _EM_CUDA or abi not in _ACCELERATED:
+        return None
+    sm = flags & 0xFF if abi == _ABI_OLD else flags >> 8 & 0xFF
+    return sm, FLAG_A if flags & _ACCELERATED[abi] else 0
+
+
+def _frame_size(read: Reader, at: int, end: int) -> int | None:
+    """The bytes of a zstd frame, by its blocks' headers (RFC 8878, section 3.1.1)."""
+    descriptor = exactly(read, at + 4, 1)[0]
+    single = descriptor >> 5 & 1
+    content = (single, 2, 4, 8)[descriptor >> 6]
+    here = at + 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3] + content
+    while here + 3 <= end:
+        header = int.from_bytes(exactly(read, here, 3), "little")
+        kind, length = header >> 1 & 3, header >> 3
+        if kind == 3:
+            return None
+        here += 3 + (1 if kind == 1 else length)
+        if header & 1:
+            here += 4 if descriptor & 4 else 0
+            return here - at if here <= end else None
+    return None
+
+
+_PARSERS: Final = ((MAGIC_BYTES, _fatbin), (_ZSTD_MAGIC, _frame), (_CUBIN_MAGIC, _cubin))
