@@ -15,6 +15,7 @@ from typing import Final
 from deadweight.binary import elf as elf_format
 from deadweight.binary.elf import SHF_EXECINSTR, Elf, Section, exactly
 from deadweight.binary.fatbin import CUBIN, FLAG_A, FLAG_ZSTD, MAGIC_BYTES, Entry, Fatbin, FatbinError, parse_fatbin
+from deadweight.binary.gpu import Target, select
 from deadweight.image.content import Reader
 
 if sys.version_info >= (3, 14):
@@ -33,8 +34,26 @@ _Parser = Callable[[Reader, int, int], Fatbin | None]
 """(reader, offset, end of the section) -> the blob that begins there, if one does."""
 _HEAD: Final = 64 << 10  # of a zstd frame: enough for the ELF header inside
 _MAX_CUBIN: Final = 256 << 20
+_BETWEEN: Final = 64  # bytes of lengths and padding between two blobs
 MIN_SECTION: Final = 4096
 """Bytes: smaller sections are not searched."""
+
+
+def foreign_runs(read: Reader, elf: Elf, target: Target, besides: frozenset[str]) -> list[tuple[int, int]]:
+    """Ranges of the file, rising, that hold nothing but blobs for GPUs that are not declared.
+
+    With the few bytes between them, which say how long the next one is. ElfError where the file is damaged.
+    """
+    runs: list[tuple[int, int]] = []
+    last: str | None = None  # the section of the blob before, if that was foreign
+    for section, blob in find_blobs(read, elf, besides):
+        foreign = not select(blob.entries, target)
+        if foreign and last == section.name and blob.offset - runs[-1][1] <= _BETWEEN:
+            runs[-1] = runs[-1][0], blob.end
+        elif foreign:
+            runs.append((blob.offset, blob.end))
+        last = section.name if foreign else None
+    return runs
 
 
 def find_blobs(read: Reader, elf: Elf, besides: frozenset[str]) -> Iterator[tuple[Section, Fatbin]]:

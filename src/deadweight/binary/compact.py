@@ -6,12 +6,13 @@ declared ones is. Of a fatbin without entries the driver would make another erro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from deadweight.binary import elf
 from deadweight.binary.fatbin import CUBIN, ENTRY, FLAG_LZ4, FLAG_ZSTD, HEADER, MAGIC, Entry, Fatbin
 from deadweight.binary.gpu import Target, select
+from deadweight.image.bytes import ByteRange
 from deadweight.image.content import ContentPiece, length_of
 
 _FLAGS: Final = 0x11  # 64-bit, Linux
@@ -37,13 +38,16 @@ class Compacted(NamedTuple):
     fatbins: tuple[Moved, ...]
 
 
-def compact(fatbins: Sequence[Fatbin], target: Target) -> Compacted:
-    """The fatbins with the entries of the target alone. Pieces name ranges of the file that the fatbins came from."""
+def compact(fatbins: Sequence[Fatbin], target: Target, smaller: Mapping[int, ByteRange] | None = None) -> Compacted:
+    """The fatbins with the entries of the target alone. Pieces name ranges of the file that the fatbins came from.
+
+    `smaller` has other bytes for entries, by their offsets.
+    """
     pieces: list[ContentPiece] = []
     moved: list[Moved] = []
     at = 0
     for fatbin in fatbins:
-        body = _body(fatbin, target)
+        body = _body(fatbin, target, smaller or {})
         size = sum(map(length_of, body))
         moved.append(Moved(fatbin, at, HEADER.size + size))
         pieces += [HEADER.pack(MAGIC, 1, HEADER.size, size), *body]
@@ -51,7 +55,7 @@ def compact(fatbins: Sequence[Fatbin], target: Target) -> Compacted:
     return Compacted(tuple(pieces), at, tuple(moved))
 
 
-def _body(fatbin: Fatbin, target: Target) -> list[ContentPiece]:
+def _body(fatbin: Fatbin, target: Target, smaller: Mapping[int, ByteRange]) -> list[ContentPiece]:
     keep = select(fatbin.entries, target)
     kept = [entry for i, entry in enumerate(fatbin.entries) if i in keep]
     if not kept and fatbin.entries:
@@ -60,7 +64,7 @@ def _body(fatbin: Fatbin, target: Target) -> list[ContentPiece]:
         if smallest.length > len(stone):
             return [stone]
         kept = [smallest]
-    return [(entry.offset, entry.length) for entry in kept]
+    return [smaller.get(entry.offset) or (entry.offset, entry.length) for entry in kept]
 
 
 def tombstone(entries: Sequence[Entry]) -> bytes:

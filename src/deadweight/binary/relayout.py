@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from deadweight.binary.dynamic import dynamic_entries
@@ -50,7 +51,10 @@ ADDRESS_TAGS: Final = frozenset({4, 5, 6, 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x
 
 
 class Region(NamedTuple):
-    """A range of the file, inside one segment, whose content becomes shorter. What follows keeps its address."""
+    """A range of the file, inside one segment, whose content becomes shorter. What follows keeps its address.
+
+    The freed pages are unmapped, or zeroed memory where the region is `zeroed`: whole pages and without content, then.
+    """
 
     start: int
     """Offset in the old file."""
@@ -58,6 +62,7 @@ class Region(NamedTuple):
     pieces: tuple[ContentPiece, ...]
     size: int
     """Of the pieces together."""
+    zeroed: bool = False
 
 
 class _Change(NamedTuple):
@@ -112,9 +117,15 @@ def cut(read: Reader, elf: Elf, regions: Sequence[Region], patches: Iterable[tup
         table_end = block.offset + block.end - block.start
     table = table.ljust(table_end - elf.phoff, b"\0")
     changes.append(_Change(elf.phoff, elf.phoff + len(table), (table,)))
-    changes += _file_header(read, elf, len(headers), place)
+    shoff, sections = place(elf.shoff), list(elf.sections)
     if elf.sections:
-        changes.append(_section_headers(read, elf, regions, sizes, block, place))
+        sections = _section_headers(elf, regions, sizes, block, place)
+        at, more = _new_table(read, elf, sections, place(elf.size))
+        shoff = at or shoff
+        changes += more
+    fields = list(HEADER.unpack(exactly(read, 0, HEADER.size)))
+    fields[6], fields[10], fields[12] = shoff, len(headers), len(sections)
+    changes.append(_Change(0, HEADER.size, (HEADER.pack(*fields),)))
     return _assemble(elf.size, changes)
 
 
@@ -131,11 +142,13 @@ def _load_of(elf: Elf, region: Region) -> ProgramHeader:
 def _gap(elf: Elf, region: Region, unit: int) -> int:
     """How many bytes of a region can go: whole pages."""
     load = _load_of(elf, region)
+    if region.zeroed and (region.size or any((a - load.offset + load.vaddr) % unit for a in region[:2])):
+        raise ElfError("zeroed memory that is not of whole pages")
     for header in elf.program_headers:
         inside = header.offset < region.end and region.start < header.offset + header.filesz
         if inside and header.type != PT_LOAD:
             raise ElfError("a segment that is about a part of the fatbins")
-    if region.end == load.offset + load.filesz and load.memsz > load.filesz:
+    if region.end == load.offset + load.filesz and load.memsz > load.filesz and not region.zeroed:
         raise ElfError("zeroed memory right behind the fatbins")
     return (region.end - region.start - region.size) // unit * unit
 
@@ -214,7 +227,7 @@ def _housed(
         new = -(-end // align) * align + block.start % align
         pieces = (*region.pieces, *zeros(new - end), (block.offset, length))
         housed = region._replace(pieces=pieces, size=region.size + new - end + length)
-        if housed.size > region.end - region.start or (gap := _gap(elf, housed, unit)) == 0:
+        if region.zeroed or housed.size > region.end - region.start or (gap := _gap(elf, housed, unit)) == 0:
             continue
         gaps = [*before[:number], gap, *before[number + 1 :]]
         moved = block._replace(by=new - block.start)
@@ -285,12 +298,12 @@ def _pieces_of(
     end = load.offset + load.filesz
     inside = [r for r in regions if load.offset <= r.start and r.end <= end]
     starts = [load.offset, *(r.end for r in inside if r.end < end)]
-    stops = [*(r.start + r.size for r in inside), end]
+    stops = [*((r.start + r.size, r.end if r.zeroed else r.start + r.size) for r in inside), (end, end)]
     found = []
-    for start, stop in zip(starts, stops, strict=False):
+    for start, (stop, zeroed) in zip(starts, stops, strict=False):
         skip = start - load.offset
         # The last piece has what is zeroed behind the file's content.
-        memsz = load.memsz - skip if stop == end else stop - start
+        memsz = load.memsz - skip if zeroed == end else zeroed - start
         offset = place(start)
         align = load.align if (offset - load.vaddr - skip) % max(load.align, 1) == 0 else unit
         flags = load.flags
@@ -316,34 +329,55 @@ def _offset_of_block(elf: Elf, regions: Sequence[Region], block: _Block, place: 
     raise AssertionError("a block that is in no region")
 
 
-def _file_header(read: Reader, elf: Elf, count: int, place: _Places) -> list[_Change]:
-    fields = list(HEADER.unpack(exactly(read, 0, HEADER.size)))
-    fields[6] = place(elf.shoff)
-    fields[10] = count
-    return [_Change(0, HEADER.size, (HEADER.pack(*fields),))]
-
-
 def _section_headers(
-    read: Reader,
-    elf: Elf,
-    regions: Sequence[Region],
-    sizes: Mapping[int, int],
-    block: _Block | None,
-    place: _Places,
-) -> _Change:
-    end = elf.shoff + len(elf.sections) * SECTION_HEADER.size
-    rows = []
-    names = [row[0] for row in SECTION_HEADER.iter_unpack(exactly(read, elf.shoff, end - elf.shoff))]
-    for name, section in zip(names, elf.sections, strict=True):
+    elf: Elf, regions: Sequence[Region], sizes: Mapping[int, int], block: _Block | None, place: _Places
+) -> list[Section]:
+    """The sections as they are now; what is behind zeroed memory in a section is one of its own, at the end."""
+    rows: list[Section] = []
+    more: list[Section] = []
+    for section in elf.sections:
         row = section._replace(offset=place(section.offset))
-        if section.type != SHT_NOBITS and section.allocated:
-            if section.offset in sizes and section.size:
+        if section.allocated and section.file_size:
+            if section.offset in sizes:
                 row = row._replace(size=sizes[section.offset])
-            elif block is not None and section.size and block.start <= section.addr < block.end:
+            elif block is not None and block.start <= section.addr < block.end:
                 offset = _offset_of_block(elf, regions, block, place) + section.addr - block.start
                 row = row._replace(addr=section.addr + block.by, offset=offset)
-        rows.append(SECTION_HEADER.pack(name, *row[1:]))
-    return _Change(elf.shoff, end, (b"".join(rows),))
+            else:
+                zeroed = [r for r in regions if r.zeroed and section.offset <= r.start and r.end <= section.end]
+                row, *others = _around(row, section, zeroed, place)
+                more += others
+        rows.append(row)
+    return rows + more
+
+
+def _around(row: Section, section: Section, zeroed: Sequence[Region], place: _Places) -> list[Section]:
+    parts: list[Section] = []
+    for start, end in pairwise([section.offset, *(at for region in zeroed for at in region[:2]), section.end]):
+        part = row._replace(addr=section.addr + start - section.offset, offset=place(start), size=end - start)
+        if len(parts) % 2:
+            part = part._replace(type=SHT_NOBITS)
+        parts.append(part._replace(align=1) if parts else part)
+    return parts
+
+
+def _new_table(read: Reader, elf: Elf, sections: Sequence[Section], end: int) -> tuple[int | None, list[_Change]]:
+    """The section header table: in its old place, or where it grew, behind everything else, and where that is then.
+
+    `end` is the size of the file without it.
+    """
+    size = len(elf.sections) * SECTION_HEADER.size
+    names = [row[0] for row in SECTION_HEADER.iter_unpack(exactly(read, elf.shoff, size))]
+    by_name = {section.name: name for section, name in zip(elf.sections, names, strict=True)}
+    names += [by_name[section.name] for section in sections[len(names) :]]
+    table = b"".join(SECTION_HEADER.pack(name, *row[1:]) for name, row in zip(names, sections, strict=True))
+    if len(table) == size:
+        return None, [_Change(elf.shoff, elf.shoff + size, (table,))]
+    padding = bytes(-end % 8)
+    return end + len(padding), [
+        _Change(elf.shoff, elf.shoff + size, (bytes(size),)),
+        _Change(elf.size, elf.size, (padding, table)),
+    ]
 
 
 def _assemble(size: int, changes: Iterable[_Change]) -> Content:

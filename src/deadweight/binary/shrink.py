@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from deadweight.binary.blobs import foreign_runs
 from deadweight.binary.compact import Compacted, compact
 from deadweight.binary.elf import (
     ET_DYN,
     ET_EXEC,
+    PT_INTERP,
     SHT_NOBITS,
     SHT_REL,
     SHT_RELA,
@@ -26,10 +28,11 @@ from deadweight.binary.elf import (
     file_offset,
     parse,
 )
-from deadweight.binary.fatbin import Fatbin, FatbinError, parse_section
-from deadweight.binary.gpu import Target, service
+from deadweight.binary.fatbin import Entry, Fatbin, FatbinError, parse_section
+from deadweight.binary.gpu import Target, select, service
+from deadweight.binary.recompress import recompress
 from deadweight.binary.references import Range, Reference, references
-from deadweight.binary.relayout import Region, cut
+from deadweight.binary.relayout import Region, cut, page_size
 from deadweight.image.content import Content, Reader
 
 NOTHING: Final = "nothing to drop"
@@ -37,6 +40,10 @@ SECTIONS: Final = ("__nv_relfatbin", ".nv_fatbin")
 """Sections that hold fatbins and nothing else."""
 MIN_SAVING: Final = 4096
 """Bytes: a file that would shrink by less stays as it is."""
+
+
+MIN_HOLE: Final = 1 << 20
+"""Bytes: less of blobs in data is not worth a mapping, each of which makes loading a library slower."""
 
 
 class CannotShrink(ValueError):
@@ -62,26 +69,38 @@ def shrink_gpu_code(read: Reader, size: int, target: Target) -> Content:
     try:
         elf = parse(read, size)
         sections = fatbin_sections(read, elf)
-        if not sections:
+        blobs = blob_regions(read, elf, target) if target.raw_blobs else []
+        if not sections and not blobs:
             raise CannotShrink(NOTHING)
         _refuse(elf)
         pointers = _pointers(read, elf, sections)
-        compacted = [compact(section.fatbins, target) for section in sections]
-        if sum(section.size for section in sections) - sum(new.size for new in compacted) < MIN_SAVING:
+        smaller = recompress(read, kept_entries(sections, target)) if target.recompress else None
+        compacted = [compact(section.fatbins, target, smaller) for section in sections]
+        saved = sum(section.size for section in sections) - sum(new.size for new in compacted)
+        if saved < MIN_SAVING and not blobs:
             raise CannotShrink(NOTHING)
-        _refuse_foreign(sections, pointers, target)
+        if saved >= MIN_SAVING:
+            _refuse_foreign(sections, pointers, target)
         patches = list(_patches(read, elf, sections, compacted, pointers))
         regions = [
             Region(section.offset, section.offset + section.size, new.pieces, new.size)
             for section, new in zip(sections, compacted, strict=True)
             if new.size < section.size
         ]
-        content = cut(read, elf, regions, patches)
+        content = cut(read, elf, [*regions, *blobs], patches)
     except (ElfError, FatbinError) as error:
         raise CannotShrink(str(error)) from error
     if size - content.size < MIN_SAVING:
         raise CannotShrink(NOTHING)
     return content
+
+
+def kept_entries(sections: Sequence[FatbinSection], target: Target) -> Iterator[Entry]:
+    """The entries that stay."""
+    for section in sections:
+        for fatbin in section.fatbins:
+            for index in sorted(select(fatbin.entries, target)):
+                yield fatbin.entries[index]
 
 
 def fatbin_sections(read: Reader, elf: Elf) -> list[FatbinSection]:
@@ -91,6 +110,20 @@ def fatbin_sections(read: Reader, elf: Elf) -> list[FatbinSection]:
         if section.name in SECTIONS and section.allocated and section.type != SHT_NOBITS and section.size:
             fatbins = tuple(parse_section(read, section.offset, section.size))
             found.append(FatbinSection(section.name, index, section.offset, section.addr, section.size, fatbins))
+    return found
+
+
+def blob_regions(read: Reader, elf: Elf, target: Target) -> list[Region]:
+    """The pages of blobs in data that no declared GPU runs, as far as they lie together: a run is one more mapping."""
+    if any(header.type == PT_INTERP for header in elf.program_headers) or elf.elf_type != ET_DYN:
+        return []  # kernels differ in what they make of zeroed memory between segments of a program
+    unit = page_size(elf)
+    found = []
+    for start, end in foreign_runs(read, elf, target, frozenset(SECTIONS)):
+        shift = next(p.vaddr - p.offset for p in elf.loads if p.offset <= start and end <= p.offset + p.filesz)
+        low, high = -(-(start + shift) // unit) * unit - shift, (end + shift) // unit * unit - shift
+        if high - low >= MIN_HOLE:
+            found.append(Region(low, high, (), 0, zeroed=True))
     return found
 
 

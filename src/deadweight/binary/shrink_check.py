@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 from deadweight.binary.compact import tombstone
 from deadweight.binary.dynamic import dynamic, dynamic_entries, interpreter
 from deadweight.binary.elf import PROGRAM_HEADER, PT_LOAD, PT_PHDR, SHT_SYMTAB, Elf, ElfError, Section, exactly, parse
-from deadweight.binary.fatbin import ENTRY, Entry, Fatbin, FatbinError
+from deadweight.binary.fatbin import ENTRY, FLAG_LZ4, Entry, Fatbin, FatbinError
 from deadweight.binary.gpu import Target, select
+from deadweight.binary.recompress import plain
 from deadweight.binary.references import Range, Reference, references
-from deadweight.binary.relayout import ADDRESS_TAGS, page_size
-from deadweight.binary.shrink import CannotShrink, FatbinSection, fatbin_sections
+from deadweight.binary.relayout import ADDRESS_TAGS, Region, page_size
+from deadweight.binary.shrink import CannotShrink, FatbinSection, blob_regions, fatbin_sections
 from deadweight.image.content import Reader
 
 _CHUNK: Final = 1 << 20
@@ -49,8 +50,9 @@ def check_shrunk(read_old: Reader, old_size: int, read_new: Reader, new_size: in
         _same_headers(old, new)
         _same_fatbins(old, new, target)
         _same_pointers(old, new)
-        _same_memory(old, new)
-        _same_sections(old, new)
+        holes = blob_regions(read_old, old.elf, target) if target.raw_blobs else []
+        _same_memory(old, new, holes)
+        _same_sections(old, new, holes)
     except (ElfError, FatbinError) as error:
         raise CannotShrink(f"self-check: {error}") from error
 
@@ -114,7 +116,9 @@ def _same_fatbin(old: _File, before: Fatbin, new: _File, after: Fatbin, target: 
     if keep or not before.entries:
         _same(len(after.entries), len(keep), "the number of entries differs")
         for index, entry in zip(keep, after.entries, strict=True):
-            _same(_digest(new, entry), _digest(old, before.entries[index]), "a kept entry differs")
+            original = before.entries[index]
+            same = _digest(new, entry) == _digest(old, original)
+            _same(same or (target.recompress and _same_code(old, original, new, entry)), True, "a kept entry differs")
         return
     _same(len(after.entries), 1, "a fatbin without a tombstone")
     (entry,) = after.entries
@@ -132,6 +136,17 @@ def _digest(file: _File, entry: Entry) -> bytes:
     return digest.digest()
 
 
+def _same_code(old: _File, before: Entry, new: _File, after: Entry) -> bool:
+    """Whether an entry differs in how it is compressed alone."""
+    headers = [bytearray(exactly(f.read, e.offset, e.header_size)) for f, e in ((old, before), (new, after))]
+    for header in headers:
+        fields = list(ENTRY.unpack_from(header))
+        fields[3:5], fields[11], fields[13] = (0, 0), fields[11] & ~FLAG_LZ4, 0
+        ENTRY.pack_into(header, 0, *fields)
+    one = plain(before, exactly(old.read, before.payload, before.payload_size))
+    return headers[0] == headers[1] and one == plain(after, exactly(new.read, after.payload, after.payload_size))
+
+
 def _same_pointers(old: _File, new: _File) -> None:
     """The n-th fatbin is pointed at from the same places as before."""
 
@@ -144,9 +159,9 @@ def _same_pointers(old: _File, new: _File) -> None:
     _same(places(new), places(old), "the pointers to fatbins differ")
 
 
-def _same_memory(old: _File, new: _File) -> None:
+def _same_memory(old: _File, new: _File, holes: Sequence[Region]) -> None:
     """Every byte of the old segments is in the new ones, but for those that may change."""
-    free = sorted(_free(old, new))
+    free = sorted([*_free(old, new), *_zeroed(old, new, holes)])
     for load in old.elf.loads:
         for start, end in _without(load.vaddr, load.vaddr + load.filesz, free):
             for at in range(start, end, _CHUNK):
@@ -177,6 +192,16 @@ def _free(old: _File, new: _File) -> Iterator[tuple[int, int]]:
                 yield word - load.offset + load.vaddr, word - load.offset + load.vaddr + 8
 
 
+def _zeroed(old: _File, new: _File, holes: Sequence[Region]) -> Iterator[tuple[int, int]]:
+    """The addresses of blobs that were taken out, which are zeroed memory now."""
+    for hole in holes:
+        load = next(p for p in old.elf.loads if p.offset <= hole.start < p.offset + p.filesz)
+        start, end = (at - load.offset + load.vaddr for at in (hole.start, hole.end))
+        if not any(p.vaddr + p.filesz == start and p.vaddr + p.memsz >= end for p in new.elf.loads):
+            raise CannotShrink("self-check: a blob that was taken out is no zeroed memory")
+        yield start, end
+
+
 def _without(start: int, end: int, free: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     for low, high in free:
         if high <= start or low >= end:
@@ -190,15 +215,18 @@ def _without(start: int, end: int, free: Sequence[tuple[int, int]]) -> Iterator[
 
 def _relocated(old: Elf, new: Elf) -> list[tuple[Section, Section]]:
     """Sections that have another address than before."""
-    pairs = zip(old.sections, new.sections, strict=True)
+    pairs = zip(old.sections, new.sections, strict=False)
     return [(one, two) for one, two in pairs if one.allocated and one.addr != two.addr]
 
 
-def _same_sections(old: _File, new: _File) -> None:
+def _same_sections(old: _File, new: _File, holes: Sequence[Region]) -> None:
     fatbins = {section.number for section in old.sections}
-    for number, (one, two) in enumerate(zip(old.elf.sections, new.elf.sections, strict=True)):
+    if len(new.elf.sections) != len(old.elf.sections) and not holes:
+        raise CannotShrink("self-check: the number of sections differs")
+    split = {number for number, s in enumerate(old.elf.sections) for h in holes if s.offset <= h.start < s.end}
+    for number, (one, two) in enumerate(zip(old.elf.sections, new.elf.sections, strict=False)):
         _same(two._replace(addr=0, offset=0, size=0), one._replace(addr=0, offset=0, size=0), "the sections differ")
-        if number in fatbins or not one.file_size:
+        if number in fatbins | split or not one.file_size:
             continue
         _same(two.size, one.size, "the sections differ in size")
         if two.allocated:
@@ -210,6 +238,6 @@ def _same_sections(old: _File, new: _File) -> None:
                 _same(after, before, "the content of a section differs")
     tags = {entry.tag: entry.value for entry in dynamic_entries(new.read, new.elf)}
     for entry in dynamic_entries(old.read, old.elf):
-        by = {one.addr: two.addr for one, two in zip(old.elf.sections, new.elf.sections, strict=True) if one.allocated}
+        by = {one.addr: two.addr for one, two in zip(old.elf.sections, new.elf.sections, strict=False) if one.allocated}
         if entry.tag in ADDRESS_TAGS:
             _same(tags.get(entry.tag), by.get(entry.value, entry.value), "a dynamic entry points elsewhere")

@@ -1,0 +1,96 @@
+"""Compresses GPU code harder: LZ4 at its highest level, in the format that every CUDA driver reads.
+
+Compilers use LZ4's fastest level, or none. What is written is decoded again and compared first. LTO-IR is never
+touched: its payload is neither plain LZ4 nor zstd. The result depends on the encoder's version, so plans name it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Final
+
+import lz4
+import lz4.block
+
+from deadweight.binary.elf import exactly
+from deadweight.binary.fatbin import CUBIN, ENTRY, FLAG_LZ4, FLAG_ZSTD, PTX, Entry
+from deadweight.image.bytes import ByteRange
+from deadweight.image.content import Reader
+
+LEVEL: Final = 12
+"""The highest of LZ4-HC; decoding is as fast as ever."""
+MAX_SIZE: Final = 256 << 20
+"""Bytes of an entry's content that are still compressed anew; more stays as it is."""
+_WORKERS: Final = 2  # each holds one entry three times over
+
+
+def encoder() -> str:
+    """Which encoder makes the bytes."""
+    return f"lz4 {lz4.library_version_string()} level {LEVEL}"
+
+
+class _Aside(ByteRange):
+    """A range of a temporary file, which is there as long as a range of it is."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        super().__init__(file.fileno(), start, size)
+        self._file = file
+
+    def window(self, offset: int, length: int) -> ByteRange:
+        part = super().window(offset, length)
+        return _Aside(self._file, part.start, part.size)
+
+
+def recompress(read: Reader, entries: Iterable[Entry]) -> dict[int, ByteRange]:
+    """The entries that become smaller, by their offset: header and payload, in a temporary file."""
+    file: IO[bytes] | None = None
+    found: dict[int, ByteRange] = {}
+    end = 0
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for entry, new in pool.map(lambda entry: (entry, smaller(read, entry)), entries):
+            if new is not None:
+                file = file or tempfile.TemporaryFile(prefix="deadweight-")
+                os.pwrite(file.fileno(), new, end)
+                found[entry.offset] = _Aside(file, end, len(new))
+                end += len(new)
+    return found
+
+
+def smaller(read: Reader, entry: Entry) -> bytes | None:
+    """An entry with its payload compressed harder; None where that cannot be done or gains nothing."""
+    if entry.kind not in (CUBIN, PTX) or entry.flags & FLAG_ZSTD or max(entry.payload_size, entry.full_size) > MAX_SIZE:
+        return None
+    header = bytearray(exactly(read, entry.offset, entry.header_size))
+    content = plain(entry, exactly(read, entry.payload, entry.payload_size))
+    if not content:
+        return None
+    packed: bytes = lz4.block.compress(content, mode="high_compression", compression=LEVEL, store_size=False)
+    padded = packed.ljust(-(-len(packed) // 8) * 8, b"\0")
+    if len(padded) >= entry.payload_size or lz4.block.decompress(packed, uncompressed_size=len(content)) != content:
+        return None
+    fields = list(ENTRY.unpack_from(header))
+    fields[3:5] = len(padded), len(packed)
+    fields[11] |= FLAG_LZ4
+    fields[13] = len(content)
+    ENTRY.pack_into(header, 0, *fields)
+    return bytes(header) + padded
+
+
+def plain(entry: Entry, payload: bytes) -> bytes | None:
+    """What is in a payload, decompressed; None for formats that are not known, for damage, and for too much of it."""
+    if entry.compression is None:
+        if entry.compressed_size or entry.flags & (FLAG_LZ4 | FLAG_ZSTD):
+            return None
+        return payload
+    if entry.compression != "lz4" or not 0 < entry.full_size <= MAX_SIZE:
+        return None
+    try:
+        content: bytes = lz4.block.decompress(payload[: entry.compressed_size], uncompressed_size=entry.full_size)
+    except lz4.block.LZ4BlockError:
+        return None
+    return content if len(content) == entry.full_size else None
