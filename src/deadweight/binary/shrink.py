@@ -42,7 +42,7 @@ MIN_SAVING: Final = 4096
 """Bytes: a file that would shrink by less stays as it is."""
 
 
-MIN_HOLE: Final = 1 << 20
+MIN_HOLE: Final = 1 << 18
 """Bytes: less of blobs in data is not worth a mapping, each of which makes loading a library slower."""
 
 
