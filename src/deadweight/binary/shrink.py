@@ -32,7 +32,8 @@ from deadweight.binary.fatbin import Entry, Fatbin, FatbinError, parse_section
 from deadweight.binary.gpu import Target, select, service
 from deadweight.binary.recompress import recompress
 from deadweight.binary.references import Range, Reference, references
-from deadweight.binary.relayout import Region, cut, page_size
+from deadweight.binary.regions import Region, page_size
+from deadweight.binary.relayout import cut
 from deadweight.image.content import Content, Reader
 
 NOTHING: Final = "nothing to drop"

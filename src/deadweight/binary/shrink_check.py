@@ -17,7 +17,8 @@ from deadweight.binary.fatbin import ENTRY, FLAG_LZ4, Entry, Fatbin, FatbinError
 from deadweight.binary.gpu import Target, select
 from deadweight.binary.recompress import plain
 from deadweight.binary.references import Range, Reference, references
-from deadweight.binary.relayout import ADDRESS_TAGS, Region, page_size
+from deadweight.binary.regions import Region, page_size
+from deadweight.binary.room import ADDRESS_TAGS
 from deadweight.binary.shrink import CannotShrink, FatbinSection, blob_regions, fatbin_sections
 from deadweight.image.content import Reader
 

@@ -1,0 +1,136 @@
+"""Makes room for a longer table of program headers: what lies behind it moves, if it is found by tags alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from deadweight.binary.dynamic import dynamic_entries
+from deadweight.binary.elf import (
+    PROGRAM_HEADER,
+    PT_INTERP,
+    PT_LOAD,
+    SHT_DYNSYM,
+    SHT_NOTE,
+    SHT_STRTAB,
+    SHT_SYMTAB,
+    SYMBOL,
+    Elf,
+    ElfError,
+    ProgramHeader,
+    Section,
+    exactly,
+)
+from deadweight.binary.references import Range, references
+from deadweight.binary.regions import Change, Region, gap_of, load_of
+from deadweight.image.content import Reader, zeros
+
+_SHT_HASH, _SHT_GNU_HASH, _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM = 5, 0x6FFFFFF6, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
+_MOVABLE: Final = frozenset(
+    {SHT_NOTE, SHT_DYNSYM, SHT_STRTAB, _SHT_HASH, _SHT_GNU_HASH, _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM}
+)
+ADDRESS_TAGS: Final = frozenset({4, 5, 6, 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFE})
+"""DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH, DT_VERSYM, DT_VERDEF, DT_VERNEED: where movable sections are."""
+
+
+class Block(NamedTuple):
+    """Sections behind the program headers that move as one: their old range of addresses, and by how much."""
+
+    start: int
+    end: int
+    offset: int
+    by: int
+
+
+def block_behind(elf: Elf, splits: int) -> Block | None:
+    """What has to make room for so many more program headers; None where there is room."""
+    end = elf.phoff + len(elf.program_headers) * PROGRAM_HEADER.size
+    need = end + splits * PROGRAM_HEADER.size
+    load = next((p for p in elf.loads if p.offset <= elf.phoff and end <= p.offset + p.filesz), None)
+    if load is None:
+        raise ElfError("program headers outside all segments")
+    if not splits:
+        return None
+    behind = sorted((s for s in _occupied(elf) if s.end > elf.phoff), key=lambda s: (s.offset, s.end))
+    if behind and behind[0].offset < end:
+        raise ElfError("something that overlaps the program headers")
+    if load.offset + load.filesz < need:
+        raise ElfError("no room for more program headers")
+    stop = start = 0
+    for number, section in enumerate(behind):
+        if section.offset >= max(need, stop):
+            break
+        if not _movable(elf, section) or section.end > load.offset + load.filesz:
+            raise ElfError(f"no room for more program headers: {section.name!a} is in the way")
+        if not number:
+            start = section.offset
+        stop = max(stop, section.end)
+    for header in elf.program_headers:
+        inside = end < header.offset + header.filesz and header.offset < need and header.type != PT_LOAD
+        if inside and not (start <= header.offset and header.offset + header.filesz <= stop):
+            raise ElfError("no room for more program headers: a segment is in the way")
+    if not stop:
+        return None
+    shift = load.vaddr - load.offset
+    return Block(start + shift, stop + shift, start, 0)
+
+
+def _occupied(elf: Elf) -> list[Section]:
+    """What has bytes of the file in memory: allocated sections. ElfError for files without section headers."""
+    if not elf.sections:
+        raise ElfError("no section headers to tell what lies behind the program headers")
+    return [s for s in elf.sections if s.allocated and s.file_size]
+
+
+def _movable(elf: Elf, section: Section) -> bool:
+    if section.type in _MOVABLE:
+        return True
+    return any(
+        p.type == PT_INTERP and (p.offset, p.filesz) == (section.offset, section.size) for p in elf.program_headers
+    )
+
+
+def housed(
+    read: Reader, elf: Elf, regions: Sequence[Region], block: Block, unit: int
+) -> tuple[list[Region], list[int], Block, list[Change]]:
+    """The regions with the block behind the content of one, their gaps, where the block is then, and what follows."""
+    length = block.end - block.start
+    align = max(8, *(s.align for s in elf.sections if block.start <= s.addr < block.end))
+    if any(_overlaps(p, block) for p in elf.program_headers if p.type != PT_LOAD):
+        raise ElfError("a segment that is about a part of what is behind the program headers")
+    if references(read, elf, [Range(block.start, block.end)], frozenset()):
+        raise ElfError("pointers to what is behind the program headers")
+    before = [gap_of(elf, region, unit) for region in regions]
+    for number, region in enumerate(regions):
+        load = load_of(elf, region)
+        end = region.start + region.size - load.offset + load.vaddr
+        new = -(-end // align) * align + block.start % align
+        pieces = (*region.pieces, *zeros(new - end), (block.offset, length))
+        housed = region._replace(pieces=pieces, size=region.size + new - end + length)
+        if region.zeroed or housed.size > region.end - region.start or (gap := gap_of(elf, housed, unit)) == 0:
+            continue
+        gaps = [*before[:number], gap, *before[number + 1 :]]
+        moved = block._replace(by=new - block.start)
+        tags = [e for e in dynamic_entries(read, elf) if e.tag in ADDRESS_TAGS and block.start <= e.value < block.end]
+        patches = [Change(e.offset, e.offset + 8, ((e.value + moved.by).to_bytes(8, "little"),)) for e in tags]
+        patches += _moved_symbols(read, elf, moved)
+        return [*regions[:number], housed, *regions[number + 1 :]], gaps, moved, patches
+    raise ElfError("no room for more program headers: what is in the way fits nowhere else")
+
+
+def _moved_symbols(read: Reader, elf: Elf, block: Block) -> Iterator[Change]:
+    """Debuggers' symbols for what is in the block: those of its sections, as a rule."""
+    inside = {i for i, s in enumerate(elf.sections) if s.allocated and s.size and block.start <= s.addr < block.end}
+    for table in elf.sections:
+        if table.type == SHT_SYMTAB and table.size % SYMBOL.size == 0:
+            rows = SYMBOL.iter_unpack(exactly(read, table.offset, table.size))
+            for number, (name, info, other, index, value, size) in enumerate(rows):
+                if index in inside:
+                    at = table.offset + number * SYMBOL.size
+                    yield Change(at, at + SYMBOL.size, (SYMBOL.pack(name, info, other, index, value + block.by, size),))
+
+
+def _overlaps(header: ProgramHeader, block: Block) -> bool:
+    """Whether a segment lies partly in the block and partly not."""
+    start, end = header.vaddr, header.vaddr + header.memsz
+    return start < block.end and block.start < end and not (block.start <= start and end <= block.end)

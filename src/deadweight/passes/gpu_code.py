@@ -1,0 +1,91 @@
+"""GPU code for GPUs that the deployment does not have, in the shared libraries and programs of CUDA."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from deadweight.binary.gpu import Target
+from deadweight.binary.shrink import NOTHING, shrink_gpu_code
+from deadweight.binary.shrink_check import check_shrunk
+from deadweight.image.content import Content
+from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk
+from deadweight.passes.inodes import changeable_name, names_by_inode
+from deadweight.passes.integrity import reason_to_stay
+
+_SHOWN = 3
+
+
+def propose(context: Context) -> Iterator[Proposal]:
+    """A rewrite for each file that shrinks, ordered by path; nothing where no target was declared."""
+    target = context.options.target
+    if target is None:
+        return
+    ledger = context.ledger
+    names = names_by_inode(ledger)
+    stays: dict[str, list[str]] = defaultdict(list)
+    found = []
+    for node in ledger.elf_files.values():
+        assert node.inode is not None  # it has content
+        path = changeable_name(context, names[node.inode])
+        if path is None:
+            continue
+        try:
+            before = context.content(path)[1]
+            saved = before - context.rewrite(PASS, path).size
+        except ValueError as error:
+            if str(error) != NOTHING:
+                stays[str(error)].append(path)
+            continue
+        reason = next((reason for name in names[node.inode] if (reason := reason_to_stay(ledger, name))), None)
+        if reason is not None:
+            stays[reason].append(path)
+            continue
+        risk: Risk | None = "observed" if target.raw_blobs else None
+        evidence = f"{saved:,} bytes that no declared GPU loads; checked against the original"
+        found.append(Proposal("rewrite", path, f"GPU code for other GPUs than {named(target)}", evidence, risk=risk))
+    context.notes.extend(_notes(stays))
+    context.notes.extend(cost(target))
+    yield from sorted(found, key=lambda proposal: proposal.path)
+
+
+def rewrite(file: Rewriting) -> Content:
+    """The file with the GPU code of the target alone. Raises ValueError where that cannot be done."""
+    if file.target is None:
+        raise ValueError("no GPU was declared")
+    content = shrink_gpu_code(file.read, file.size, file.target)
+    check_shrunk(file.read, file.size, content.reader(file.read), content.size, file.target)
+    return content
+
+
+def named(target: Target) -> str:
+    """The declared GPUs in words."""
+    return ", ".join(f"sm_{gpu}" for gpu in target.gpus) or "none"
+
+
+def cost(target: Target) -> list[str]:
+    """What the choice of target costs, in words."""
+    if not target.gpus:
+        return ["no GPU code stays: the image is for machines without a GPU"]
+    newest = f"sm_{max(target.gpus)}"
+    if target.keep_ptx:
+        return [f"PTX stays where libraries have it: GPUs newer than {newest} may run it; --drop-ptx takes it out"]
+    needless = f"PTX leaves that {named(target)} does not need"
+    return [f"{needless}: other GPUs, newer ones too, find no kernels, and CUDA_FORCE_PTX_JIT=1 fails"]
+
+
+def _notes(stays: dict[str, list[str]]) -> Iterator[str]:
+    for reason, paths in sorted(stays.items()):
+        shown = ", ".join(f"/{path}" for path in sorted(paths)[:_SHOWN])
+        more = f" and {len(paths) - _SHOWN:,} more" if len(paths) > _SHOWN else ""
+        yield f"GPU code stays in {shown}{more}: {reason}"
+
+
+PASS = Pass(
+    name="gpu-code",
+    risk="target",
+    order=75,
+    summary="GPU code for GPUs that were not declared (--gpu)",
+    propose=propose,
+    rewrite=rewrite,
+)
