@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from deadweight.binary import elf as elf_format
-from deadweight.binary.elf import SHF_EXECINSTR, Elf, Section, exactly
+from deadweight.binary.elf import SHF_EXECINSTR, Elf, ElfError, Section, exactly
 from deadweight.binary.fatbin import CUBIN, FLAG_A, FLAG_ZSTD, MAGIC_BYTES, Entry, Fatbin, FatbinError, parse_fatbin
 from deadweight.binary.gpu import Target, select
 from deadweight.image.content import Reader
@@ -35,6 +35,8 @@ _Parser = Callable[[Reader, int, int], Fatbin | None]
 _HEAD: Final = 64 << 10  # of a zstd frame: enough for the ELF header inside
 _MAX_CUBIN: Final = 256 << 20
 _BETWEEN: Final = 64  # bytes of lengths and padding between two blobs
+_MAX_BLOCKS: Final = 4096  # of a zstd frame: each but the last has 128 KiB
+_MAX_MISSES: Final = 1000  # of a file: beginnings that turned out to be none; the whole torch stack has not one
 MIN_SECTION: Final = 4096
 """Bytes: smaller sections are not searched."""
 
@@ -59,39 +61,59 @@ def foreign_runs(read: Reader, elf: Elf, target: Target, besides: frozenset[str]
 def find_blobs(read: Reader, elf: Elf, besides: frozenset[str]) -> Iterator[tuple[Section, Fatbin]]:
     """GPU code in allocated data sections, but for those named in `besides`, rising in each section.
 
-    Cubins without container come as fatbins of one entry, without headers. ElfError where the file is damaged.
+    Cubins without container come as fatbins of one entry, without headers. A file that is full of what looks like GPU
+    code and is none is not searched to its end. ElfError where the file is damaged.
     """
+    misses = 0
     for section in elf.sections:
         if not section.allocated or section.flags & SHF_EXECINSTR or section.file_size < MIN_SECTION:
             continue
         if section.name not in besides:
-            for fatbin in _in_section(read, section):
-                yield section, fatbin
+            for fatbin in _search(read, section.offset, section.end, _PARSERS):
+                if fatbin is not None:
+                    yield section, fatbin
+                    continue
+                misses += 1
+                if misses > _MAX_MISSES:
+                    return
 
 
-def _in_section(read: Reader, section: Section) -> Iterator[Fatbin]:
-    at = section.offset
-    while at < section.end:
-        window = exactly(read, at, min(_WINDOW + _LONGEST_MAGIC - 1, section.end - at))
+def find_fatbins(read: Reader, start: int, end: int) -> Iterator[Fatbin]:
+    """The fatbins in a range of a file, rising. ElfError where too much of it only begins like one."""
+    misses = 0
+    for fatbin in _search(read, start, end, _PARSERS[:1]):
+        if fatbin is not None:
+            yield fatbin
+            continue
+        misses += 1
+        if misses > _MAX_MISSES:
+            raise ElfError("too much that only begins like a fatbin")
+
+
+def _search(read: Reader, start: int, end: int, parsers: Sequence[tuple[bytes, _Parser]]) -> Iterator[Fatbin | None]:
+    """What begins like GPU code in a range: that code, or None where it is none."""
+    at = start
+    while at < end:
+        window = exactly(read, at, min(_WINDOW + _LONGEST_MAGIC - 1, end - at))
         done = 0
-        while (found := _first_magic(window, done)) is not None:
+        while (found := _first_magic(window, done, parsers)) is not None:
             index, parse = found
             if index >= _WINDOW:
                 break
-            blob = parse(read, at + index, section.end)
+            blob = parse(read, at + index, end)
+            yield blob
             if blob is None:
                 done = index + 1
             else:
-                yield blob
                 done = blob.end - at
                 if done >= _WINDOW:
                     break
         at += max(_WINDOW, done)
 
 
-def _first_magic(window: bytes, start: int) -> tuple[int, _Parser] | None:
+def _first_magic(window: bytes, start: int, parsers: Sequence[tuple[bytes, _Parser]]) -> tuple[int, _Parser] | None:
     best: tuple[int, _Parser] | None = None
-    for magic, parse in _PARSERS:
+    for magic, parse in parsers:
         index = window.find(magic, start, len(window) if best is None else best[0] + len(magic))
         if index >= 0 and (best is None or index < best[0]):
             best = index, parse
@@ -113,7 +135,7 @@ def _frame(read: Reader, at: int, end: int) -> Fatbin | None:
         inside = zstd.ZstdDecompressor().decompress(data, max_length=elf_format.HEADER.size)
     except zstd.ZstdError:
         return None
-    known = _architecture(inside)
+    known = architecture(inside)
     size = None if known is None else _frame_size(read, at, end)
     if known is None or size is None:
         return None
@@ -122,14 +144,14 @@ def _frame(read: Reader, at: int, end: int) -> Fatbin | None:
 
 def _cubin(read: Reader, at: int, end: int) -> Fatbin | None:
     """A plain cubin; it ends with its headers' tables, or with the last section."""
-    known = _architecture(exactly(read, at, min(elf_format.HEADER.size, end - at)))
+    known = architecture(exactly(read, at, min(elf_format.HEADER.size, end - at)))
     if known is None:
         return None
     try:
         inside = elf_format.parse(lambda offset, length: read(at + offset, min(length, end - at - offset)), end - at)
     except elf_format.ElfError:
         return None
-    ends = [section.end for section in inside.sections]
+    ends = [section.end for section in inside.sections if section.file_size]
     ends.append(inside.shoff + len(inside.sections) * elf_format.SECTION_HEADER.size)
     ends.append(inside.phoff + len(inside.program_headers) * elf_format.PROGRAM_HEADER.size)
     return _alone(at, max(ends), *known, compressed=0)
@@ -141,7 +163,7 @@ def _alone(at: int, size: int, sm: int, flags: int, compressed: int) -> Fatbin |
     return Fatbin(at, size, (Entry(at, CUBIN, sm, flags, 0, size, compressed, 0),))
 
 
-def _architecture(head: bytes) -> tuple[int, int] | None:
+def architecture(head: bytes) -> tuple[int, int] | None:
     """A cubin's sm number and variant flag, given its ELF header; None for anything else."""
     if len(head) < elf_format.HEADER.size or not head.startswith(_CUBIN_MAGIC):
         return None
@@ -159,7 +181,9 @@ def _frame_size(read: Reader, at: int, end: int) -> int | None:
     single = descriptor >> 5 & 1
     content = (single, 2, 4, 8)[descriptor >> 6]
     here = at + 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3] + content
-    while here + 3 <= end:
+    for _ in range(_MAX_BLOCKS):
+        if here + 3 > end:
+            return None
         header = int.from_bytes(exactly(read, here, 3), "little")
         kind, length = header >> 1 & 3, header >> 3
         if kind == 3:

@@ -7,6 +7,7 @@ System V gABI, chapter 5. Files are hostile: what does not fit raises `ElfError`
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ from deadweight.binary.elf import PT_DYNAMIC, PT_INTERP, Elf, ElfError, exactly,
 from deadweight.image.content import Reader
 
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
+DT_HASH, DT_SYMTAB, DT_GNU_HASH = 4, 6, 0x6FFFFEF5
 
 ENTRY: Final = struct.Struct("<qQ")
 MAX_ENTRIES: Final = 16384
@@ -29,6 +31,14 @@ class Dynamic(msgspec.Struct, frozen=True):
     soname: str | None = None
     rpath: tuple[str, ...] = ()
     runpath: tuple[str, ...] = ()
+
+
+class HashTable(NamedTuple):
+    """Where the hash table over the dynamic symbols is: address and bytes, and how many symbols there are."""
+
+    address: int
+    size: int
+    symbols: int
 
 
 class DynamicEntry(NamedTuple):
@@ -111,3 +121,38 @@ def _text(raw: bytes, what: str) -> str:
     if not nul:
         raise ElfError(f"{what} does not end")
     return text.decode("utf-8", "surrogateescape")
+
+
+def hash_table(read: Reader, elf: Elf, entries: Iterable[DynamicEntry]) -> HashTable | None:
+    """The hash table over the dynamic symbols, GNU's if there is one. ElfError where it does not add up."""
+    tags = {entry.tag: entry.value for entry in entries}
+    if DT_GNU_HASH in tags:
+        return _gnu_hash(read, elf, tags[DT_GNU_HASH])
+    if DT_HASH in tags:
+        address = tags[DT_HASH]
+        buckets, chains = struct.unpack("<II", _at(read, elf, address, 8))
+        size = 8 + 4 * (buckets + chains)
+        if file_offset(elf, address, size) is None:
+            raise ElfError("a hash table that is in no segment")
+        return HashTable(address, size, chains)
+    return None
+
+
+def _gnu_hash(read: Reader, elf: Elf, address: int) -> HashTable:
+    """GNU's hash table: four counts, a Bloom filter, buckets, and chains whose last member is odd."""
+    buckets, first, bloom, _ = struct.unpack("<4I", _at(read, elf, address, 16))
+    start = address + 16 + 8 * bloom
+    last = max(memoryview(_at(read, elf, start, 4 * buckets)).cast("I"), default=0)
+    chains = start + 4 * buckets
+    if last < first:  # no symbols in it, but for those below the first
+        return HashTable(address, chains - address, first)
+    while not _at(read, elf, chains + 4 * (last - first), 1)[0] & 1:
+        last += 1
+    return HashTable(address, chains + 4 * (last + 1 - first) - address, last + 1)
+
+
+def _at(read: Reader, elf: Elf, address: int, length: int) -> bytes:
+    offset = file_offset(elf, address, length)
+    if offset is None:
+        raise ElfError("a hash table that is in no segment")
+    return exactly(read, offset, length)

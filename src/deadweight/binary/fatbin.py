@@ -33,6 +33,9 @@ MAX_ENTRIES: Final = 4096
 """Of one fatbin; the most that was seen are some 30."""
 MAX_FATBINS: Final = 1 << 18
 """Of one section; the most that was seen are 23,531."""
+MAX_SECTION_ENTRIES: Final = 1 << 20
+"""Of all fatbins of one section, which take some 150 bytes of memory each."""
+_ZERO_BLOCK: Final = 1 << 16
 
 
 class FatbinError(ValueError):
@@ -142,18 +145,31 @@ def _parse_entry(read: Reader, at: int, stop: int) -> Entry:
 def parse_section(read: Reader, offset: int, size: int) -> list[Fatbin]:
     """All fatbins of a section that holds nothing else but zeros between them. FatbinError where it holds more."""
     fatbins: list[Fatbin] = []
+    entries = 0
     at, end = offset, offset + size
-    while at < end:
-        word = _exactly(read, at, min(8, end - at))
-        if not any(word):
-            at += len(word)
-            continue
+    while (at := _behind_zeros(read, at, end)) < end:
         if len(fatbins) == MAX_FATBINS:
             raise FatbinError(f"more than {MAX_FATBINS:,} fatbins")
         fatbin = parse_fatbin(read, at, end)
+        entries += len(fatbin.entries)
+        if entries > MAX_SECTION_ENTRIES:
+            raise FatbinError(f"fatbins of more than {MAX_SECTION_ENTRIES:,} entries together")
         fatbins.append(fatbin)
         at = fatbin.end
     return fatbins
+
+
+def _behind_zeros(read: Reader, at: int, end: int) -> int:
+    """Where the next word of 8 bytes, counted from `at`, is that is not zero; `end` where there is none."""
+    length = HEADER.size  # mostly a fatbin follows at once
+    while at < end:
+        block = _exactly(read, at, min(length, end - at))
+        zeros = len(block) - len(block.lstrip(b"\0"))
+        if zeros < len(block):
+            return at + zeros - zeros % 8
+        at += len(block)
+        length = _ZERO_BLOCK
+    return end
 
 
 def _exactly(read: Reader, offset: int, length: int) -> bytes:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from deadweight.binary.dynamic import dynamic_entries
+from deadweight.binary.dynamic import DT_SYMTAB, dynamic_entries, hash_table
 from deadweight.binary.elf import ET_EXEC, PF_X, SHT_DYNSYM, SYMBOL, Elf, ElfError, ProgramHeader, exactly, file_offset
 from deadweight.binary.fatbin import WRAPPER, WRAPPER_MAGIC
 from deadweight.image.content import Reader
@@ -173,13 +173,19 @@ def _operands(read: Reader, offset: int, size: int, starts: frozenset[int]) -> I
 
 def _by_symbol(read: Reader, elf: Elf, ranges: Sequence[Range]) -> Iterator[Reference]:
     """Symbols that other files can see."""
-    for section in elf.sections:
-        if section.type == SHT_DYNSYM:
-            if section.size % SYMBOL.size or section.size > _MAX_TABLE:
-                raise ElfError("a symbol table of an odd size")
-            for _, _, _, index, value, _ in SYMBOL.iter_unpack(exactly(read, section.offset, section.size)):
-                if index and _in(ranges, value):
-                    yield Reference(value, (), 0, 0)
+    tables = [(section.offset, section.size) for section in elf.sections if section.type == SHT_DYNSYM]
+    if not elf.sections:
+        entries = dynamic_entries(read, elf)
+        start = next((entry.value for entry in entries if entry.tag == DT_SYMTAB), None)
+        table = hash_table(read, elf, entries)
+        if start is not None and table is not None:
+            tables = [(file_offset(elf, start, table.symbols * SYMBOL.size) or 0, table.symbols * SYMBOL.size)]
+    for offset, size in tables:
+        if size % SYMBOL.size or size > _MAX_TABLE:
+            raise ElfError("a symbol table of an odd size")
+        for _, _, _, index, value, _ in SYMBOL.iter_unpack(exactly(read, offset, size)):
+            if index and _in(ranges, value):
+                yield Reference(value, (), 0, 0)
 
 
 def _outside(load: ProgramHeader, ranges: Sequence[Range]) -> Iterator[Range]:

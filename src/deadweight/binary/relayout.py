@@ -28,7 +28,7 @@ def cut(read: Reader, elf: Elf, regions: Sequence[Region], patches: Iterable[tup
     regions = sorted(regions)
     gaps = [gap_of(elf, region, unit) for region in regions]
     sizes = {region.start: region.size for region in regions}
-    block = block_behind(elf, splits(elf, regions, gaps))
+    block = block_behind(read, elf, splits(elf, regions, gaps))
     changes: list[Change] = [Change(at, at + len(data), (data,)) for at, data in patches]
     if block is not None:
         regions, gaps, block, more = housed(read, elf, regions, block, unit)

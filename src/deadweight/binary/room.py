@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from deadweight.binary.dynamic import dynamic_entries
+from deadweight.binary.dynamic import dynamic_entries, hash_table
 from deadweight.binary.elf import (
     PROGRAM_HEADER,
     PT_INTERP,
     PT_LOAD,
+    PT_NOTE,
+    SHF_ALLOC,
     SHT_DYNSYM,
     SHT_NOTE,
     SHT_STRTAB,
@@ -20,6 +22,7 @@ from deadweight.binary.elf import (
     ProgramHeader,
     Section,
     exactly,
+    file_offset,
 )
 from deadweight.binary.references import Range, references
 from deadweight.binary.regions import Change, Region, gap_of, load_of
@@ -33,6 +36,9 @@ ADDRESS_TAGS: Final = frozenset({4, 5, 6, 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x
 """DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH, DT_VERSYM, DT_VERDEF, DT_VERNEED: where movable sections are."""
 
 
+_PADDING: Final = 15  # bytes that alignment may leave between two of them
+
+
 class Block(NamedTuple):
     """Sections behind the program headers that move as one: their old range of addresses, and by how much."""
 
@@ -42,7 +48,7 @@ class Block(NamedTuple):
     by: int
 
 
-def block_behind(elf: Elf, splits: int) -> Block | None:
+def block_behind(read: Reader, elf: Elf, splits: int) -> Block | None:
     """What has to make room for so many more program headers; None where there is room."""
     end = elf.phoff + len(elf.program_headers) * PROGRAM_HEADER.size
     need = end + splits * PROGRAM_HEADER.size
@@ -51,7 +57,7 @@ def block_behind(elf: Elf, splits: int) -> Block | None:
         raise ElfError("program headers outside all segments")
     if not splits:
         return None
-    behind = sorted((s for s in _occupied(elf) if s.end > elf.phoff), key=lambda s: (s.offset, s.end))
+    behind = sorted((s for s in _occupied(read, elf, end, need) if s.end > elf.phoff), key=lambda s: (s.offset, s.end))
     if behind and behind[0].offset < end:
         raise ElfError("something that overlaps the program headers")
     if load.offset + load.filesz < need:
@@ -75,11 +81,33 @@ def block_behind(elf: Elf, splits: int) -> Block | None:
     return Block(start + shift, stop + shift, start, 0)
 
 
-def _occupied(elf: Elf) -> list[Section]:
-    """What has bytes of the file in memory: allocated sections. ElfError for files without section headers."""
-    if not elf.sections:
+def _occupied(read: Reader, elf: Elf, end: int, need: int) -> list[Section]:
+    """What has bytes of the file in memory: allocated sections.
+
+    Where there are no section headers, what segments and dynamic entries tell of what lies right behind the program
+    headers (from `end`), if that has no gaps as far as room is needed; ElfError otherwise.
+    """
+    if elf.sections:
+        return [s for s in elf.sections if s.allocated and s.file_size]
+    known = [
+        Section("", SHT_NOTE, SHF_ALLOC, p.vaddr, p.offset, p.filesz, 0, 0, p.align, 0)
+        for p in elf.program_headers
+        if p.type in (PT_INTERP, PT_NOTE) and p.filesz
+    ]
+    table = hash_table(read, elf, dynamic_entries(read, elf))
+    if table is not None:
+        offset = file_offset(elf, table.address, table.size)
+        if offset is None:
+            raise ElfError("a hash table that is in no segment")
+        known.append(Section("", _SHT_GNU_HASH, SHF_ALLOC, table.address, offset, table.size, 0, 0, 8, 0))
+    at = end
+    for section in sorted((s for s in known if s.offset >= end), key=lambda s: s.offset):
+        if at >= need or section.offset - at > _PADDING:
+            break
+        at = max(at, section.end)
+    if at < need:
         raise ElfError("no section headers to tell what lies behind the program headers")
-    return [s for s in elf.sections if s.allocated and s.file_size]
+    return [s for s in known if s.offset < at]
 
 
 def _movable(elf: Elf, section: Section) -> bool:
@@ -95,7 +123,7 @@ def housed(
 ) -> tuple[list[Region], list[int], Block, list[Change]]:
     """The regions with the block behind the content of one, their gaps, where the block is then, and what follows."""
     length = block.end - block.start
-    align = max(8, *(s.align for s in elf.sections if block.start <= s.addr < block.end))
+    align = max([8, *(s.align for s in elf.sections if block.start <= s.addr < block.end)])
     if any(_overlaps(p, block) for p in elf.program_headers if p.type != PT_LOAD):
         raise ElfError("a segment that is about a part of what is behind the program headers")
     if references(read, elf, [Range(block.start, block.end)], frozenset()):

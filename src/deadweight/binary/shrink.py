@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from deadweight.binary.blobs import foreign_runs
+from deadweight.binary.blobs import find_fatbins, foreign_runs
 from deadweight.binary.compact import Compacted, compact
 from deadweight.binary.elf import (
     ET_DYN,
@@ -105,13 +105,33 @@ def kept_entries(sections: Sequence[FatbinSection], target: Target) -> Iterator[
 
 
 def fatbin_sections(read: Reader, elf: Elf) -> list[FatbinSection]:
-    """The sections of fatbins of a file, parsed to the last byte. FatbinError where one holds anything else."""
+    """The sections of fatbins of a file, parsed to the last byte. FatbinError where one holds anything else.
+
+    In a file without section headers, the runs of fatbins in its segments.
+    """
+    if not elf.sections:
+        return list(_runs(read, elf))
     found = []
     for index, section in enumerate(elf.sections):
         if section.name in SECTIONS and section.allocated and section.type != SHT_NOBITS and section.size:
             fatbins = tuple(parse_section(read, section.offset, section.size))
             found.append(FatbinSection(section.name, index, section.offset, section.addr, section.size, fatbins))
     return found
+
+
+def _runs(read: Reader, elf: Elf) -> Iterator[FatbinSection]:
+    """Fatbins that lie back to back, as linkers put them."""
+    number = 0
+    for load in elf.loads:
+        run: list[Fatbin] = []
+        for fatbin in [*find_fatbins(read, load.offset, load.offset + load.filesz), None]:
+            if run and (fatbin is None or fatbin.offset != run[-1].end):
+                start, end = run[0].offset, run[-1].end
+                address = start - load.offset + load.vaddr
+                yield FatbinSection("", number, start, address, end - start, tuple(run))
+                number, run = number + 1, []
+            if fatbin is not None:
+                run.append(fatbin)
 
 
 def blob_regions(read: Reader, elf: Elf, target: Target) -> list[Region]:

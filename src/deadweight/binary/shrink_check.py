@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from deadweight.binary.compact import tombstone
-from deadweight.binary.dynamic import dynamic, dynamic_entries, interpreter
-from deadweight.binary.elf import PROGRAM_HEADER, PT_LOAD, PT_PHDR, SHT_SYMTAB, Elf, ElfError, Section, exactly, parse
+from deadweight.binary.dynamic import dynamic, dynamic_entries, hash_table, interpreter
+from deadweight.binary.elf import PROGRAM_HEADER, PT_LOAD, PT_PHDR, SHT_SYMTAB, Elf, ElfError, exactly, parse
 from deadweight.binary.fatbin import ENTRY, FLAG_LZ4, Entry, Fatbin, FatbinError
 from deadweight.binary.gpu import Target, select
 from deadweight.binary.recompress import plain
@@ -169,6 +169,8 @@ def _same_memory(old: _File, new: _File, holes: Sequence[Region]) -> None:
                 length = min(_CHUNK, end - at)
                 if old.at(at, length) != new.at(at, length):
                     raise CannotShrink("self-check: the content of a segment differs")
+    for start, length, now in _relocated(old, new):
+        _same(new.at(now, length), old.at(start, length), "what moved differs")
     if sum(p.memsz for p in new.elf.loads) > sum(p.memsz for p in old.elf.loads):
         raise CannotShrink("self-check: more memory than before")
 
@@ -178,11 +180,11 @@ def _free(old: _File, new: _File) -> Iterator[tuple[int, int]]:
     for section in old.sections:
         yield section.address, section.address + section.size
     table_end = new.elf.phoff + len(new.elf.program_headers) * PROGRAM_HEADER.size
-    behind = [s.end for s, _ in _relocated(old.elf, new.elf)]
+    behind = [start + length for start, length, _ in _relocated(old, new)]
     for load in old.elf.loads:
-        for start, end in ((0, 64), (old.elf.phoff, max([table_end, *behind]))):
+        skip = load.vaddr - load.offset
+        for start, end in ((0, 64), (old.elf.phoff, max([table_end, *(end - skip for end in behind)]))):
             if start < load.offset + load.filesz and load.offset < end:
-                skip = load.vaddr - load.offset
                 yield max(start, load.offset) + skip, min(end, load.offset + load.filesz) + skip
     moved = {o: n for o, n in zip(_starts(old.sections), _starts(new.sections), strict=True) if o != n}
     words = [word for pointer in old.pointers if pointer.address in moved for word in pointer.words]
@@ -214,10 +216,18 @@ def _without(start: int, end: int, free: Sequence[tuple[int, int]]) -> Iterator[
         yield start, end
 
 
-def _relocated(old: Elf, new: Elf) -> list[tuple[Section, Section]]:
-    """Sections that have another address than before."""
-    pairs = zip(old.sections, new.sections, strict=False)
-    return [(one, two) for one, two in pairs if one.allocated and one.addr != two.addr]
+def _relocated(old: _File, new: _File) -> Iterator[tuple[int, int, int]]:
+    """What has another address than before: old address, bytes, new address."""
+    for one, two in zip(old.elf.sections, new.elf.sections, strict=False):
+        if one.allocated and one.addr != two.addr:
+            yield one.addr, one.file_size, two.addr
+    headers = ([p for p in f.elf.program_headers if p.type != PT_LOAD] for f in (old, new))
+    for before, after in zip(*headers, strict=True):
+        if before.vaddr != after.vaddr:
+            yield before.vaddr, before.filesz, after.vaddr
+    table, now = (hash_table(f.read, f.elf, dynamic_entries(f.read, f.elf)) for f in (old, new))
+    if table is not None and now is not None and table.address != now.address:
+        yield table.address, table.size, now.address
 
 
 def _same_sections(old: _File, new: _File, holes: Sequence[Region]) -> None:
@@ -237,8 +247,8 @@ def _same_sections(old: _File, new: _File, holes: Sequence[Region]) -> None:
                 length = min(_CHUNK, one.size - at)
                 before, after = exactly(old.read, one.offset + at, length), exactly(new.read, two.offset + at, length)
                 _same(after, before, "the content of a section differs")
+    now = {start: at for start, _, at in _relocated(old, new)}
     tags = {entry.tag: entry.value for entry in dynamic_entries(new.read, new.elf)}
     for entry in dynamic_entries(old.read, old.elf):
-        by = {one.addr: two.addr for one, two in zip(old.elf.sections, new.elf.sections, strict=False) if one.allocated}
         if entry.tag in ADDRESS_TAGS:
-            _same(tags.get(entry.tag), by.get(entry.value, entry.value), "a dynamic entry points elsewhere")
+            _same(tags.get(entry.tag), now.get(entry.value, entry.value), "a dynamic entry points elsewhere")
