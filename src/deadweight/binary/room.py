@@ -11,6 +11,7 @@ from deadweight.binary.elf import (
     PT_INTERP,
     PT_LOAD,
     PT_NOTE,
+    PT_PHDR,
     SHF_ALLOC,
     SHT_DYNSYM,
     SHT_NOTE,
@@ -62,19 +63,20 @@ def block_behind(read: Reader, elf: Elf, splits: int) -> Block | None:
         raise ElfError("something that overlaps the program headers")
     if load.offset + load.filesz < need:
         raise ElfError("no room for more program headers")
+    segments = [p for p in elf.program_headers if p.type not in (PT_LOAD, PT_PHDR) and p.filesz and p.offset >= end]
     stop = start = 0
     for number, section in enumerate(behind):
-        if section.offset >= max(need, stop):
+        # A segment moves as a whole: notes of several sections are one.
+        wanted = max([need, stop, *(p.offset + p.filesz for p in segments if p.offset < max(need, stop))])
+        if section.offset >= wanted:
             break
         if not _movable(elf, section) or section.end > load.offset + load.filesz:
             raise ElfError(f"no room for more program headers: {section.name!a} is in the way")
         if not number:
             start = section.offset
         stop = max(stop, section.end)
-    for header in elf.program_headers:
-        inside = end < header.offset + header.filesz and header.offset < need and header.type != PT_LOAD
-        if inside and not (start <= header.offset and header.offset + header.filesz <= stop):
-            raise ElfError("no room for more program headers: a segment is in the way")
+    if any(p.offset < need and p.offset + p.filesz > stop for p in segments):
+        raise ElfError("no room for more program headers: a segment is in the way")
     if not stop:
         return None
     shift = load.vaddr - load.offset
