@@ -10,7 +10,7 @@ The format is that of the System V gABI, chapters 4 and 5; numbers it leaves to 
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -93,6 +93,10 @@ SYMBOL_PREFIXES: Final = (
 """Names of sections that, not being allocated, hold symbols, debug information or the tools' own notes."""
 
 
+Label = Literal["host code", "gpu code", "symbols", "data"]
+"""What bytes of a file are."""
+
+
 class ElfError(ValueError):
     """The bytes are no ELF file that this module reads; the message is the reason, in one line."""
 
@@ -138,6 +142,16 @@ class Section(NamedTuple):
     def allocated(self) -> bool:
         """Whether the running program has it in memory."""
         return bool(self.flags & SHF_ALLOC)
+
+
+class Part(NamedTuple):
+    """A range of the file and what it is."""
+
+    start: int
+    end: int
+    label: Label
+    section: Section | None
+    """None: it is a segment of a file without section headers."""
 
 
 class Elf(msgspec.Struct, frozen=True):
@@ -285,40 +299,32 @@ def is_symbols(section: Section) -> bool:
     )
 
 
-def breakdown(read: Reader, size: int) -> dict[str, int]:
-    """A file's bytes by what they are: "host code", "gpu code", "symbols" and "data"; they sum to `size`.
-
-    "data" is everything else, with headers and gaps. Where sections overlap, the first in the file has the
-    bytes. Without section headers, executable segments count as code. A file of a GPU machine is "gpu code"
-    as a whole, but for its symbols. ElfError as for `parse`.
+def parts(elf: Elf) -> list[Part]:
+    """What the sections are, or without section headers the segments, by where they begin; of equals the first in
+    the table comes first. They may overlap, and leave gaps, which are what `rest` says.
     """
-    elf = parse(read, size)
-    rest = "gpu code" if elf.machine in GPU_MACHINES else "data"
-    ranges: list[tuple[int, int, str]] = []
-    if elf.sections:
-        for section in elf.sections:
-            if section.file_size:
-                ranges.append((section.offset, section.end, _label(section, rest)))
-    else:
+    other = rest(elf)
+    found: list[Part] = []
+    for section in elf.sections:
+        if section.file_size:
+            found.append(Part(section.offset, section.end, _label(section, other), section))
+    if not elf.sections:
         for load in elf.loads:
-            label = "host code" if load.flags & PF_X and rest == "data" else rest
-            ranges.append((load.offset, load.offset + load.filesz, label))
-    ranges.sort(key=lambda each: each[0])  # stable: of equals, the first in the table
-    sums = {"host code": 0, "gpu code": 0, "symbols": 0, "data": 0}
-    done = 0
-    for start, end, label in ranges:
-        if end > done:
-            sums[label] += end - max(start, done)
-            done = end
-    sums[rest] += size - sum(sums.values())
-    return sums
+            label: Label = "host code" if load.flags & PF_X and other == "data" else other
+            found.append(Part(load.offset, load.offset + load.filesz, label, None))
+    return sorted(found, key=lambda part: part.start)
 
 
-def _label(section: Section, rest: str) -> str:
+def rest(elf: Elf) -> Label:
+    """What bytes are that no section or segment has, headers among them; and those of sections like any other."""
+    return "gpu code" if elf.machine in GPU_MACHINES else "data"
+
+
+def _label(section: Section, other: Label) -> Label:
     if is_symbols(section):
         return "symbols"
     if section.name in GPU_SECTIONS:
         return "gpu code"
-    if rest == "data" and section.allocated and section.flags & SHF_EXECINSTR:
+    if other == "data" and section.allocated and section.flags & SHF_EXECINSTR:
         return "host code"
-    return rest
+    return other

@@ -18,7 +18,7 @@ from deadweight.binary.elf import (
     Section,
     exactly,
 )
-from deadweight.binary.regions import Change, Places, Region, load_of
+from deadweight.binary.regions import Change, Places, Region
 from deadweight.binary.room import Block
 from deadweight.image.content import Reader
 
@@ -31,7 +31,7 @@ def program_headers(
         if header.type == PT_LOAD:
             new += _pieces_of(elf, header, [r for r, gap in zip(regions, gaps, strict=True) if gap], place, unit)
         elif block is not None and header.memsz and block.start <= header.vaddr < block.end:
-            offset = _offset_ofblock_behind(elf, regions, block, place) + header.vaddr - block.start
+            offset = place(block.home) + header.vaddr - block.start
             by = block.by
             new.append(header._replace(offset=offset, vaddr=header.vaddr + by, paddr=header.paddr + by))
         else:
@@ -68,16 +68,6 @@ def _has_code(elf: Elf, start: int, end: int) -> bool:
     return any(s.allocated and s.flags & SHF_EXECINSTR and start <= s.addr < end for s in elf.sections)
 
 
-def _offset_ofblock_behind(elf: Elf, regions: Sequence[Region], block: Block, place: Places) -> int:
-    """The new offset of the block, which lies at the end of a region's content."""
-    for region in regions:
-        load = load_of(elf, region)
-        start = block.start + block.by - load.vaddr + load.offset
-        if region.start <= start < region.end:
-            return place(region.start) + start - region.start
-    raise AssertionError("a block that is in no region")
-
-
 def section_headers(
     elf: Elf, regions: Sequence[Region], sizes: Mapping[int, int], block: Block | None, place: Places
 ) -> list[Section]:
@@ -90,7 +80,7 @@ def section_headers(
             if section.offset in sizes:
                 row = row._replace(size=sizes[section.offset])
             elif block is not None and block.start <= section.addr < block.end:
-                offset = _offset_ofblock_behind(elf, regions, block, place) + section.addr - block.start
+                offset = place(block.home) + section.addr - block.start
                 row = row._replace(addr=section.addr + block.by, offset=offset)
             else:
                 zeroed = [r for r in regions if r.zeroed and section.offset <= r.start and r.end <= section.end]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Final
+from pathlib import Path
+from typing import Final
 
 import lz4
 import lz4.block
@@ -32,13 +34,22 @@ def encoder() -> str:
     return f"lz4 {lz4.library_version_string()} level {LEVEL}"
 
 
+class _Spool:
+    """A temporary file without a name, which is there as long as this is."""
+
+    def __init__(self) -> None:
+        self.fd, path = tempfile.mkstemp(prefix="deadweight-")
+        Path(path).unlink()
+        weakref.finalize(self, os.close, self.fd)
+
+
 class _Aside(ByteRange):
     """A range of a temporary file, which is there as long as a range of it is."""
 
     __slots__ = ("_file",)
 
-    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
-        super().__init__(file.fileno(), start, size)
+    def __init__(self, file: _Spool, start: int, size: int) -> None:
+        super().__init__(file.fd, start, size)
         self._file = file
 
     def window(self, offset: int, length: int) -> ByteRange:
@@ -48,14 +59,14 @@ class _Aside(ByteRange):
 
 def recompress(read: Reader, entries: Iterable[Entry]) -> dict[int, ByteRange]:
     """The entries that become smaller, by their offset: header and payload, in a temporary file."""
-    file: IO[bytes] | None = None
+    file: _Spool | None = None
     found: dict[int, ByteRange] = {}
     end = 0
     with ThreadPoolExecutor(_WORKERS) as pool:
         for entry, new in pool.map(lambda entry: (entry, smaller(read, entry)), entries):
             if new is not None:
-                file = file or tempfile.TemporaryFile(prefix="deadweight-")
-                os.pwrite(file.fileno(), new, end)
+                file = file or _Spool()
+                os.pwrite(file.fd, new, end)
                 found[entry.offset] = _Aside(file, end, len(new))
                 end += len(new)
     return found

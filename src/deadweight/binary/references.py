@@ -59,6 +59,8 @@ def references(read: Reader, elf: Elf, ranges: Sequence[Range], starts: frozense
     """
     if elf.machine not in RELATIVE:
         raise ElfError("a machine whose relocations are not known here")
+    if not ranges:
+        return []
     tags = {entry.tag: entry.value for entry in dynamic_entries(read, elf)}
     if DT_REL in tags:
         raise ElfError("relocations without addends")

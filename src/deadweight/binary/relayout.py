@@ -31,7 +31,8 @@ def cut(read: Reader, elf: Elf, regions: Sequence[Region], patches: Iterable[tup
     block = block_behind(read, elf, splits(elf, regions, gaps))
     changes: list[Change] = [Change(at, at + len(data), (data,)) for at, data in patches]
     if block is not None:
-        regions, gaps, block, more = housed(read, elf, regions, block, unit)
+        regions, block, more = housed(read, elf, regions, block, unit)
+        gaps = [gap_of(elf, region, unit) for region in regions]
         changes += more
     for region, gap in zip(regions, gaps, strict=True):
         padding = region.end - region.start - gap - region.size

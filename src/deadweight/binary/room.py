@@ -27,7 +27,7 @@ from deadweight.binary.elf import (
 )
 from deadweight.binary.references import Range, references
 from deadweight.binary.regions import Change, Region, gap_of, load_of
-from deadweight.image.content import Reader, zeros
+from deadweight.image.content import ContentPiece, Reader, zeros
 
 _SHT_HASH, _SHT_GNU_HASH, _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM = 5, 0x6FFFFFF6, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 _MOVABLE: Final = frozenset(
@@ -46,7 +46,10 @@ class Block(NamedTuple):
     start: int
     end: int
     offset: int
-    by: int
+    """In the old file."""
+    by: int = 0
+    home: int = 0
+    """The offset in the old file of what it takes the place of."""
 
 
 def block_behind(read: Reader, elf: Elf, splits: int) -> Block | None:
@@ -80,7 +83,7 @@ def block_behind(read: Reader, elf: Elf, splits: int) -> Block | None:
     if not stop:
         return None
     shift = load.vaddr - load.offset
-    return Block(start + shift, stop + shift, start, 0)
+    return Block(start + shift, stop + shift, start)
 
 
 def _occupied(read: Reader, elf: Elf, end: int, need: int) -> list[Section]:
@@ -122,29 +125,34 @@ def _movable(elf: Elf, section: Section) -> bool:
 
 def housed(
     read: Reader, elf: Elf, regions: Sequence[Region], block: Block, unit: int
-) -> tuple[list[Region], list[int], Block, list[Change]]:
-    """The regions with the block behind the content of one, their gaps, where the block is then, and what follows."""
-    length = block.end - block.start
+) -> tuple[list[Region], Block, list[Change]]:
+    """The regions with the block in one of them, where the block is then, and what follows from that."""
     align = max([8, *(s.align for s in elf.sections if block.start <= s.addr < block.end)])
     if any(_overlaps(p, block) for p in elf.program_headers if p.type != PT_LOAD):
         raise ElfError("a segment that is about a part of what is behind the program headers")
     if references(read, elf, [Range(block.start, block.end)], frozenset()):
         raise ElfError("pointers to what is behind the program headers")
-    before = [gap_of(elf, region, unit) for region in regions]
-    for number, region in enumerate(regions):
-        load = load_of(elf, region)
-        end = region.start + region.size - load.offset + load.vaddr
+    # Zeroed memory only where there are no fatbins: it takes a page more.
+    for number, region in sorted(enumerate(regions), key=lambda item: item[1].zeroed):
+        skip = load_of(elf, region).vaddr - load_of(elf, region).offset
+        end = region.start + region.size + skip
         new = -(-end // align) * align + block.start % align
-        pieces = (*region.pieces, *zeros(new - end), (block.offset, length))
-        housed = region._replace(pieces=pieces, size=region.size + new - end + length)
-        if region.zeroed or housed.size > region.end - region.start or (gap := gap_of(elf, housed, unit)) == 0:
+        content: list[ContentPiece] = [*zeros(new - end), (block.offset, block.end - block.start)]
+        length = new - end + block.end - block.start
+        changes: list[Change] = []
+        if region.zeroed:
+            first = region.start + -(-length // unit) * unit
+            changes.append(Change(region.start, first, (*content, *zeros(first - region.start - length))))
+            home = region._replace(start=first)
+        else:
+            home = region._replace(pieces=(*region.pieces, *content), size=region.size + length)
+        if home.start + home.size > home.end or gap_of(elf, home, unit) == 0:
             continue
-        gaps = [*before[:number], gap, *before[number + 1 :]]
-        moved = block._replace(by=new - block.start)
+        moved = block._replace(by=new - block.start, home=new - skip)
         tags = [e for e in dynamic_entries(read, elf) if e.tag in ADDRESS_TAGS and block.start <= e.value < block.end]
-        patches = [Change(e.offset, e.offset + 8, ((e.value + moved.by).to_bytes(8, "little"),)) for e in tags]
-        patches += _moved_symbols(read, elf, moved)
-        return [*regions[:number], housed, *regions[number + 1 :]], gaps, moved, patches
+        changes += [Change(e.offset, e.offset + 8, ((e.value + moved.by).to_bytes(8, "little"),)) for e in tags]
+        changes += _moved_symbols(read, elf, moved)
+        return [*regions[:number], home, *regions[number + 1 :]], moved, changes
     raise ElfError("no room for more program headers: what is in the way fits nowhere else")
 
 

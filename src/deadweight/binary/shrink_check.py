@@ -62,7 +62,7 @@ def _open(read: Reader, size: int) -> _File:
     elf = parse(read, size)
     sections = fatbin_sections(read, elf)
     ranges = [Range(s.address, s.address + s.size) for s in sections]
-    return _File(read, elf, sections, references(read, elf, ranges, frozenset(_starts(sections))) if ranges else [])
+    return _File(read, elf, sections, references(read, elf, ranges, frozenset(_starts(sections))))
 
 
 def _starts(sections: Sequence[FatbinSection]) -> list[int]:
@@ -200,7 +200,8 @@ def _zeroed(old: _File, new: _File, holes: Sequence[Region]) -> Iterator[tuple[i
     for hole in holes:
         load = next(p for p in old.elf.loads if p.offset <= hole.start < p.offset + p.filesz)
         start, end = (at - load.offset + load.vaddr for at in (hole.start, hole.end))
-        if not any(p.vaddr + p.filesz == start and p.vaddr + p.memsz >= end for p in new.elf.loads):
+        # What had to make room for the program headers may lie in the first pages.
+        if not any(start <= p.vaddr + p.filesz < end <= p.vaddr + p.memsz for p in new.elf.loads):
             raise CannotShrink("self-check: a blob that was taken out is no zeroed memory")
         yield start, end
 
