@@ -6,7 +6,8 @@
 #   python   .venv with the locked requirements and this project, editable
 #   demo     mmdebstrap, which makes the demo image's base
 #   bench    .venv-bench with the peers that make bench measures
-#   test     what integration tests judge images with: skopeo, umoci, podman, docker; elfutils, binutils, gcc
+#   test     what tests judge images and files with: skopeo, umoci, podman, docker; elfutils, gcc, linkers;
+#            .venv-oracles with NVIDIA's tools, and libraries of theirs to shrink
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -64,12 +65,27 @@ make_venv() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
+make_oracles() {
+    local lock=requirements/oracles.txt pip=(.venv-oracles/bin/python -m pip install -q --disable-pip-version-check)
+    if [ -f .venv-oracles/setup-lock ] && cmp -s "$lock" .venv-oracles/setup-lock; then
+        return
+    fi
+    "$PYTHON" -m venv --clear .venv-oracles
+    "${pip[@]}" --require-hashes -r "$lock"
+    # A library for arm64 as well, to shrink but not to run: its wheel's hash is in the same lock.
+    sed -n '/^nvidia-curand-cu12==/,/# via/p' "$lock" >.venv-oracles/arm64.txt
+    "${pip[@]}" --require-hashes -r .venv-oracles/arm64.txt --no-deps --target .venv-oracles/arm64 \
+        --only-binary=:all: --platform manylinux_2_27_aarch64
+    cp "$lock" .venv-oracles/setup-lock
+}
+
 if [ $# -eq 0 ]; then
     echo "usage: scripts/setup.sh python|demo|test|bench..." >&2
     exit 2
 fi
 
 venv=no
+oracles=no
 bench=no
 for group in "$@"; do
     case $group in
@@ -94,9 +110,13 @@ for group in "$@"; do
         need runc command -v runc
         need bubblewrap command -v bwrap
         need elfutils command -v eu-elflint
-        need binutils command -v readelf
+        need binutils command -v ld.gold
         need gcc command -v gcc
         need libc6-dev test -f /usr/include/stdio.h
+        need lld command -v ld.lld
+        need binutils-aarch64-linux-gnu command -v aarch64-linux-gnu-ld
+        need python3-venv "$PYTHON" -c 'import ensurepip, venv'
+        oracles=yes
         ;;
     bench)
         bench=yes
@@ -113,6 +133,9 @@ done
 install_missing
 if [ "$venv" = yes ]; then
     make_venv
+fi
+if [ "$oracles" = yes ]; then
+    make_oracles
 fi
 if [ "$bench" = yes ] && ! .venv-bench/bin/python -c 'import sys' >/dev/null 2>&1; then
     "$PYTHON" -m venv --clear .venv-bench

@@ -20,6 +20,7 @@ from deadweight.image.reference import Reference
 from deadweight.image.transports import CompressionChoice, write_image
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
+from deadweight.passes.target import read_target
 from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, work, write_plan
 
 
@@ -94,12 +95,14 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
     given = {(cut.pass_, cut.path, cut.layer) for cut in plan.cuts}
     if len(given) < len(plan.cuts):
         raise PlanError("the plan has a cut twice: pass, path and layer are the same")
-    seen: set[str] = set()
+    seen: dict[str, list[Cut]] = {}
     for cut in plan.cuts:
         if cut.action != "drop" and cut.pass_ != METADATA:
-            if cut.path in seen:
-                raise _wrong(cut, "is not the only cut of this path: take out all but one")
-            seen.add(cut.path)
+            others = seen.setdefault(cut.path, [])
+            if any(cut.pass_ == other.pass_ or {cut.action, other.action} != {"rewrite"} for other in others):
+                raise _wrong(cut, "is not the only cut of this path: take out all but one (passes rewrite once each)")
+            others.append(cut)
+    target = read_target(plan.target)
     passes = {p.name: p for p in all_passes()}
     unseen = _unseen(ledger)
     proposals = [
@@ -108,7 +111,7 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
         if cut.pass_ != METADATA
         for pair in _proposals(cut, plan.kept_layers, ledger, passes, unseen)
     ]
-    worked = work(ledger, proposals, plan.kept_layers, plan.options, plan.notes)
+    worked = work(ledger, proposals, plan.kept_layers, plan.options, plan.notes, target)
     for path in worked.blocked:
         raise PlanError(
             f"{shown(path)} has to follow from the cuts, and lies in a layer that kept_layers keeps as it is"
@@ -124,6 +127,8 @@ def _proposals(
     unseen: Mapping[tuple[int, str], list[Key]],
 ) -> Iterator[tuple[Pass, Proposal]]:
     one = passes.get(cut.pass_)
+    if cut.action == "add":
+        raise _wrong(cut, "adds a file, which only follows from other cuts")
     if one is None:
         raise _wrong(cut, f"is by the pass {shown(cut.pass_)}, which is not installed")
     if cut.layer in keep_layers:
@@ -133,7 +138,7 @@ def _proposals(
         if not keys:
             raise _wrong(cut, f"names an entry of layer {cut.layer}, which has no such entry that no container sees")
         for key in keys:
-            yield one, Proposal("drop", cut.path, cut.why, cut.evidence, None, key)
+            yield one, Proposal("drop", cut.path, cut.why, cut.evidence, None, key, cut.risk)
         return
     node = ledger.fs.nodes.get(cut.path)
     if node is None or node.entry is None:
@@ -144,7 +149,7 @@ def _proposals(
         raise _wrong(cut, f"changes layer {node.source_layer}, which kept_layers says is to stay as it is")
     if cut.action == "link" and (cut.to in (None, cut.path) or not _equal(ledger, cut.path, cut.to or "")):
         raise _wrong(cut, f"is not equal to {shown(cut.to or '')}, to which it is to be linked")
-    yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to)
+    yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to, None, cut.risk)
 
 
 def _wrong(cut: Cut, reason: str) -> PlanError:
@@ -192,7 +197,7 @@ def new_image(worked: Worked, image: Image) -> NewImage:
         keep_layer(layer) if edit.pieces is None else _output(image, edit)
         for layer, edit in zip(image.layers, worked.edited.layers, strict=True)
     )
-    return NewImage(layers, lambda diff_ids: _config(image, worked.plan, diff_ids), image.tag)
+    return NewImage(layers, lambda diff_ids: _config(image, worked, diff_ids), image.tag)
 
 
 def _output(image: Image, edit: LayerEdit) -> OutputLayer:
@@ -208,10 +213,11 @@ def _output(image: Image, edit: LayerEdit) -> OutputLayer:
     return OutputLayer(edit.size, chunks, None, source.compression)
 
 
-def _config(image: Image, plan: Plan, diff_ids: list[str]) -> bytes:
-    """The configuration of the result: the original's, with its layers, three labels and a note in the history."""
+def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:
+    """The configuration of the result: the original's, with its layers, a few labels and a note in the history."""
     if diff_ids == [layer.diff_id for layer in image.layers]:
         return image.config_bytes
+    plan = worked.plan
     config: dict[str, Any] = copy.deepcopy(image.config)
     config["rootfs"]["diff_ids"] = diff_ids
     # Where the image lay when it was planned is not part of what was done to it.
@@ -225,6 +231,7 @@ def _config(image: Image, plan: Plan, diff_ids: list[str]) -> bytes:
         "deadweight.source": image.config_digest,
         "deadweight.plan": digest,
         "deadweight.version": plan.deadweight,
+        **worked.labels,
     }
     note: dict[str, Any] = {"created_by": f"deadweight {plan.deadweight}: plan {digest}", "empty_layer": True}
     if isinstance(config.get("created"), str):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
 from packaging.utils import canonicalize_name
 
+from deadweight.binary.gpu import Target
 from deadweight.errors import PlanError, UsageError, shown
-from deadweight.image.content import Content
-from deadweight.image.edit import Charge, Edit, Edited, Subject, edit_image, really_removed
-from deadweight.image.filesystem import Filesystem, Key
+from deadweight.image.addition import CannotAdd, add_file, last_changed
+from deadweight.image.edit import Charge, Edited, Subject, edit_image, really_removed
+from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import RISKS, Action, Context, Options, Pass, Proposal, Risk, all_passes
-from deadweight.passes.metadata import Derived, derive
+from deadweight.passes.chain import Step, request
+from deadweight.passes.metadata import Derived, derive, derive_target
+from deadweight.passes.target import GPU_CODE, write_target
 
 SCHEMA: Literal["deadweight.plan/1"] = "deadweight.plan/1"
 METADATA = "metadata"
@@ -38,7 +42,8 @@ class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     path: str
     layer: int
     """The layer's position, from 0."""
-    action: Action
+    action: Action | Literal["add"]
+    """`add` is a file that follows from other cuts."""
     before_bytes: int
     after_bytes: int
     risk: Risk
@@ -73,6 +78,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadweight: str
     image: PlanImage
     target: dict[str, Any]
+    """What was declared of the deployment, as `read_target` takes it; empty: nothing was."""
     options: dict[str, Any]
     kept_layers: list[int]
     before_bytes: int
@@ -89,6 +95,8 @@ class Worked(msgspec.Struct, frozen=True):
     edited: Edited
     blocked: dict[str, set[str]]
     """Metadata files that had to change and lie in layers that stay, with the paths whose cuts ask for it."""
+    labels: dict[str, str]
+    """What the configuration is to say of the target."""
 
 
 def read_plan(data: bytes) -> Plan:
@@ -163,11 +171,9 @@ class _Planner:
         self.passes = [p for p in all_passes() if RISKS.index(p.risk) <= limit and p.name not in skip]
         self.ledger, self.options = ledger, options
         self.progress = progress
-        self.settings: dict[str, Any] = {
-            "risk": risk,
-            "skip": sorted(skip),
-            **msgspec.json.decode(msgspec.json.encode(options)),
-        }
+        settings = msgspec.json.decode(msgspec.json.encode(options))
+        del settings["target"]  # the plan has a field of its own for it
+        self.settings: dict[str, Any] = {"risk": risk, "skip": sorted(skip), **settings}
 
     def plan(self, protected: frozenset[int], all_layers: bool) -> Worked:
         small: set[int] = set()  # layers left alone since little would be saved there
@@ -177,7 +183,7 @@ class _Planner:
             keep = protected | (small - needed)
             context = Context(self.ledger, self.options, keep, frozenset(blocked))
             proposals = self._run(context)
-            worked = work(self.ledger, proposals, sorted(keep), self.settings, context.notes)
+            worked = work(self.ledger, proposals, sorted(keep), self.settings, context.notes, self.options.target)
             if worked.blocked:
                 for path, causes in worked.blocked.items():
                     position = self.ledger.fs.nodes[path].source_layer
@@ -197,18 +203,7 @@ class _Planner:
         for number, one in enumerate(self.passes):
             if self.progress is not None:
                 self.progress(f"planning: {one.name}", number, len(self.passes))
-            for proposal in one.propose(context):
-                if proposal.action == "drop":
-                    if proposal.key is None or proposal.key in context.dropped:
-                        continue
-                    context.dropped.add(proposal.key)
-                elif not context.may_change(proposal.path) or proposal.path in context.changed:
-                    continue
-                elif proposal.action == "remove":
-                    context.gone.add(proposal.path)
-                else:
-                    context.changed.add(proposal.path)
-                proposals.append((one, proposal))
+            proposals += [(one, p) for p in one.propose(context) if context.accept(one, p)]
         return proposals
 
     def _with_notes(self, plan: Plan, small: set[int], context: Context) -> Plan:
@@ -218,6 +213,8 @@ class _Planner:
                 f"layer {position + 1} stays as it is, and shared with other images: under 1 % and under 5 MB would be "
                 "saved there (--all-layers changes it all the same)"
             )
+        if self.options.target is not None and GPU_CODE not in [one.name for one in self.passes]:
+            notes.append(f"GPU code stays as it is: the pass {GPU_CODE} was left out (--risk, --skip)")
         return msgspec.structs.replace(plan, notes=notes + [n for n in context.ledger.notes if n not in notes])
 
 
@@ -235,92 +232,94 @@ def work(
     keep_layers: Collection[int],
     settings: Mapping[str, Any],
     notes: Iterable[str],
+    target: Target | None = None,
 ) -> Worked:
-    """Works proposals out to the byte: what they come to, and what follows from them."""
+    """Works proposals out to the byte: what they come to, and what follows from them.
+
+    Raises PlanError for what cannot be done.
+    """
     fs = ledger.fs
-    by_subject: dict[Subject, tuple[Pass, Proposal]] = {}
-    rewrite: dict[str, Content] = {}
-    for one, proposal in proposals:
-        subject: Subject = proposal.path if proposal.action != "drop" else _key(proposal)
-        by_subject[subject] = (one, proposal)
-        if proposal.action == "rewrite":
-            if one.rewrite is None:
-                raise PlanError(f"the pass {one.name} does not rewrite, as the cut of {shown(proposal.path)} would")
-            try:
-                rewrite[proposal.path] = one.rewrite(ledger, proposal.path)
-            except ValueError as error:
-                raise PlanError(f"{shown(proposal.path)} cannot be rewritten by {one.name}: {error}") from None
-    chosen = [proposal for _, proposal in by_subject.values()]
-    edit = Edit(
-        remove=[p.path for p in chosen if p.action == "remove"],
-        rewrite=rewrite,
-        link={p.path: p.to or "" for p in chosen if p.action == "link"},
-        drop=[_key(p) for p in chosen if p.action == "drop"],
-        keep_layers=keep_layers,
+    asked = request(ledger, proposals, keep_layers, target)
+    edit = asked.edit
+    removed = really_removed(fs, edit)
+    derived = derive(ledger, edit, removed)
+    shrunk = {p.path for steps in asked.by_subject.values() for one, p in steps if one.name == GPU_CODE}
+    if target is not None and shrunk:
+        derive_target(ledger, edit, removed, target, shrunk, derived)
+    edited = edit_image(fs, replace(edit, rewrite={**edit.rewrite, **derived.contents}))
+    for path, data in derived.additions.items():
+        try:
+            edited = add_file(fs, edited, removed, path, data)
+        except CannotAdd as error:
+            derived.notes.append(f"/{path}, which {derived.reasons[path]}, is not added: {error}")
+    by_subject = {subject: steps for subject, steps in asked.by_subject.items() if subject not in derived.causes}
+    cuts = _cuts(fs, edited, by_subject, derived)
+    blocked = {p: derived.causes[p] for p in derived.contents if fs.nodes[p].source_layer in keep_layers}
+    notes = dict.fromkeys((*notes, *derived.notes))
+    return Worked(
+        _assemble(ledger, edited, cuts, keep_layers, settings, notes, target), edited, blocked, derived.labels
     )
-    derived = derive(ledger, edit, really_removed(fs, edit))
-    edited = edit_image(fs, replace(edit, rewrite={**rewrite, **derived.contents}))
-    cuts = _cuts(fs, edited.charges, by_subject, derived)
-    blocked = {p: c for p, c in derived.causes.items() if fs.nodes[p].source_layer in keep_layers}
-    return Worked(_assemble(ledger, edited, cuts, keep_layers, settings, notes), edited, blocked)
-
-
-def _key(proposal: Proposal) -> Key:
-    assert proposal.key is not None
-    return proposal.key
 
 
 def _cuts(
     fs: Filesystem,
-    charges: Mapping[Subject, Charge],
-    by_subject: Mapping[Subject, tuple[Pass, Proposal]],
+    edited: Edited,
+    by_subject: Mapping[Subject, Sequence[Step]],
     derived: Derived,
 ) -> list[Cut]:
     """One cut for each thing that bytes were charged to, in the order of passes and paths."""
+    found: list[Cut] = []
+    for subject, charge in edited.charges.items():
+        steps = by_subject.get(subject)
+        if steps is None:
+            found.append(_derived_cut(fs, edited, subject, charge, derived))
+        else:
+            bounds = pairwise((charge.before, *charge.between, charge.after))
+            found += [_cut(fs, subject, step, *sizes) for step, sizes in zip(steps, bounds, strict=True)]
     merged: dict[tuple[str, str, int], Cut] = {}
-    for subject, charge in charges.items():
-        cut = _cut(fs, subject, charge, by_subject.get(subject), derived)
-        same = merged.get((cut.pass_, cut.path, cut.layer))
-        if same is not None:  # an entry that a layer has twice
-            cut = msgspec.structs.replace(
-                cut,
-                before_bytes=cut.before_bytes + same.before_bytes,
-                after_bytes=cut.after_bytes + same.after_bytes,
-            )
-        merged[cut.pass_, cut.path, cut.layer] = cut
+    for cut in found:
+        same = merged.get((cut.pass_, cut.path, cut.layer))  # an entry that a layer has twice
+        merged[cut.pass_, cut.path, cut.layer] = cut if same is None else _sum(same, cut)
     order = {p.name: p.order for p in all_passes()}
     return sorted(merged.values(), key=lambda c: (order.get(c.pass_, 1000), c.pass_, c.layer, c.path))
 
 
-def _cut(
-    fs: Filesystem, subject: Subject, charge: Charge, found: tuple[Pass, Proposal] | None, derived: Derived
-) -> Cut:
-    if found is not None:
-        one, proposal = found
-        if isinstance(subject, str):
-            node = fs.nodes[subject]
-            layer = node.layer if proposal.action == "remove" else node.source_layer
-        else:
-            layer = subject[0]
-        return Cut(
-            one.name,
-            proposal.path,
-            layer,
-            proposal.action,
-            charge.before,
-            charge.after,
-            one.risk,
-            proposal.why,
-            proposal.evidence,
-            proposal.to,
-        )
+def _sum(one: Cut, two: Cut) -> Cut:
+    before, after = one.before_bytes + two.before_bytes, one.after_bytes + two.after_bytes
+    return msgspec.structs.replace(one, before_bytes=before, after_bytes=after)
+
+
+def _cut(fs: Filesystem, subject: Subject, step: Step, before: int, after: int) -> Cut:
+    one, proposal = step
+    if isinstance(subject, str):
+        node = fs.nodes[proposal.path]
+        layer = node.layer if proposal.action == "remove" else node.source_layer
+    else:
+        layer = subject[0]
+    return Cut(
+        one.name,
+        proposal.path,
+        layer,
+        proposal.action,
+        before,
+        after,
+        proposal.risk or one.risk,
+        proposal.why,
+        proposal.evidence,
+        proposal.to,
+    )
+
+
+def _derived_cut(fs: Filesystem, edited: Edited, subject: Subject, charge: Charge, derived: Derived) -> Cut:
     if isinstance(subject, str):
         causes = derived.causes[subject]
+        changed = last_changed(edited)
+        added = changed is not None and subject in derived.additions
         return Cut(
             METADATA,
             subject,
-            fs.nodes[subject].source_layer,
-            "rewrite",
+            changed.position if changed is not None and added else fs.nodes[subject].source_layer,
+            "add" if added else "rewrite",
             charge.before,
             charge.after,
             "lossless",
@@ -338,6 +337,7 @@ def _assemble(
     keep_layers: Collection[int],
     settings: Mapping[str, Any],
     notes: Iterable[str],
+    target: Target | None,
 ) -> Plan:
     image = ledger.image
     layers = [
@@ -354,7 +354,7 @@ def _assemble(
         image=PlanImage(
             image.reference, image.config_digest, [layer.diff_id for layer in image.layers], image.platform
         ),
-        target={},
+        target=write_target(target),
         options=dict(settings),
         kept_layers=list(keep_layers),
         before_bytes=before,

@@ -35,14 +35,7 @@ def proposals(one: Pass, at: Context) -> list[Proposal]:
     """What a pass proposes, told to the context as the planner does; each at most once, and only what may change."""
     found = []
     for proposal in one.propose(at):
-        if proposal.action == "drop":
-            assert proposal.key is not None
-            assert proposal.key not in at.dropped
-            at.dropped.add(proposal.key)
-        else:
-            assert at.may_change(proposal.path), proposal
-            assert proposal.path not in at.changed
-            (at.gone if proposal.action == "remove" else at.changed).add(proposal.path)
+        assert at.accept(one, proposal), proposal
         assert proposal.why
         found.append(proposal)
     return found

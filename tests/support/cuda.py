@@ -57,13 +57,14 @@ def cuobjdump_list(path: Path) -> Counter[tuple[str, str]]:
     return Counter((kind.lower(), architecture) for kind, architecture in lines)
 
 
-def cuobjdump_extract(path: Path, architecture: str, folder: Path) -> Counter[str]:
-    """The digests of the cubins for exactly an architecture that NVIDIA's own tool finds, decompressed by it."""
+def cuobjdump_extract(path: Path, what: str, folder: Path) -> Counter[str]:
+    """The digests of what NVIDIA's own tool extracts and decompresses: cubins of just "sm_90", say, or all "ptx"."""
+    options = ["-xptx", "all"] if what == "ptx" else ["-arch", what, "-xelf", "all"]
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        command = [str(package_file("*/bin/cuobjdump")), "-arch", architecture, "-xelf", "all", str(path)]
+        command = [str(package_file("*/bin/cuobjdump")), *options, str(path)]
         done = subprocess.run(command, cwd=name, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 or "No ELF file found" in done.stderr, done.stderr
-        return Counter(hashlib.sha256(cubin.read_bytes()).hexdigest() for cubin in Path(name).iterdir())
+        assert done.returncode == 0 or "file found to extract" in done.stderr, done.stderr
+        return Counter(hashlib.sha256(made.read_bytes()).hexdigest() for made in Path(name).iterdir())
 
 
 # --- nvJitLink -----------------------------------------------------------------------------------------

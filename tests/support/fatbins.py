@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Final, Literal
 
+import lz4.block
 from backports import zstd
 
 from deadweight.binary import fatbin as format_
@@ -71,7 +72,11 @@ def entry(
     name: str = "",
 ) -> bytes:
     """Any entry: a header of 64 bytes and more, with compiler options and the source's name, and a padded payload."""
-    stored = lz4_block(payload) if compress == "lz4" else zstd.compress(payload) if compress else payload
+    stored = payload
+    if compress == "lz4":
+        stored = lz4.block.compress(payload, store_size=False)
+    elif compress == "zstd":
+        stored = zstd.compress(payload)
     extra, options_at, name_at = b"", 0, 0
     if options or kind == format_.PTX:  # cuobjdump insists
         options_at = format_.ENTRY.size
@@ -123,13 +128,6 @@ def ptx(target: str, size: int = 12_000) -> bytes:
     while sum(map(len, lines)) < size:
         lines.append(f"// {chance.randbytes(60).hex()}")
     return "\n".join(lines).encode() + b"\n\0"
-
-
-def lz4_block(data: bytes) -> bytes:
-    """An LZ4 block as NVIDIA stores it, without its size; all literals, so a little longer than `data`."""
-    length = len(data)
-    more = b"" if length < 15 else b"\xff" * ((length - 15) // 255) + bytes([(length - 15) % 255])
-    return bytes([min(length, 15) << 4]) + more + data
 
 
 def assorted(size: int = 12_000) -> list[bytes]:

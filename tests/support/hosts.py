@@ -122,6 +122,9 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "program, RELR": Layout(("-pie", "-fPIE", "-Wl,-z,pack-relative-relocs")),
     "program at a fixed address": Layout(("-no-pie", "-fno-pie")),
     "program at a fixed address, one segment": Layout(("-no-pie", "-fno-pie", "-Wl,-z,noseparate-code")),
+    "program at a fixed address, relocatable fatbins": Layout(
+        ("-no-pie", "-fno-pie"), relocatable=frozenset({1, 4, 6})
+    ),
     "static program": Layout(("-static", "-fno-pie", "-no-pie")),
     "static program at any address": Layout(("-static-pie", "-fPIE")),
     "gold": Layout(_shared("-fuse-ld=gold"), needs="ld.gold"),

@@ -12,7 +12,17 @@ from typing import Final, NamedTuple
 
 from deadweight.binary.compact import tombstone
 from deadweight.binary.dynamic import dynamic, dynamic_entries, hash_table, interpreter
-from deadweight.binary.elf import PROGRAM_HEADER, PT_LOAD, PT_PHDR, SHT_SYMTAB, Elf, ElfError, exactly, parse
+from deadweight.binary.elf import (
+    PROGRAM_HEADER,
+    PT_LOAD,
+    PT_PHDR,
+    SECTION_HEADER,
+    SHT_SYMTAB,
+    Elf,
+    ElfError,
+    exactly,
+    parse,
+)
 from deadweight.binary.fatbin import ENTRY, FLAG_LZ4, Entry, Fatbin, FatbinError
 from deadweight.binary.gpu import Target, select
 from deadweight.binary.recompress import plain
@@ -181,9 +191,11 @@ def _free(old: _File, new: _File) -> Iterator[tuple[int, int]]:
         yield section.address, section.address + section.size
     table_end = new.elf.phoff + len(new.elf.program_headers) * PROGRAM_HEADER.size
     behind = [start + length for start, length, _ in _relocated(old, new)]
+    # patchelf leaves the section headers inside a segment.
+    sections = old.elf.shoff, old.elf.shoff + len(old.elf.sections) * SECTION_HEADER.size
     for load in old.elf.loads:
         skip = load.vaddr - load.offset
-        for start, end in ((0, 64), (old.elf.phoff, max([table_end, *(end - skip for end in behind)]))):
+        for start, end in ((0, 64), (old.elf.phoff, max([table_end, *(end - skip for end in behind)])), sections):
             if start < load.offset + load.filesz and load.offset < end:
                 yield max(start, load.offset) + skip, min(end, load.offset + load.filesz) + skip
     moved = {o: n for o, n in zip(_starts(old.sections), _starts(new.sections), strict=True) if o != n}

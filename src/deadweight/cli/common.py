@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deadweight.binary.gpu import Target
     from deadweight.cli.progress import Report
     from deadweight.image.model import Image
     from deadweight.ledger.ledger import Ledger
@@ -35,6 +36,7 @@ def opened(reference: str, platform: str | None, report: Report | None = None) -
 def plan_for(
     ledger: Ledger,
     report: Report | None,
+    target: Target | None,
     *,
     risk: Risk,
     keep: Collection[str],
@@ -54,7 +56,7 @@ def plan_for(
     from deadweight.passes.base import Options, matches  # noqa: PLC0415
     from deadweight.plan import draw_up  # noqa: PLC0415
 
-    options = Options(keep=tuple(keep), keep_compile=keep_compile, roots=tuple(root), remove=tuple(remove))
+    options = Options(tuple(keep), keep_compile, tuple(root), tuple(remove), target)
     settings: dict[str, Any] = {
         "risk": risk,
         "skip": tuple(skip),
@@ -71,6 +73,24 @@ def plan_for(
         return draw_up(ledger, options, **settings)
     with open_image(base, platform) as below:
         return draw_up(ledger, options, base=below, **settings)
+
+
+def declared_target(gpu: Sequence[str], keep_ptx: bool | None, raw_blobs: bool, recompress: bool) -> Target | None:
+    """The target that --gpu and what goes with it declare, or None.
+
+    Raises UsageError for what is no GPU, and for options that mean nothing without one.
+    """
+    if not gpu:
+        given = [("--drop-ptx", keep_ptx is False), ("--raw-blobs", raw_blobs), ("--recompress", recompress)]
+        for name, there in given:
+            if there:
+                from deadweight.errors import UsageError  # noqa: PLC0415
+
+                raise UsageError(f"{name} says what to do about GPU code: say for which GPUs as well, as --gpu h100")
+        return None
+    from deadweight.binary.gpu import Target, parse_gpus  # noqa: PLC0415
+
+    return Target(parse_gpus(gpu), keep_ptx is not False, raw_blobs, recompress)
 
 
 def check_passes(skip: Collection[str]) -> None:

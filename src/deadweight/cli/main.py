@@ -20,11 +20,15 @@ import click
 from deadweight.cli.apply import apply_command
 from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
+from deadweight.cli.doctor import doctor_command
+from deadweight.cli.gpus import gpus_command
 from deadweight.cli.inspect import inspect_command
 from deadweight.cli.output import ReaderGone
 from deadweight.cli.passes import passes_command
 from deadweight.cli.plan import plan_command
+from deadweight.cli.prune import prune_command
 from deadweight.cli.slim import slim_command
+from deadweight.cli.wheel import wheel_command
 from deadweight.errors import DeadweightError
 
 DEFECT = 70
@@ -67,8 +71,12 @@ for _command in (
     plan_command,
     apply_command,
     slim_command,
+    prune_command,
+    wheel_command,
     compare_command,
     passes_command,
+    gpus_command,
+    doctor_command,
     completion_command,
 ):
     cli.add_command(_command)

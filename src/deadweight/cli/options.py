@@ -51,7 +51,36 @@ top_option = click.option(
     "-n", "--top", type=click.IntRange(1), default=15, show_default=True, help="How many rows long tables show."
 )
 
+target_options = together(
+    click.option(
+        "-g",
+        "--gpu",
+        multiple=True,
+        metavar="GPU,...",
+        help="The GPUs that it is to run on: h100, sm_90, 9.0, or none. GPU code that only others run leaves; on those "
+        "the image no longer works. `deadweight gpus` lists names.",
+    ),
+    click.option(
+        "--keep-ptx/--drop-ptx",
+        default=None,
+        help="PTX that the declared GPUs do not need: it lets newer GPUs run the image, after compiling at the first "
+        "start.  [default: keep]",
+    ),
+    click.option(
+        "--raw-blobs",
+        is_flag=True,
+        help="Also GPU code that libraries keep outside the sections for it, as cuBLASLt does. Rests on the "
+        "assumption that their host code never reads what is for other GPUs.",
+    ),
+    click.option(
+        "--recompress",
+        is_flag=True,
+        help="Compress the GPU code that stays harder, in a format that every driver reads. Slow: minutes for a large "
+        "library, once for planning and once for applying a saved plan.",
+    ),
+)
 planning_options = together(
+    target_options,
     click.option(
         "--risk",
         type=click.Choice(RISKS),

@@ -16,12 +16,12 @@ import click
 from deadweight.errors import EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:
+    from msgspec import Struct
     from rich.console import Console
 
     from deadweight.image.model import Image
     from deadweight.image.reference import Reference
     from deadweight.plan import Plan
-    from deadweight.report.model import Report
 
 STANDARD = "-"
 
@@ -120,7 +120,7 @@ def _replace(path: Path, document: bytes) -> None:
         raise
 
 
-def deliver(report: Report, json_to: str | None, render: Callable[[Console], None], *, quiet: bool = False) -> None:
+def deliver(report: Struct, json_to: str | None, render: Callable[[Console], None], *, quiet: bool = False) -> None:
     """Hands a report over: as JSON where that was asked for, and for people unless a document has standard output."""
     from deadweight.report.model import encode  # noqa: PLC0415
 

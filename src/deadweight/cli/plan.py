@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deadweight.cli.common import check_passes, opened, plan_for
+from deadweight.cli.common import check_passes, declared_target, opened, plan_for
 from deadweight.cli.options import image_argument, planning_options, top_option
 from deadweight.cli.output import STANDARD, check_outputs, show_report, write_document
 from deadweight.cli.progress import progress
@@ -17,7 +17,17 @@ from deadweight.cli.progress import progress
 @click.option("-o", "--output", metavar="FILE|-", help="Write the plan, to a file or, with -, to standard output.")
 @planning_options
 @top_option
-def plan_command(image: str, output: str | None, top: int, platform: str | None, **planning: Any) -> None:
+def plan_command(
+    image: str,
+    output: str | None,
+    top: int,
+    platform: str | None,
+    gpu: tuple[str, ...],
+    keep_ptx: bool | None,
+    raw_blobs: bool,
+    recompress: bool,
+    **planning: Any,
+) -> None:
     """Plan what can leave IMAGE, and predict its size to the byte.
 
     Prints the plan for people. With -o the plan itself is written: JSON, one cut a line, to be read, edited (take out
@@ -25,7 +35,7 @@ def plan_command(image: str, output: str | None, top: int, platform: str | None,
 
     \b
     Examples:
-      deadweight plan image.tar
+      deadweight plan image.tar --gpu h100
       deadweight plan image.tar -o plan.json --keep '/opt/models' --skip tests
       deadweight plan image.tar --risk lossless -o - | jq .predicted_bytes
     """
@@ -36,8 +46,9 @@ def plan_command(image: str, output: str | None, top: int, platform: str | None,
 
     check_outputs([output], [image, planning["base"]])
     check_passes(planning["skip"])
+    target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
-        plan = plan_for(Ledger(source), report, platform=platform, **planning).plan
+        plan = plan_for(Ledger(source), report, target, platform=platform, **planning).plan
         found = slim_report(plan, source)
     if output is not None:
         write_document(output, write_plan(plan))

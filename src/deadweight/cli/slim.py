@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deadweight.cli.common import check_passes, opened, plan_for
+from deadweight.cli.common import check_passes, declared_target, opened, plan_for
 from deadweight.cli.options import image_argument, json_option, planning_options, top_option, writing_options
 from deadweight.cli.output import check_outputs, check_tag, deliver, write_document
 from deadweight.cli.progress import progress
@@ -28,6 +28,10 @@ def slim_command(
     json_to: str | None,
     top: int,
     platform: str | None,
+    gpu: tuple[str, ...],
+    keep_ptx: bool | None,
+    raw_blobs: bool,
+    recompress: bool,
     **planning: Any,
 ) -> None:
     """Make a smaller image of IMAGE, and report what left and why.
@@ -36,7 +40,7 @@ def slim_command(
 
     \b
     Examples:
-      deadweight slim image.tar --to docker-archive:slim.tar
+      deadweight slim image.tar --to docker-archive:slim.tar --gpu h100
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
     """
@@ -50,10 +54,11 @@ def slim_command(
     to = parse_destination(destination)
     check_outputs([json_to, plan_out], [image, planning["base"]], to.path)
     check_passes(planning["skip"])
+    target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         check_tag(source, to)
         ledger = Ledger(source)
-        worked = plan_for(ledger, report, platform=platform, **planning)
+        worked = plan_for(ledger, report, target, platform=platform, **planning)
         if plan_out is not None:
             write_document(plan_out, write_plan(worked.plan))
         written = build(worked, source, to, compression, force, report)  # type: ignore[arg-type]

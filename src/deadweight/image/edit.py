@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import posixpath
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from deadweight.errors import PlanError, shown
 from deadweight.image.bytes import ByteRange
 from deadweight.image.content import Content
 from deadweight.image.filesystem import Filesystem, Key, Merge
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
+from deadweight.image.links import Links, inode_of
 from deadweight.image.model import Image
 from deadweight.image.pieces import END, Piece, Pieces, Span
 
@@ -40,6 +42,8 @@ class Edit:
     keep_layers: Collection[int] = ()
     """Positions of layers that stay as they are. Nothing in `rewrite`, `link` or `drop` may lie there, nor may
     the entry that names a path in `remove`."""
+    steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """For a content of `rewrite` that came about in several steps: the sizes in between, each to be charged apart."""
 
 
 @dataclass
@@ -48,6 +52,8 @@ class Charge:
 
     before: int = 0
     after: int = 0
+    between: tuple[int, ...] = ()
+    """What a rewritten file takes after each of its steps but the last."""
 
 
 @dataclass(frozen=True)
@@ -171,16 +177,24 @@ def _repair(
             break
         before = (len(dropped), len(whiteouts))
         hiding = _hiding(fs, dropped)
+        tops: dict[str, None] = {}
         for path in back:
             top = path if path in removed else _ancestor_in(path, removed)
             while top is not None and (higher := _ancestor_in(top, removed)) is not None:
                 top = higher
             if top is not None:
-                own = fs.nodes[top].key
-                if own is not None:
-                    whiteouts[own[0], top] = None
+                tops[top] = None
             else:
                 _undrop(dropped, hiding, path)
+        for top in tops:
+            own = fs.nodes[top].key
+            if own is not None and (own[0], top) not in whiteouts:
+                whiteouts[own[0], top] = None
+            else:  # it comes back from above, out of a layer that stays: what hid it there leaves as well
+                names = ((key[0], fs.entry(key)) for key in dropped)
+                last = max((at for at, e in names if f"{e.name}/".startswith(f"{top}/")), default=None)
+                if last is not None:
+                    whiteouts[last, top] = None
         if before == (len(dropped), len(whiteouts)):
             raise PlanError(f"removing would bring back {shown(back[0])} from a lower layer")
     return dropped, whiteouts
@@ -237,44 +251,26 @@ class _Emission:
         for position, path in whiteouts:
             self.whiteouts.setdefault(position, []).append(path)
         self.keep = frozenset(edit.keep_layers)
-        self.merged: dict[Key, Key] = {}  # inode -> the equal inode that it becomes a name of
-        self.linked: dict[Key, str] = {}  # inode -> the path whose cut links it
+        self.links = Links(fs, edit.link)
+        self.steps = edit.steps
         self.content: dict[Key, tuple[str, Content]] = {}
         # When all names of a file leave, its bytes count for the last: uv's cache comes first in a tar and carries what
         # is installed, and removing it alone would save nothing.
         self.last_dropped = {fs.inodes[key]: dropped[key] for key in sorted(fs.inodes.keys() & dropped.keys())}
         self.places: dict[int, dict[str, list[int]]] = {}  # by layer: where its entries have each name
-        for path, target in edit.link.items():
-            mine, other = self._inode(path), self._inode(target)
-            if mine[0] != other[0]:
-                raise PlanError(f"{shown(path)} and {shown(target)} lie in different layers and cannot be linked")
-            mine, other = self._root(mine), self._root(other)
-            if mine != other:
-                self.merged[mine] = other
-                self.linked[self._inode(path)] = path
         for path, content in edit.rewrite.items():
-            self.content[self._root(self._inode(path))] = (path, content)
+            self.content[self.links.root(inode_of(fs, path))] = (path, content)
 
     def run(self) -> Edited:
         layers = tuple(self._layer(layer.position) for layer in self.fs.image.layers)
         return Edited(layers, self.charges)
 
-    def _inode(self, path: str) -> Key:
-        node = self.fs.nodes.get(path)
-        if node is None or node.inode is None or node.kind != "file" or (node.source and node.source.sparse):
-            raise PlanError(f"there is no plain file {shown(path)} in the image")
-        return node.inode
-
-    def _root(self, key: Key) -> Key:
-        key = self.fs.inodes.get(key, key)
-        while key in self.merged:
-            key = self.merged[key]
-        return key
-
-    def _charge(self, subject: Subject, before: int, after: int) -> None:
+    def _charge(self, subject: Subject, before: int, after: int, between: Sequence[int] = ()) -> None:
         charge = self.charges.setdefault(subject, Charge())
         charge.before += before
         charge.after += after
+        if between:
+            charge.between = tuple(map(sum, zip_longest(charge.between, between, fillvalue=0)))
 
     def _layer(self, position: int) -> LayerEdit:
         layer = self.fs.image.layers[position]
@@ -323,7 +319,7 @@ class _Emission:
         for entry in entries:
             key = (position, entry.index)
             if entry.kind != "dir" and entry.whiteout is None and key not in self.dropped:
-                first.setdefault(self._root(key), entry)
+                first.setdefault(self.links.root(key), entry)
         return first
 
     def _changed(self, entry: Entry, position: int, first: Mapping[Key, Entry]) -> list[Piece] | None:
@@ -331,14 +327,16 @@ class _Emission:
         if entry.whiteout is not None:
             return None
         key = (position, entry.index)
-        root = self._root(key)
+        root = self.links.root(key)
         carrier = first[root]
         if entry.kind == "file":
             if carrier is entry or not self._names(position, carrier, entry):
                 return self._carry(entry, position, root, None)
             # A cut may link to an equal file that comes later: then that one becomes the link.
-            heir = self.linked.get(self.fs.inodes.get((position, carrier.index), (position, carrier.index)), entry.name)
-            return self._point(entry, position, carrier, self.linked.get(key, heir))
+            paths = self.links.paths
+            carried = (position, carrier.index)
+            linked = key if key in paths else self.fs.inodes.get(carried, carried)
+            return self._point(entry, position, carrier, paths[linked])
         target = self.fs.link_targets[key]
         if target not in self.dropped:
             return None
@@ -376,27 +374,22 @@ class _Emission:
             return None
         if data.sparse:
             raise PlanError(f"{shown(entry.name)} is a sparse file and takes over from a name that leaves: keep both")
+        name = None if own else entry.name
         size = data.stored if rewrite is None else rewrite[1].size
-        if own:
-            header = change_header(tar, data, size=size)
-            framing_before = data.data - data.start
-        else:
-            header = change_header(tar, data, name=entry.name, size=size)
-            framing_before = 0
-            plain = header if rewrite is None else change_header(tar, data, name=entry.name)
-            assert moved is not None
-            self._charge(moved, entry.end - entry.start, len(plain) + data.stored + padding(data.stored))
-        pieces: list[Piece] = [header]
+        pieces: list[Piece] = [change_header(tar, data, name=name, size=size)]
+        taken = data.end - data.start  # what the file takes before it is rewritten
+        if moved is not None:
+            taken = len(change_header(tar, data, name=name)) + data.stored + padding(data.stored)
+            self._charge(moved, entry.end - entry.start, taken)
         if rewrite is None:
             pieces.append(Span(data_key[0], data.data, data.stored))
         else:
             path, content = rewrite
-            framing_after = len(header) if own else len(header) - len(plain)
-            self._charge(
-                path,
-                framing_before + (data.end - data.data if own else data.stored + padding(data.stored)),
-                framing_after + size + padding(size),
+            *between, after = (
+                len(change_header(tar, data, name=name, size=each)) + each + padding(each)
+                for each in (*self.steps.get(path, ()), size)
             )
+            self._charge(path, taken, after, between)
             for piece in content.pieces:
                 if isinstance(piece, tuple):
                     pieces.append(Span(data_key[0], data.data + piece[0], piece[1]))

@@ -9,27 +9,39 @@ First label wins (bloaty's rule), and the most specific comes first:
    links to, are the distributions';
 4. what no list names belongs to `files of no package`.
 
+GPU code is accounted for once more, by architecture: what the category has, the files in `Account.gpu_code` have.
+
 The account checks itself wherever it is made, not only in tests.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from deadweight.binary.elf import ElfError, breakdown
+from deadweight.binary.gpu_code import GpuCode, breakdown, gpu_file
 from deadweight.errors import DeadweightError
 from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry
 from deadweight.image.model import Layer
-from deadweight.ledger.categories import DATA, HIDDEN_CONTENT, OF_ELF, TAR_FRAMING, ending_category, place_category
+from deadweight.ledger.categories import (
+    GPU_CODE,
+    HIDDEN_CONTENT,
+    OF_ELF,
+    TAR_FRAMING,
+    ending_category,
+    place_category,
+)
 from deadweight.ledger.ledger import FRAMING, HIDDEN, Ledger, Owner
 
 Label = TypeVar("Label")
+_THREADS: Final = 4
 
 
 class AccountError(DeadweightError):
@@ -63,6 +75,15 @@ class HiddenEntry(msgspec.Struct, frozen=True, gc=False):
     """Whether a container sees something else at its path; otherwise it was deleted."""
 
 
+class GpuFile(msgspec.Struct, frozen=True, gc=False):
+    """The GPU code of a file that counts as such: none of tests, caches and build tools, or that no container sees."""
+
+    layer: int
+    owner: Owner
+    path: str
+    code: tuple[GpuCode, ...]
+
+
 class Account(msgspec.Struct, frozen=True, dict=True):
     """All bytes of an image."""
 
@@ -70,6 +91,7 @@ class Account(msgspec.Struct, frozen=True, dict=True):
     """Of the layers, uncompressed."""
     rows: list[Row]
     hidden: list[HiddenEntry]
+    gpu_code: list[GpuFile]
 
     @property
     def bytes(self) -> int:
@@ -97,6 +119,17 @@ class Account(msgspec.Struct, frozen=True, dict=True):
         return _sums((each.layer, each.bytes) for each in self.hidden)
 
 
+class _Inside(NamedTuple):
+    """A file that is looked into."""
+
+    layer: Layer
+    entry: Entry
+    owner: Owner
+    path: str
+    elf: bool
+    """Otherwise its name says that it is GPU code."""
+
+
 def make_account(ledger: Ledger) -> Account:
     """The account of every byte of the ledger's image. Raises AccountError when it does not add up."""
     seen = _seen_contents(ledger)
@@ -105,6 +138,7 @@ def make_account(ledger: Ledger) -> Account:
     hidden_keys = set(ledger.hidden)
     rows: list[Row] = []
     hidden: list[HiddenEntry] = []
+    inside: list[_Inside] = []
     for layer in ledger.image.layers:
         at = layer.position
         framing = 0
@@ -131,20 +165,28 @@ def make_account(ledger: Ledger) -> Account:
                     raise AccountError(f"an entry of {layer.where} has no owner: this is a defect of deadweight")
                 owner = ledger.owner(name)
                 label = place(name, owner)
-                if label is None and key in elf:
-                    rows.extend(_elf_rows(layer, entry, owner, name))
+                category = label or ending_category(name)
+                if label is None and (key in elf or category == GPU_CODE):
+                    inside.append(_Inside(layer, entry, owner, name, key in elf))
                 else:
-                    rows.append(Row(at, owner, label or ending_category(name), name, entry.stored))
+                    rows.append(Row(at, owner, category, name, entry.stored))
         framing += layer.tar.size - end
         if framing:
             rows.append(Row(at, FRAMING, TAR_FRAMING, "", framing))
-    account = Account(tuple(layer.tar.size for layer in ledger.image.layers), rows, hidden)
+    files: list[GpuFile] = []
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:  # while one reads, another one searches
+        for (sums, code), each in zip(pool.map(_look_inside, inside), inside, strict=True):
+            at = each.layer.position
+            rows.extend(Row(at, each.owner, category, each.path, size) for category, size in sums.items() if size)
+            if code:
+                files.append(GpuFile(at, each.owner, each.path, code))
+    account = Account(tuple(layer.tar.size for layer in ledger.image.layers), rows, hidden, files)
     check(account)
     return account
 
 
 def check(account: Account) -> None:
-    """Holds that every layer's bytes are accounted for, once. Raises AccountError."""
+    """Holds that every layer's bytes are accounted for, once, and each file's GPU code. Raises AccountError."""
     wrong = [
         position + 1
         for position, size in enumerate(account.sizes)
@@ -155,6 +197,10 @@ def check(account: Account) -> None:
             wrong.append(0)
     if wrong:
         raise AccountError(f"the bytes of layers {wrong} do not add up: this is a defect of deadweight")
+    coded = Counter({(row.layer, row.path): row.bytes for row in account.rows if row.category == GPU_CODE})
+    coded.subtract({(file.layer, file.path): sum(code.bytes for code in file.code) for file in account.gpu_code})
+    if any(coded.values()) or any(code.bytes <= 0 for file in account.gpu_code for code in file.code):
+        raise AccountError("the GPU code of a file does not add up: this is a defect of deadweight")
 
 
 def _seen_contents(ledger: Ledger) -> dict[Key, str]:
@@ -174,13 +220,13 @@ def _seen_contents(ledger: Ledger) -> dict[Key, str]:
     return found
 
 
-def _elf_rows(layer: Layer, entry: Entry, owner: Owner, path: str) -> Iterable[Row]:
-    """An ELF file's bytes by what they are; as data where it cannot be read."""
-    try:
-        parts = breakdown(layer.tar.window(entry.data, entry.stored).read_at, entry.stored)
-    except ElfError:
-        parts = {"data": entry.stored}
-    return [Row(layer.position, owner, OF_ELF.get(name, DATA), path, size) for name, size in parts.items() if size]
+def _look_inside(file: _Inside) -> tuple[dict[str, int], tuple[GpuCode, ...]]:
+    """A file's bytes by category, and its GPU code."""
+    read = file.layer.tar.window(file.entry.data, file.entry.stored).read_at
+    if not file.elf:
+        return {GPU_CODE: file.entry.stored}, gpu_file(read, file.entry.stored)
+    found = breakdown(read, file.entry.stored)
+    return {OF_ELF[label]: size for label, size in found.bytes.items()}, found.gpu_code
 
 
 def place_of(path: str, depth: int = 3) -> str:

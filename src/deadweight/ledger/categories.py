@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 
 from packaging.utils import canonicalize_name
 
+from deadweight.binary.elf import Label
 from deadweight.ledger.known import known, matcher
 from deadweight.ledger.ledger import Ledger, Owner
 
@@ -34,8 +35,8 @@ CATEGORIES = (
 )
 """All of them."""
 
-OF_ELF: Mapping[str, str] = {"host code": HOST_CODE, "gpu code": GPU_CODE, "symbols": SYMBOLS, "data": DATA}
-"""Category by the names of `elf.breakdown`."""
+OF_ELF: Mapping[Label, str] = {"host code": HOST_CODE, "gpu code": GPU_CODE, "symbols": SYMBOLS, "data": DATA}
+"""Category by the labels of `gpu_code.breakdown`."""
 
 _ENDINGS = {
     **dict.fromkeys((".py", ".pyw", ".pyi", ".pyx", ".pxd", ".pxi"), PYTHON_SOURCE),

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Literal
+from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import msgspec
 
-from deadweight.image.content import Content
+from deadweight.binary.gpu import Target
+from deadweight.errors import PlanError, shown
+from deadweight.image.content import Content, Reader
 from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
 
@@ -36,6 +39,8 @@ class Proposal(msgspec.Struct, frozen=True):
     evidence: str = ""
     to: str | None = None
     key: Key | None = None
+    risk: Risk | None = None
+    """Where this one thing is of another risk than its pass."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Options:
     """Distributions that are needed, though no static check sees it."""
     remove: tuple[str, ...] = ()
     """Distributions to remove, with what only they need."""
+    target: Target | None = None
+    """What GPU code is to run on; None: nothing was declared, and nothing is done about GPU code."""
 
 
 @dataclass
@@ -66,10 +73,57 @@ class Context:
     gone: set[str] = field(default_factory=set)
     """Paths that earlier passes remove."""
     changed: set[str] = field(default_factory=set)
-    """Paths that earlier passes rewrite or link."""
+    """Paths that earlier passes make links to an equal file, so that they have no content of their own any more."""
+    rewritten: dict[Key, tuple[str, Content]] = field(default_factory=dict)
+    """By the entry that carries a file's bytes: what earlier passes make of them, and the last of these passes."""
     dropped: set[Key] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     """What was left, and why: goes into the report."""
+
+    def accept(self, one: Pass, proposal: Proposal) -> bool:
+        """Whether a proposal goes with those before it; if so, it is what later ones find.
+
+        What is rewritten can only be rewritten further, by another pass. Raises PlanError for a rewrite that fails.
+        """
+        if proposal.action == "drop":
+            if proposal.key is None or proposal.key in self.dropped:
+                return False
+            self.dropped.add(proposal.key)
+            return True
+        path = proposal.path
+        if not self.may_change(path) or path in self.changed:
+            return False
+        inode = self.ledger.fs.nodes[path].inode
+        assert inode is not None  # what may change has an entry
+        last, first = self.rewritten.get(inode, ("", None))
+        if proposal.action == "rewrite":
+            if last == one.name:
+                return False
+            self.rewritten[inode] = one.name, must_rewrite(self.ledger, one, path, first, self.options.target)
+        elif first is not None:
+            return False
+        elif proposal.action == "remove":
+            self.gone.add(path)
+        else:
+            self.changed.add(path)
+        return True
+
+    def content(self, path: str) -> tuple[Reader, int]:
+        """The content of the file at `path` as earlier passes leave it: a reader, and its size in bytes."""
+        read, first = self.ledger.reader(path), self._content_before(path)
+        return (read, self.ledger.fs.nodes[path].size) if first is None else (first.reader(read), first.size)
+
+    def rewrite(self, one: Pass, path: str) -> Content:
+        """What `one`, the pass that asks, makes of the file at `path`, in terms of the image's own.
+
+        Worked out once, however often a pass or the planner asks. Raises ValueError, with the reason, when it cannot
+        be done.
+        """
+        return rewritten(self.ledger, one, path, self._content_before(path), self.options.target)
+
+    def _content_before(self, path: str) -> Content | None:
+        inode = self.ledger.fs.nodes[path].inode
+        return self.rewritten[inode][1] if inode is not None and inode in self.rewritten else None
 
     def may_change(self, path: str) -> bool:
         """Whether a path of the view is there to be proposed: not gone, not kept, not in a layer that stays."""
@@ -106,6 +160,17 @@ def matches(path: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern + "/*")
 
 
+class Rewriting(NamedTuple):
+    """A file that a pass is to rewrite, as the passes before it leave it."""
+
+    ledger: Ledger
+    path: str
+    read: Reader
+    size: int
+    """Bytes that `read` gives."""
+    target: Target | None
+
+
 @dataclass(frozen=True)
 class Pass:
     """One way of losing weight."""
@@ -117,8 +182,47 @@ class Pass:
     summary: str
     """What leaves, in a line, for help and reports."""
     propose: Callable[[Context], Iterable[Proposal]]
-    rewrite: Callable[[Ledger, str], Content] | None = None
-    """For passes that rewrite: a path's new content. Raises ValueError, with the reason, when it cannot be done."""
+    rewrite: Callable[[Rewriting], Content] | None = None
+    """For passes that rewrite: a file's new content, in terms of what it is given. Raises ValueError, with the reason,
+    when it cannot be done. The same input must give the same content."""
+
+
+_Task = tuple[Pass, str, Content | None, Target | None]
+_REWRITTEN: WeakKeyDictionary[Ledger, dict[_Task, Content | str]] = WeakKeyDictionary()
+"""What rewriting gave, or why it could not be done: it can take minutes, and a planner asks more than once."""
+
+
+def rewritten(ledger: Ledger, one: Pass, path: str, first: Content | None, target: Target | None) -> Content:
+    """What a pass makes of the file at `path` where passes before it left `first`, in terms of the image's own content.
+
+    Worked out once for a ledger. Raises ValueError, with the reason, when it cannot be done.
+    """
+    if one.rewrite is None:
+        raise PlanError(f"the pass {one.name} does not rewrite, as the cut of {shown(path)} would")
+    memo = _REWRITTEN.setdefault(ledger, {})
+    task = (one, path, first, target)
+    if task not in memo:
+        read, size = ledger.reader(path), ledger.fs.nodes[path].size
+        if first is not None:
+            read, size = first.reader(read), first.size
+        try:
+            content = one.rewrite(Rewriting(ledger, path, read, size, target))
+            memo[task] = content if first is None else content.after(first)
+        except ValueError as error:
+            memo[task] = str(error)
+    found = memo[task]
+    if isinstance(found, Content):
+        return found
+    raise ValueError(found)
+
+
+def must_rewrite(ledger: Ledger, one: Pass, path: str, first: Content | None, target: Target | None) -> Content:
+    """As `rewritten`, for what is planned already: raises PlanError when it cannot be done."""
+    try:
+        return rewritten(ledger, one, path, first, target)
+    except ValueError as error:
+        left = " as the passes before it leave it" if first is not None else ""
+        raise PlanError(f"{shown(path)} cannot be rewritten by {one.name}{left}: {error}") from None
 
 
 @cache

@@ -15,13 +15,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from deadweight.binary.gpu import Target
+from deadweight.image.addition import is_plain
 from deadweight.image.content import Content
 from deadweight.image.edit import Edit
 from deadweight.image.filesystem import Key
+from deadweight.image.links import Links, inode_of
 from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rewrite_md5sums, written_as
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.ledger.record import record_hash, record_paths, rewrite_record
+from deadweight.passes.target import TARGET_FILE, read_slimmed, slimmed_bytes, slimmed_for, slimmed_labels
 
 STATUS = "var/lib/dpkg/status"
 EXTENDED_STATES = "var/lib/apt/extended_states"
@@ -38,11 +42,16 @@ class Digests(msgspec.Struct, frozen=True):
 
 @dataclass
 class Derived:
-    """New contents of metadata files, and the changed paths that each follows from."""
+    """New contents of metadata files, with the changed paths that each follows from, and what else there is to say."""
 
     contents: dict[str, Content] = field(default_factory=dict)
     causes: dict[str, set[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    additions: dict[str, bytes] = field(default_factory=dict)
+    """Contents of new files, or of ones that take the place of files in layers that stay."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels that the image gets."""
+    notes: list[str] = field(default_factory=list)
 
     def add(self, path: str, data: bytes, causes: set[str], reason: str) -> None:
         self.contents[path] = Content((data,))
@@ -63,23 +72,38 @@ def derive(ledger: Ledger, edit: Edit, removed: frozenset[str]) -> Derived:
     return derived
 
 
+def derive_target(
+    ledger: Ledger, edit: Edit, removed: frozenset[str], target: Target, causes: set[str], derived: Derived
+) -> None:
+    """What follows once GPU code that is not for the target left: the image says so, in labels and in a file.
+
+    The file is new, or gets new content, unless it says so already.
+    """
+    slimmed, note = slimmed_for(ledger.fs, target)
+    derived.labels = slimmed_labels(slimmed)
+    if note is not None:
+        derived.notes.append(note)
+    old = read_slimmed(ledger.fs)
+    if old is not None and msgspec.structs.replace(old, deadweight=slimmed.deadweight) == slimmed:
+        return
+    derived.causes[TARGET_FILE], derived.reasons[TARGET_FILE] = causes, "says for which GPUs the image's GPU code is"
+    data, node = slimmed_bytes(slimmed), ledger.fs.nodes.get(TARGET_FILE)
+    untouched = TARGET_FILE not in removed.union(edit.link.keys(), edit.link.values())
+    if node is not None and node.layer not in edit.keep_layers and untouched and is_plain(ledger.fs, TARGET_FILE):
+        derived.contents[TARGET_FILE] = Content((data,))
+    else:
+        derived.additions[TARGET_FILE] = data
+
+
 def _names(ledger: Ledger, edit: Edit) -> dict[Key, list[str]]:
     """For each file that is rewritten, all its names: hard links, and the files that become some."""
-    nodes = ledger.fs.nodes
-    target = {nodes[path].inode: nodes[to].inode for path, to in edit.link.items()}
-
-    def root(key: Key | None) -> Key | None:
-        seen = set()
-        while key in target and key not in seen:
-            seen.add(key)
-            key = target[key]
-        return key
-
-    wanted = {root(nodes[path].inode): nodes[path].inode for path in edit.rewrite}
+    links = Links(ledger.fs, edit.link)
+    carriers = {path: inode_of(ledger.fs, path) for path in edit.rewrite}
+    wanted = {links.root(key): key for key in carriers.values()}
     names: dict[Key, list[str]] = {}
-    for path, node in nodes.items():
+    for path, node in ledger.fs.nodes.items():
         if node.inode is not None and node.kind == "file":
-            key = wanted.get(root(node.inode))
+            key = wanted.get(links.root(node.inode))
             if key is not None:
                 names.setdefault(key, []).append(path)
     return names

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 
+from deadweight.errors import shown
 from deadweight.image.model import Image
-from deadweight.ledger.account import Account, make_account, place_of
+from deadweight.ledger.account import Account, GpuFile, make_account, place_of
+from deadweight.ledger.gpu import gpu_names, savings
 from deadweight.ledger.ledger import SYSTEM, Ledger, Owner
 from deadweight.report.model import (
     CategoryLine,
+    GpuLibraryLine,
+    GpuLine,
     HiddenLine,
     ImageLine,
     InspectReport,
     LayerLine,
+    OutOfReachLine,
     OwnerLine,
     PartLine,
     PlaceLine,
+    SavingLine,
 )
 from deadweight.report.reasons import owner_reason, package_reasons
 from deadweight.report.text import valid
@@ -61,12 +68,15 @@ def inspect_report(ledger: Ledger, account: Account | None = None) -> InspectRep
             for owner, size in account.by_owner.items()
         ],
         categories=[CategoryLine(name, size) for name, size in account.by_category.items()],
-        gpu_code=[],
+        gpu_code=_gpu_code(account),
+        gpu_libraries=_gpu_libraries(account),
+        gpu_out_of_reach=_out_of_reach(account),
+        gpu_savings=saving_lines(ledger) if account.gpu_code else [],
         hidden_bytes=sum(hidden.values()),
         hidden=_hidden(account),
         unlisted=_unlisted(account),
         unchecked=[layer.diff_id for layer in image.layers if not layer.checked],
-        notes=[valid(note) for note in dict.fromkeys([*image.notes, *ledger.notes])],
+        notes=[valid(note) for note in dict.fromkeys([*image.notes, *ledger.notes, *_unread(account)])],
     )
 
 
@@ -115,3 +125,71 @@ def _unlisted(account: Account) -> list[PlaceLine]:
                 files[place] += 1
     lines = [PlaceLine(valid(place), size, files[place]) for place, size in sizes.items()]
     return sorted(lines, key=lambda line: (-line.bytes, line.path))
+
+
+def saving_lines(ledger: Ledger) -> list[SavingLine]:
+    """What declaring a GPU would save, for each generation of GPUs that the image has code for; reads its GPU code."""
+    lines = []
+    for each in savings(ledger):
+        gpu = "none" if each.gpu is None else f"sm_{each.gpu}"
+        lines.append(SavingLine(gpu, each.ptx_kept, each.ptx_dropped, gpu_names(gpu)))
+    return lines
+
+
+def _gpu_code(account: Account) -> list[GpuLine]:
+    sizes: Counter[str] = Counter()
+    entries: Counter[str] = Counter()
+    beyond: Counter[str] = Counter()
+    for file in account.gpu_code:
+        for code in file.code:
+            sizes[code.label] += code.bytes
+            entries[code.label] += code.entries
+            beyond[code.label] += code.bytes if code.out_of_reach else 0
+    return [
+        GpuLine(label, size, beyond[label], entries[label], gpu_names(label) if label.startswith("sm_") else [])
+        for label, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _gpu_libraries(account: Account) -> list[GpuLibraryLine]:
+    groups: dict[tuple[str, Owner], list[GpuFile]] = {}
+    for file in account.gpu_code:
+        alone = any(code.where == "file" for code in file.code)
+        path = posixpath.dirname(file.path) if alone else file.path
+        groups.setdefault((f"/{path}", file.owner), []).append(file)
+    lines = []
+    for (path, owner), files in groups.items():
+        by_arch: Counter[str] = Counter()
+        for file in files:
+            for code in file.code:
+                by_arch[code.label] += code.bytes
+        beyond = sum(code.bytes for file in files for code in file.code if code.out_of_reach)
+        size = by_arch.total()
+        parts = dict(by_arch.most_common())
+        lines.append(GpuLibraryLine(valid(path), valid(owner.name), len(files), size, beyond, parts))
+    return sorted(lines, key=lambda line: (-line.bytes, line.path))
+
+
+def _out_of_reach(account: Account) -> list[OutOfReachLine]:
+    sizes: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for file in account.gpu_code:
+        files.update({code.out_of_reach for code in file.code if code.out_of_reach})
+        for code in file.code:
+            if code.out_of_reach:
+                sizes[code.out_of_reach] += code.bytes
+    return [OutOfReachLine(where, files[where], size) for where, size in sizes.most_common()]
+
+
+def _unread(account: Account) -> list[str]:
+    """Why GPU code could not be taken apart, by reason."""
+    found: dict[str, list[str]] = {}
+    for file in account.gpu_code:
+        for code in file.code:
+            if code.reason:
+                found.setdefault(code.reason, []).append(file.path)
+    notes = []
+    for reason, paths in found.items():
+        more = f" and of {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        notes.append(f"the GPU code of {shown(paths[0])}{more} could not be taken apart: {reason}")
+    return notes

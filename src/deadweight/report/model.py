@@ -5,6 +5,8 @@ All integers are bytes unless their name says otherwise. Layers are counted from
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from deadweight.report.text import printable_json
@@ -89,7 +91,47 @@ class GpuLine(msgspec.Struct, frozen=True):
     """GPU code by architecture."""
 
     arch: str
+    """As NVIDIA names it: sm_90a; compute_80 for PTX; lto_50. Or what is for none: `headers` and `tables` of fatbins,
+    `amd`, and `unread` for what does not parse."""
     bytes: int
+    out_of_reach: int
+    """Of these, what no pass takes out, unless it is asked for raw blobs; as in `gpu_out_of_reach`."""
+    entries: int
+    """How many pieces of code."""
+    products: list[str]
+    """The GPUs of this architecture, as people name them; none for PTX and LTO-IR, which are compiled for newer ones
+    too."""
+
+
+class GpuLibraryLine(msgspec.Struct, frozen=True):
+    """The GPU code of one file, or of the files in one directory that are GPU code as a whole."""
+
+    path: str
+    owner: str
+    files: int
+    bytes: int
+    out_of_reach: int
+    by_arch: dict[str, int]
+    """Largest first; adds up to `bytes`."""
+
+
+class OutOfReachLine(msgspec.Struct, frozen=True):
+    """GPU code that does not leave where a GPU is declared."""
+
+    where: str
+    """`data`: in data of libraries, which raw blobs are; `file`: in files of GPU code alone; `amd`; `unread`."""
+    files: int
+    bytes: int
+
+
+class SavingLine(msgspec.Struct, frozen=True):
+    """What declaring a GPU would save: about, to a few pages for each file."""
+
+    gpu: str
+    """As for --gpu: sm_90, or none."""
+    ptx_kept: int
+    ptx_dropped: int
+    products: list[str]
 
 
 class InspectReport(msgspec.Struct, frozen=True):
@@ -103,6 +145,10 @@ class InspectReport(msgspec.Struct, frozen=True):
     owners: list[OwnerLine]
     categories: list[CategoryLine]
     gpu_code: list[GpuLine]
+    """Adds up to the category `GPU code`; so do `gpu_libraries`."""
+    gpu_libraries: list[GpuLibraryLine]
+    gpu_out_of_reach: list[OutOfReachLine]
+    gpu_savings: list[SavingLine]
     hidden_bytes: int
     hidden: list[HiddenLine]
     """Adds up to `hidden_bytes`."""
@@ -167,6 +213,8 @@ class SlimReport(msgspec.Struct, frozen=True):
 
     schema: str
     image: ImageLine
+    target: dict[str, Any]
+    """What GPU code is to run on, as in the plan; empty: nothing was declared, and it stays as it is."""
     after: ImageLine | None
     before_bytes: int
     predicted_bytes: int
@@ -181,6 +229,8 @@ class SlimReport(msgspec.Struct, frozen=True):
     cuts: list[CutLine]
     verdict: Verdict
     notes: list[str]
+    gpu_savings: list[SavingLine] = []
+    """Where no GPU was declared."""
 
 
 class PhaseLine(msgspec.Struct, frozen=True):
@@ -210,10 +260,7 @@ class CompareReport(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-Report = InspectReport | SlimReport | CompareReport
-
-
-def encode(report: Report) -> bytes:
+def encode(report: msgspec.Struct) -> bytes:
     """A report as JSON: indented, and with nothing in it that a terminal could obey."""
     text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
     return (printable_json(text) + "\n").encode()

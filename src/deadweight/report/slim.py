@@ -33,6 +33,7 @@ def slim_report(
     return SlimReport(
         schema=SCHEMA,
         image=image_line(image),
+        target=plan.target,
         after=after,
         before_bytes=plan.before_bytes,
         predicted_bytes=plan.predicted_bytes,

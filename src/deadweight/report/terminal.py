@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
+from deadweight.report.gpu_code import print_gpu_code, print_savings
 from deadweight.report.model import CompareReport, ImageLine, InspectReport, LayerLine, SlimReport
 from deadweight.report.sizes import show_share, show_size
 from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
@@ -84,6 +85,7 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
     )
     _kinds(console, report)
     bytes_table(console, "Categories", [Line(each.bytes, each.name) for each in report.categories], what="what it is")
+    print_gpu_code(console, report, top)
     if report.unlisted:
         lines = [Line(p.bytes, p.path, _count(p.files, "file")) for p in report.unlisted]
         bytes_table(console, "Files of no package", lines, what="directory", top=min(top, 6))
@@ -114,6 +116,8 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
     """What leaves, by pass, layer and path, and what remains."""
     _image(console, report.image, report.before_bytes, report.compressed_before_bytes)
     _outcome(console, report)
+    if report.target:
+        console.print(f"for {target_line(report.target)}")
     if report.edited:
         console.print(Text("The plan was edited by hand; everything here was worked out anew from it."))
     if report.passes:
@@ -136,6 +140,7 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
             top=top,
             total="saved",
         )
+    print_savings(console, report.gpu_savings)
     paragraphs(console, "Left behind, and other notes", report.notes)
 
 
@@ -212,6 +217,18 @@ def _outcome(console: Console, report: SlimReport) -> None:
             f"stored: {report.compressed_after_bytes:,} bytes ({show_size(report.compressed_after_bytes)}) compressed"
         )
     console.print(Text(f"{plain(report.after.reference)}  {plain(report.after.digest)}"))
+
+
+def target_line(target: Mapping[str, Any]) -> str:
+    """A target as plans have it, in a line: "sm_90, PTX kept"."""
+    parts = [*target["gpus"], "PTX kept" if target["keep_ptx"] else "PTX dropped"]
+    if not target["gpus"]:
+        parts = ["machines without a GPU"]
+    if target["raw_blobs"]:
+        parts.append("GPU code outside fatbin sections as well")
+    if target["recompress"]:
+        parts.append(f"recompressed by {target['encoder']}")
+    return plain(", ".join(parts))
 
 
 def _layers(console: Console, report: SlimReport) -> None:

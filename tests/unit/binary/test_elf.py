@@ -260,6 +260,7 @@ class TestDamaged:
             out[at] = value
         out = out[: data.draw(st.one_of(st.just(len(out)), st.integers(0, len(out))))]
         read = fixtures.read_from(bytes(out))
+        _breakdown(bytes(out))
         try:
             found = elf.parse(read, len(out))
             loader.interpreter(read, found)

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deadweight.binary import elf
+from deadweight.binary.fatbin import Fatbin, parse_section
 from deadweight.binary.gpu_code import Breakdown, GpuCode, breakdown, gpu_file
+from deadweight.image.content import Reader
 from support import elf as fixtures
 from support import fatbins, hosts
 
@@ -162,6 +164,34 @@ class TestBlobs:
         assert breakdown(read, len(data)).bytes["gpu code"] == 24
         assert reads < 5000
 
+    def test_sections_that_overlap_are_searched_once(self) -> None:
+        count = 300
+        sections = [section(".rodata", self.CONTENT), *(section(".more", b"1") for _ in range(count))]
+        data = bytearray(elf_file(*sections, section(".nvFatBinSegment", bytes(24))))
+        for number in range(count):
+            at = int.from_bytes(data[40:48], "little") + (2 + number) * elf.SECTION_HEADER.size
+            struct.pack_into("<QQ", data, at + 24, elf.HEADER.size + number, len(self.CONTENT) - number)
+        reads = 0
+
+        def read(offset: int, length: int) -> bytes:
+            nonlocal reads
+            reads += 1
+            return bytes(data[offset : offset + length])
+
+        self.check(breakdown(read, len(data)))
+        assert reads < count
+
+    def test_in_a_file_that_ends_while_it_is_read(self) -> None:
+        data = elf_file(section(".ldata", self.CONTENT), section(".nvFatBinSegment", bytes(24)))
+
+        def read(offset: int, length: int) -> bytes:
+            inside = elf.HEADER.size <= offset < elf.HEADER.size + len(self.CONTENT)
+            return data[offset : offset + length - inside]
+
+        found = breakdown(read, len(data))
+        assert sum(found.bytes.values()) == len(data)
+        assert found.bytes["gpu code"] == 24
+
 
 class TestFiles:
     """Files that are GPU code as a whole."""
@@ -170,9 +200,9 @@ class TestFiles:
         for number in (75, 90, 100, 120):
             data = fatbins.cubin(number)
             assert look(data).gpu_code == (GpuCode(f"sm_{number}", "file", len(data), 1),)
-        data = bytearray(fatbins.cubin(90))
-        data[49] |= 8  # e_flags
-        (code,) = look(bytes(data)).gpu_code
+        accelerated = bytearray(fatbins.cubin(90))
+        accelerated[49] |= 8  # e_flags
+        (code,) = look(bytes(accelerated)).gpu_code
         assert (code.label, code.out_of_reach) == ("sm_90a", "file")
 
     def test_symbols_are_no_gpu_code(self) -> None:
@@ -242,6 +272,17 @@ class TestUnread:
         (code,) = found.gpu_code
         assert (code.label, code.bytes) == ("unread", len(fatbin) - 8)
         assert "overlaps" in code.reason
+
+    def test_fatbins_that_overlap(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Should the parser ever say so: no byte is counted twice."""
+        fatbin = fatbins.fatbin(ENTRIES["sm_80"])
+
+        def twice(read: Reader, offset: int, size: int) -> list[Fatbin]:
+            return 2 * parse_section(read, offset, size)
+
+        monkeypatch.setattr("deadweight.binary.gpu_code.parse_section", twice)
+        (code,) = look(elf_file(section(".nv_fatbin", fatbin))).gpu_code
+        assert (code.label, code.bytes) == ("unread", len(fatbin))
 
 
 @pytest.fixture(scope="module")

@@ -76,3 +76,10 @@ def test_large_layers_with_a_name_twice_take_no_time() -> None:
     with image_of([lower, upper]) as image:
         edit_image(Filesystem(image), Edit(drop=[(1, i) for i in range(count)]))
     assert time.process_time() - begin < 15  # it was a minute
+
+
+def test_what_a_layer_that_stays_has_in_a_removed_directory_stays_hidden() -> None:
+    lower, middle = tar_of([member("d", kind=FOLDER), member("x")]), tar_of([member("d/a", b"stays below")])
+    upper = tar_of([member("d/.wh.a"), member("y")])
+    view = edited([lower, middle, upper], Edit(remove=["d"], keep_layers=[1]))
+    assert set(view) == {"x", "y"}

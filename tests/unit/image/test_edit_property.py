@@ -6,11 +6,12 @@ import tarfile
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from deadweight.image.addition import CannotAdd, add_file
 from deadweight.image.content import Content
-from deadweight.image.edit import Edit, Edited, edit_image, layer_chunks
+from deadweight.image.edit import Edit, Edited, edit_image, layer_chunks, really_removed
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
 from support.elf import read_from
@@ -109,7 +110,18 @@ def requests(draw: st.DrawFn, fs: Filesystem) -> Edit:
             if a.inode != b.inode and same and untouched and fs.read(path) == fs.read(other) and draw(st.booleans()):
                 link.setdefault(path, other)
                 break
-    return Edit(remove, rewrite, link, {k for k in drop if k[0] not in keep}, keep)
+    steps = {path: draw(st.lists(st.integers(0, 3000), max_size=2)) for path in rewrite}
+    return Edit(remove, rewrite, link, {k for k in drop if k[0] not in keep}, keep, steps)
+
+
+def blocks(size: int) -> int:
+    """What a content takes in a tar."""
+    return size + -size % 512
+
+
+def copies(fs: Filesystem, path: str) -> int:
+    """How many names a file has: more than one of them may come to carry its bytes."""
+    return sum(node.inode == fs.nodes[path].inode for node in fs.nodes.values())
 
 
 def build(image: Image, edited: Edited) -> list[bytes]:
@@ -162,7 +174,13 @@ def test_any_request_leaves_the_view_less_the_cuts(data: st.DataObject) -> None:
             assert layer.pieces is None or tar.endswith(bytes(1024))
         difference = sum(map(len, tars)) - sum(map(len, built))
         assert difference == sum(c.before - c.after for c in edited.charges.values())
-        assert all(c.before >= 0 and c.after >= 0 for c in edited.charges.values())
+        assert all(min(c.before, c.after, *c.between, 0) == 0 for c in edited.charges.values())
+        for path in edit.rewrite.keys() & edited.charges.keys() & merged_view(built).keys():
+            steps, charge = edit.steps[path], edited.charges[path]
+            assert len(charge.between) == len(steps)
+            for size, taken in zip(steps, charge.between, strict=True):
+                assert (taken - charge.after) % 512 == 0
+                assert taken - charge.after == blocks(size) - blocks(edit.rewrite[path].size) or copies(fs, path) > 1
         # Hard links of one layer that stay are still one file, where no name is taken twice.
         new = merged_view(built)
         if any(len({e.name for e in layer.entries}) < len(layer.entries) for layer in image.layers):
@@ -181,3 +199,46 @@ def test_an_empty_request_changes_nothing(tars: list[bytes]) -> None:
         edited = edit_image(Filesystem(image), Edit())
         assert build(image, edited) == tars
         assert not edited.charges
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_an_added_file_is_seen_and_nothing_else_differs(data: st.DataObject) -> None:
+    tars = data.draw(layers())
+    path = data.draw(st.sampled_from([*NAMES, "d/new", "f/new/x", "g/h/i"]))
+    with image_of(tars) as image:
+        fs = Filesystem(image)
+        edit = data.draw(requests(fs))
+        removed = really_removed(fs, edit)
+        before = edit_image(fs, edit)
+        above = roots_of(path)
+        reason = ""
+        after = before
+        try:
+            after = add_file(fs, before, removed, path, b"added" * 200)
+        except CannotAdd as error:
+            reason = str(error)
+        if reason:
+            event("refused")
+            above_or_there = [p for p in (*above, path) if p in fs.nodes]
+            plain = all(fs.nodes[p].kind == "dir" for p in above_or_there) and path not in fs.nodes
+            whiteouts = any(e.whiteout is not None for layer in image.layers for e in layer.entries)
+            assert not plain or whiteouts or len(tars) > 1 or removed & set(above) or reason == "no layer changes"
+            return
+        event("replaced" if path in fs.nodes else "added")
+        made = build(image, after)
+        view = without_inodes(merged_view(build(image, before)))
+        position = max(layer.position for layer in before.layers if layer.pieces is not None)
+        mtime = int(max([0, *(e.mtime for e in image.layers[position].entries)]))
+        for missing in above:
+            if missing not in fs.nodes:
+                view[missing] = Seen("dir", 0o755, mtime, 0, b"", "", (), 0)
+        view[path] = Seen("file", 0o644, mtime, 0, b"added" * 200, "", (), 0)
+        assert without_inodes(merged_view(made)) == view
+        assert [layer.size for layer in after.layers] == [len(tar) for tar in made]
+        difference = sum(map(len, tars)) - sum(map(len, made))
+        assert difference == sum(c.before - c.after for c in after.charges.values())
+        assert made[position].endswith(bytes(1024))
+        assert position not in edit.keep_layers
+        with image_of(made) as again:
+            assert path in Filesystem(again).nodes

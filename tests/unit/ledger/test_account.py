@@ -13,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deadweight.binary.gpu_code import Breakdown
 from deadweight.ledger import account as accounts
 from deadweight.ledger.account import Account, AccountError, check, make_account
 from deadweight.ledger.categories import CATEGORIES
 from deadweight.ledger.ledger import FRAMING, HIDDEN, SYSTEM, Ledger, Owner
+from support import fatbins
 from support.layers import image_of, member, tar_of
 
 SITE = "usr/local/lib/python3.11/site-packages"
@@ -139,6 +141,40 @@ def test_a_library_splits_into_what_its_sections_are() -> None:
     assert sum(split.values()) == len(LIBRARY)
 
 
+def test_gpu_code_is_accounted_for_by_file_and_architecture() -> None:
+    fatbin = fatbins.fatbin(fatbins.sm(90), fatbins.compute(80))
+    ptx = fatbins.ptx("75")
+    found, _ = account_of(
+        tar_of(
+            [
+                member(f"{SITE}/big/lib.so", LIBRARY),
+                member(f"{SITE}/big/kernels/one.cubin", fatbins.cubin(90)),
+                member(f"{SITE}/big/kernels/two.hsaco", b"?" * 700),
+                member(f"{SITE}/big/kernels/three.fatbin", fatbin),
+                member(f"{SITE}/big/kernels/four.ptx", ptx),
+                member(f"{SITE}/big/kernels/tiny.cubin", fatbins.cubin(90)[:60]),
+                member(f"{SITE}/big/tests/four.ptx", ptx),
+                member("deleted.ptx", ptx),
+                *dist("big", "big/lib.so"),
+            ]
+        ),
+        tar_of([member(".wh.deleted.ptx")]),
+    )
+    files = {file.path.rpartition("/")[2]: [code.label for code in file.code] for file in found.gpu_code}
+    assert files == {
+        "lib.so": ["headers"],
+        "one.cubin": ["sm_90"],
+        "two.hsaco": ["unread"],
+        "three.fatbin": ["compute_80", "sm_90", "headers"],
+        "four.ptx": ["compute_75"],
+        "tiny.cubin": ["unread"],
+    }
+    counted = sum(code.bytes for file in found.gpu_code for code in file.code)
+    assert counted == found.by_category["GPU code"]
+    assert counted == 5000 + len(fatbins.cubin(90)) + 700 + len(fatbin) + len(ptx) + 60
+    assert {file.path: file.owner.name for file in found.gpu_code}[f"{SITE}/big/lib.so"] == "big"
+
+
 def test_a_damaged_library_is_data() -> None:
     damaged = LIBRARY[:40] + b"\xff" * 24 + LIBRARY[64:]
     found, _ = account_of(tar_of([member("lib.so", damaged)]))
@@ -220,10 +256,21 @@ def test_the_account_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(AccountError):
             check(spoilt)
-    monkeypatch.setattr(accounts, "breakdown", lambda read, size: {"data": size - 1})
-    with pytest.raises(AccountError) as error:
-        make_account(ledger)
-    assert error.value.exit_status == 70
+    gpu = found.gpu_code[0]
+    for wrong in (
+        [],
+        [gpu, msgspec.structs.replace(gpu, path="a")],
+        [msgspec.structs.replace(gpu, path="a")],
+        [msgspec.structs.replace(gpu, code=(msgspec.structs.replace(gpu.code[0], bytes=4999),))],
+        [msgspec.structs.replace(gpu, code=(*gpu.code, msgspec.structs.replace(gpu.code[0], bytes=0)))],
+    ):
+        with pytest.raises(AccountError, match="GPU code"):
+            check(msgspec.structs.replace(found, gpu_code=wrong))
+    for parts in ({"data": len(LIBRARY) - 1}, {"data": len(LIBRARY) - 1, "gpu code": 1}):
+        monkeypatch.setattr(accounts, "breakdown", lambda read, size, parts=parts: Breakdown(parts, ()))
+        with pytest.raises(AccountError) as error:
+            make_account(ledger)
+        assert error.value.exit_status == 70
 
 
 NAMES = ("a", "b", "d/a", "d/b", "d/e/a", "var/lib/apt/lists/x", f"{SITE}/p/m.py", f"{SITE}/p/tests/t.py", "l" * 150)

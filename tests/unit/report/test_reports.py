@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 from rich.cells import cell_len
 
 from deadweight.apply import apply_plan
+from deadweight.binary.gpu import Target, parse_gpus
+from deadweight.binary.shrink import CannotShrink, shrink_gpu_code
 from deadweight.image.reference import parse_reference
 from deadweight.image.transports import open_image
+from deadweight.ledger.gpu import savings
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import all_passes
 from deadweight.plan import make_plan
@@ -20,8 +24,9 @@ from deadweight.report.inspect import inspect_report
 from deadweight.report.model import CompareReport, InspectReport, SlimReport, encode
 from deadweight.report.slim import slim_report
 from deadweight.report.terminal import command, print_compare, print_inspect, print_slim, show
+from support import fatbins, hosts
 from support.images import file
-from support.service import HOSTILE, save, service, tables
+from support.service import HOSTILE, distribution, save, service, tables
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +137,115 @@ def test_every_table_of_inspect_adds_up_on_the_terminal(image: Path, columns: in
     check_text(text, columns)
     assert "others (" in text or top > 3
     assert "webapp -> numlib" in text or top < 15
+
+
+@pytest.fixture(scope="module")
+def gpu_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpu")
+    library = hosts.build(hosts.LAYOUTS["library"], folder).read_bytes()
+    (folder / "blob").write_bytes(fatbins.fatbin(fatbins.sm(100, size=20_000)))
+    more = f'.section .rodata\n.incbin "{folder}/blob"\n'
+    raw = hosts.build(hosts.Layout(more=more), folder, [fatbins.fatbin(fatbins.sm(90), fatbins.sm(80))]).read_bytes()
+    kernels = {f"numlib/kernels/{number}.cubin": fatbins.cubin(number) for number in (80, 86, 90)}
+    files = {"gpulib/lib.so": library, "gpulib/raw.so": raw, f"gpulib/{HOSTILE}.ptx": b"?" * 50, **kernels}
+    return save(folder, service(more=tuple(distribution("gpulib", files))))
+
+
+def test_gpu_code_adds_up_by_architecture_and_by_library(gpu_image: Path) -> None:
+    report = inspected(gpu_image)
+    document = json.loads(encode(report))
+    check_inspect(document)
+    (category,) = (each["bytes"] for each in document["categories"] if each["name"] == "GPU code")
+    lines = {line["arch"]: line for line in document["gpu_code"]}
+    libraries = {line["path"]: line for line in document["gpu_libraries"]}
+    assert sum(line["bytes"] for line in lines.values()) == category
+    assert sum(line["bytes"] for line in libraries.values()) == category
+    for library in libraries.values():
+        assert sum(library["by_arch"].values()) == library["bytes"]
+    beyond = {line["where"]: (line["files"], line["bytes"]) for line in document["gpu_out_of_reach"]}
+    assert beyond == {
+        "data": (1, len(fatbins.fatbin(fatbins.sm(100, size=20_000)))),
+        "file": (3, sum(len(fatbins.cubin(number)) for number in (80, 86, 90))),
+        "unread": (1, 50),
+    }
+    for each in (lines, libraries):
+        assert sum(line["out_of_reach"] for line in each.values()) == sum(size for _, size in beyond.values())
+    assert lines["sm_90"]["products"][:3] == ["H20", "H100", "H200"]
+    assert lines["sm_90"]["entries"] == 4  # of two fatbins and one of the other library, and the cubin
+    assert lines["compute_90"]["products"] == lines["headers"]["products"] == []
+    site = "/usr/local/lib/python3.11/site-packages"
+    assert libraries[f"{site}/numlib/kernels"]["files"] == 3
+    assert libraries[f"{site}/gpulib/raw.so"]["owner"] == "gpulib"
+    assert libraries[f"{site}/gpulib/raw.so"]["by_arch"]["sm_100"] == beyond["data"][1] - 16
+    assert any("could not be taken apart: neither" in note for note in document["notes"])
+
+
+def test_gpu_code_on_the_terminal(gpu_image: Path) -> None:
+    report = inspected(gpu_image)
+    for columns, top in ((80, 3), (80, 1000), (160, 15)):
+        text = text_of(report, columns, top)
+        found = tables(text)
+        check_text(text, columns)
+        size = sum(line.bytes for line in report.gpu_code)
+        for title in ("GPU code by architecture", "GPU code by library"):
+            assert sum(found[title][:-1]) == found[title][-1] == size
+    assert "sm_90  H20, H100, H200, ..." in text
+    assert "compute_80  PTX, for 8.0 and newer" in text
+    assert "lto_80  LTO-IR" in text
+    assert "20.1 kB in data of libraries, where only --raw-blobs goes (1 file)" in text
+    assert "3 files of GPU code alone" in text
+    assert "--gpu sm_90" in text
+    assert "--gpu none" in text
+
+
+def test_what_declaring_a_gpu_would_save_is_what_it_saves(gpu_image: Path) -> None:
+    report = inspected(gpu_image)
+    assert [line.gpu for line in report.gpu_savings] == ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "none"]
+    with open_image(str(gpu_image)) as source:
+        ledger = Ledger(source)
+        for line in report.gpu_savings:
+            for keep_ptx, said in ((True, line.ptx_kept), (False, line.ptx_dropped)):
+                saved = 0
+                for path, node in ledger.elf_files.items():
+                    target = Target(parse_gpus([line.gpu]), keep_ptx)
+                    with contextlib.suppress(CannotShrink):
+                        saved += node.size - shrink_gpu_code(ledger.reader(path), node.size, target).size
+                assert abs(said - saved) <= 2 * 3 * 4096, line  # a few pages of each of the files
+                assert said > 0
+
+
+def test_savings_are_for_files_that_shrink(tmp_path: Path) -> None:
+    layout = hosts.LAYOUTS["a reference into a fatbin"]
+    refused = hosts.build(layout, tmp_path).read_bytes()
+    image = save(tmp_path, service(more=tuple(distribution("gpulib", {"gpulib/lib.so": refused}))))
+    report = inspected(image)
+    assert report.gpu_code
+    assert report.gpu_savings == []
+    assert "would save" not in text_of(report)
+
+
+def test_a_file_for_other_gpus_alone_saves_nothing(tmp_path: Path) -> None:
+    each = fatbins.fatbin(fatbins.sm(80, size=50_000), fatbins.sm(90, size=40_000))
+    library = hosts.build(hosts.LAYOUTS["library"], tmp_path, [each]).read_bytes()
+    other = hosts.build(hosts.LAYOUTS["library"], tmp_path, [fatbins.fatbin(fatbins.sm(75, size=90_000))]).read_bytes()
+    files = {"gpulib/lib.so": library, "gpulib/other.so": other}
+    report = inspected(save(tmp_path, service(more=tuple(distribution("gpulib", files)))))
+    kept = {line.gpu: line.ptx_kept for line in report.gpu_savings}
+    assert kept["sm_75"] == pytest.approx(90_000, abs=8192)  # sm_80 and sm_90 are newer, so that file loses them
+    assert kept["sm_80"] == pytest.approx(40_000, abs=8192)
+    assert kept["none"] == pytest.approx(180_000, abs=8192)
+
+
+def test_savings_are_less_what_stays_in_the_place_of_fatbins(tmp_path: Path) -> None:
+    small = fatbins.fatbin(fatbins.sm(80, size=400))
+    library = hosts.build(hosts.LAYOUTS["library"], tmp_path, [small] * 300).read_bytes()
+    with open_image(
+        str(save(tmp_path, service(more=tuple(distribution("gpulib", {"gpulib/lib.so": library})))))
+    ) as image:
+        ledger = Ledger(image)
+        ((path, node),) = ledger.elf_files.items()
+        content = shrink_gpu_code(ledger.reader(path), node.size, Target())
+        assert savings(ledger)[-1].ptx_kept == pytest.approx(node.size - content.size, abs=8192)
 
 
 def test_a_narrow_terminal_gets_readable_tables(image: Path) -> None:
