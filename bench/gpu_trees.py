@@ -24,6 +24,23 @@ RESERVE = 2_000_000_000
 TOOLKIT = re.compile(
     r"lib(cudart|cublas|cudnn|cufft|curand|cusolver|cusparse|nccl|nvrtc|nvJitLink|torch|c10)[A-Za-z_]*\.so"
 )
+STEERING = (
+    "PYTHON",
+    "TORCH",
+    "PYTORCH",
+    "CUDA_",
+    "NVIDIA_TF32",
+    "CUBLAS",
+    "CUDNN",
+    "CUSOLVER",
+    "NCCL",
+    "TRITON",
+    "OMP_",
+    "MKL_",
+    "OPENBLAS",
+    "LD_PRELOAD",
+)
+"""How the names of variables begin that steer imports, results or how code is loaded."""
 
 
 class CannotCheck(Exception):
@@ -158,8 +175,11 @@ def environment(cache: Path) -> dict[str, str]:
     Directories of LD_LIBRARY_PATH that hold CUDA libraries are left out (they would be loaded in place of the tree's);
     others stay, since the driver may be found by one.
     """
-    mine = ("PYTHON", "TORCH", "PYTORCH", "CUBLAS", "CUDNN", "NCCL", "TRITON", "OMP_", "MKL_", "LD_PRELOAD")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(STEERING) or name == "CUDA_VISIBLE_DEVICES"
+    }
     places = [place for place in kept.pop("LD_LIBRARY_PATH", "").split(os.pathsep) if place and not _has_cuda(place)]
     if places:
         kept["LD_LIBRARY_PATH"] = os.pathsep.join(places)

@@ -344,11 +344,12 @@ def test_nothing_of_the_environment_changes_results(tmp_path: Path, monkeypatch:
         folder.mkdir(exist_ok=True)
         (folder / name).touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{toolkit}:{driver}:")
-    monkeypatch.setenv("PYTHONPATH", "/x")
+    for name in ("PYTHONPATH", "CUDA_FORCE_PTX_JIT"):
+        monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     found = environment(tmp_path)
     assert found["LD_LIBRARY_PATH"] == str(driver)
-    assert "PYTHONPATH" not in found
+    assert not {"PYTHONPATH", "CUDA_FORCE_PTX_JIT"} & set(found)
     assert found["CUDA_VISIBLE_DEVICES"] == "1"
 
 

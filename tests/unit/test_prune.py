@@ -14,11 +14,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from deadweight import prune
+from deadweight.binary import elf as elf_format
 from deadweight.binary.gpu import Target
 from deadweight.binary.loadcheck import LoadError
 from deadweight.errors import BadInputError, EnvironmentFailure, UsageError
@@ -244,10 +246,16 @@ def test_what_lies_outside_the_site_or_the_directory(site: Path, tmp_path: Path)
     assert (tmp_path / "elsewhere.so").read_bytes() != (env / "bin/tool").read_bytes()
 
 
-def test_a_line_that_did_not_match_is_not_made_to(site: Path) -> None:
-    with (site / "two/c.so").open("ab") as file:
-        file.write(bytes(8))  # as by a tool that pads
+@pytest.mark.parametrize("wrong", ["hash", "size", "both"])
+def test_a_line_that_did_not_match_is_not_made_to(wrong: str, site: Path) -> None:
     record = site / "two-1.0.dist-info/RECORD"
+    text = record.read_text()
+    if wrong == "both":
+        with (site / "two/c.so").open("ab") as file:
+            file.write(bytes(8))  # as by a tool that pads
+    else:
+        size = str((site / "two/c.so").stat().st_size)
+        record.write_text(text.replace(*(("sha256=", "sha256=A") if wrong == "hash" else (f",{size}", f",{size}1")), 1))
     before = record.read_bytes()
     pruned = prune_tree(site, H100)
     assert record.read_bytes() == before
@@ -517,6 +525,7 @@ def test_an_interrupted_run_leaves_whole_files_and_true_records(
     assert records(site)[0] == set()
     assert not (site / JOURNAL).exists()
     assert temporary_files(site) == []
+    assert (site / FILE_NAME).exists()  # before the first file loses GPU code
     monkeypatch.undo()
     prune_tree(site, H100)
     assert records(site) == (set(), 9)
@@ -525,6 +534,7 @@ def test_an_interrupted_run_leaves_whole_files_and_true_records(
 KILLED = """
 import os, signal, sys
 from deadweight import prune
+from deadweight.binary import elf as elf_format
 from deadweight.binary.gpu import Target
 real = prune.put_in_place
 def put(temporary, paths, read):
@@ -565,7 +575,10 @@ def test_a_journal_speaks_only_for_files_that_are_what_it_says(site: Path) -> No
     journal.write_bytes(journal.read_bytes() + b'{"path": "../x"}\n\xff\n[]\n{"half')
     with (site / "one/libgpu.so").open("ab") as file:
         file.write(b"somebody else's")
+    record = site / "one-1.0.dist-info/RECORD"
+    line = record.read_bytes().splitlines()[0]
     prune_tree(site, H100)
+    assert record.read_bytes().splitlines()[0] == line
     assert records(site)[0] == {name for name in wrong if "libgpu" in name}
     assert not journal.exists()
 
@@ -623,7 +636,8 @@ def test_a_signal_ends_all_processes_and_leaves_nothing_half_written(
     process = subprocess.Popen(
         [sys.executable, str(script), str(site)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
-    while process.poll() is None and not (site / FILE_NAME).exists():
+    inodes = {path: path.stat().st_ino for path in (site / "one").glob("*.so")}
+    while process.poll() is None and all(path.stat().st_ino == inode for path, inode in inodes.items()):
         time.sleep(0.01)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     out, error = process.communicate(timeout=60)
@@ -651,6 +665,25 @@ def test_a_file_that_fails_its_check_stays(site: Path, monkeypatch: pytest.Monke
         pruned = prune_tree(site, H100, dry_run=dry_run)
         assert pruned.files == []
         assert {file.reason for file in pruned.left} == {"it is not what it should be"}
+    (site / FILE_NAME).unlink()
+    assert contents(site) == before
+
+
+def test_what_was_written_is_read_again(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(site)
+    real = replace.write_new
+
+    def write(path: str, chunks: Iterable[bytes], like: int) -> None:
+        data = bytearray(b"".join(chunks))
+        text = elf_format.parse(elf.read_from(bytes(data)), len(data))
+        data[next(section.offset for section in text.sections if section.name == ".rodata") + 1] ^= 1
+        real(path, [bytes(data)], like)
+
+    monkeypatch.setattr(prepare, "write_new", write)
+    pruned = prune_tree(site, H100)
+    assert pruned.files == []
+    assert {file.path for file in pruned.left} == {"one/libgpu.so", "one/a,b.so", "two/c.so"}
+    assert all("did not pass its check" in file.reason for file in pruned.left)
     (site / FILE_NAME).unlink()
     assert contents(site) == before
 

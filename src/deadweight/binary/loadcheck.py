@@ -26,7 +26,6 @@ from typing import Final
 
 import msgspec
 
-import deadweight
 from deadweight.binary.dynamic import dynamic_entries
 from deadweight.binary.elf import ET_DYN, MACHINES, PF_W, Elf, ElfError, exactly, file_offset, parse
 from deadweight.binary.fatbin import WRAPPER, WRAPPER_MAGIC, FatbinError, parse_fatbin
@@ -200,7 +199,7 @@ def _end(elf: Elf, address: int) -> int:
 
 def _load(path: Path, timeout: float) -> _Report:
     """Has the file loaded and its wrappers followed in a fresh process, with an environment that says nothing."""
-    root = str(Path(deadweight.__file__).parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", _CHILD, root, str(path)],

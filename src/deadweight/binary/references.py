@@ -12,7 +12,18 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from deadweight.binary.dynamic import DT_SYMTAB, dynamic_entries, hash_table
-from deadweight.binary.elf import ET_EXEC, PF_X, SHT_DYNSYM, SYMBOL, Elf, ElfError, ProgramHeader, exactly, file_offset
+from deadweight.binary.elf import (
+    ET_EXEC,
+    PF_X,
+    PROGRAM_HEADER,
+    SHT_DYNSYM,
+    SYMBOL,
+    Elf,
+    ElfError,
+    ProgramHeader,
+    exactly,
+    file_offset,
+)
 from deadweight.binary.fatbin import WRAPPER, WRAPPER_MAGIC
 from deadweight.image.content import Reader
 
@@ -150,8 +161,11 @@ class _Words:
 
 def _by_word(read: Reader, elf: Elf, ranges: Sequence[Range], starts: frozenset[int]) -> Iterator[Reference]:
     """In a file that is loaded where it was linked to: words of data, and 32-bit operands of code."""
+    table = len(elf.program_headers) * PROGRAM_HEADER.size
     for load in elf.loads:
-        for start, end in _outside(load, ranges):
+        # A segment may begin with a fatbin: its header says so, and points at nothing.
+        headers = Range(load.vaddr + elf.phoff - load.offset, load.vaddr + elf.phoff - load.offset + table)
+        for start, end in _outside(load, [*ranges, headers]):
             offset = start - load.vaddr + load.offset
             if load.flags & PF_X:
                 yield from _operands(read, offset, end - start, starts)

@@ -18,14 +18,15 @@ from deadweight.cli.progress import progress
 def inspect_command(image: str, json_to: str | None, top: int, platform: str | None) -> None:
     """Say where every byte of IMAGE is, whose it is, and why.
 
-    Layers, owners and categories each add up to the image's size, to the byte. Contents are read only where they tell
-    something; the report names the layers whose digest was therefore not checked.
+    Layers, owners and categories each add up to the image's size, to the byte; GPU code is told apart by architecture
+    and by library, with what declaring a GPU (--gpu of plan and slim) would save. Contents are read only where they
+    tell something; the report names the layers whose digest was therefore not checked.
 
     \b
     Examples:
       deadweight inspect image.tar
       deadweight inspect oci:layout:latest --top 40
-      deadweight inspect image.tar --json - | jq '.owners[:5]'
+      deadweight inspect image.tar --json - | jq '.owners[:5], .gpu_savings'
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.report.inspect import inspect_report  # noqa: PLC0415

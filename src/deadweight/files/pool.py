@@ -32,7 +32,8 @@ def prepare_all(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, Prepa
     given: set[Job] = set()
     try:
         with _processes(min(workers, len(jobs))) as pool:
-            futures = {pool.submit(prepare, job): job for job in jobs}
+            with _interrupts_held():
+                futures = {pool.submit(prepare, job): job for job in jobs}
             for future in as_completed(futures):
                 job, prepared = futures.pop(future), future.result()
                 given.add(job)
@@ -47,17 +48,9 @@ def prepare_all(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, Prepa
 
 @contextmanager
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes are fresh ones, without this one's threads and locks, and end at once on an exception.
-
-    They leave interrupts from the keyboard, which all processes get, to this one.
-    """
+    """A pool whose processes are fresh ones, without this one's threads and locks, and end at once on an exception."""
     before = set(active_children())
-    with ProcessPoolExecutor(
-        count,
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         try:
             yield pool
         except BaseException:
@@ -65,3 +58,16 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
             for child in set(active_children()) - before:
                 child.terminate()
             raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds interrupts from the keyboard back; processes that are started meanwhile never get any.
+
+    The terminal sends them to all processes, and one is enough to see to them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

