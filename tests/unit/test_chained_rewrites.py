@@ -243,7 +243,9 @@ def test_contexts_show_what_earlier_passes_left() -> None:
     for name in ("a.lib", "b.lib"):
         read, size = at.content(name)
         assert read(0, size) == contents(BOTH, [crop])
-    assert accepted(crop, at) == []  # no pass rewrites a file twice
+    assert accepted(crop, at) == []
+    for name in ("a.lib", "b.lib"):  # no pass rewrites a file twice, by whichever name
+        assert not at.accept(crop.one, Proposal("rewrite", name, "again"))
     assert accepted(grow, at) == ["a.lib"]
     assert at.content("b.lib")[1] == len(contents(BOTH, [crop, grow]))
 
@@ -262,6 +264,22 @@ def test_what_is_rewritten_is_neither_removed_nor_linked_by_a_later_pass(action:
     assert at.accept(crop.one, Proposal(action, "a.lib", "why", to="b.lib"))
     assert accepted(crop, at) == ["b.lib"]
     assert not at.accept(crop.one, Proposal("rewrite", "a.lib", "why"))
+
+
+def test_what_becomes_a_link_is_rewritten_with_what_it_is_linked_to() -> None:
+    """By hand: one pass rewrites the file that stays, another one a second name of the file that becomes a link."""
+    crop, grow, _ = made = toys()
+    layer = make_tar(file("a.lib", BOTH), file("b.lib", BOTH), hardlink("c.lib", "b.lib"))
+    with passes(*made), image_with(layer) as image:
+        plan = make_plan(Ledger(image), all_layers=True)
+        own = cuts_of(plan, "a.lib")
+        link = msgspec.structs.replace(own["mend"], path="b.lib", action="link", to="a.lib")
+        cuts = [link, msgspec.structs.replace(own["grow"], path="c.lib"), own["crop"]]
+        worked, result = built(msgspec.structs.replace(plan, cuts=cuts), image)
+        check_sums(worked)
+        assert len(worked.cuts) >= 3
+        view = merged_view(result)
+        assert {view[path].content for path in view} == {contents(BOTH, [crop, grow])}
 
 
 def test_a_pass_that_proposes_what_it_cannot_do_is_named() -> None:
