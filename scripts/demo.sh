@@ -17,10 +17,16 @@ work=${2:-build/demo}
 image=$work/factcheck-$variant.tar
 slim=$work/factcheck-$variant-slim.tar
 
+# The torch image is for one kind of GPU; the other has no GPU code.
+gpu=()
+if [ "$variant" = torch ]; then
+    gpu=(--gpu h100 --drop-ptx)
+fi
+
 rm -f "$slim"
 "${PYTHON:-python3}" examples/demo/build_image.py --variant "$variant" --work "$work/work-$variant" --out "$image"
 
 set -x
 .venv/bin/deadweight inspect "docker-archive:$image"
-.venv/bin/deadweight slim "docker-archive:$image" --to "docker-archive:$slim"
+.venv/bin/deadweight slim "docker-archive:$image" --to "docker-archive:$slim" "${gpu[@]}"
 .venv/bin/deadweight compare "docker-archive:$image" "docker-archive:$slim"

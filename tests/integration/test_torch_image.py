@@ -55,6 +55,7 @@ def roots() -> Iterator[tuple[Path, Path, Path]]:
     with tempfile.TemporaryDirectory(prefix="deadweight-torch-", dir="/var/tmp") as folder:
         work = Path(folder)
         command = [str(DEADWEIGHT), "slim", f"docker-archive:{image}", "--to", f"rootfs:{work / 'after'}"]
+        command += ["--gpu", "h100", "--drop-ptx"]
         process = subprocess.Popen(
             [*command, "--plan-out", str(work / "plan.json"), "--json", str(work / "report.json")]
         )

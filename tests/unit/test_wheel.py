@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -53,6 +54,7 @@ def contents(library: bytes, plain: bytes) -> dict[str, bytes]:
         "gpu_thing/a,b.so": plain,
         "gpu_thing/empty": b"",
         f"{DATA}/scripts/tool": b"#!python\nprint(42)\n",
+        f"{DATA}/data/share/x,y": b"a name with a comma",
         f"{DATA}/platlib/more.so": plain,
     }
 
@@ -101,11 +103,11 @@ def test_record_is_true_and_else_the_same(tmp_path: Path, index: Path, contents:
     assert found.wheel is not None
     with zipfile.ZipFile(found.wheel) as file:
         file.extractall(tmp_path / "unpacked")
-    assert records(tmp_path / "unpacked") == (set(), 9)
+    assert records(tmp_path / "unpacked") == (set(), 10)
     record = (tmp_path / "unpacked/gpu_thing-2.9.0+sm90.dist-info/RECORD").read_text()
     before = members(path)[f"{INFO}/RECORD"].decode().replace("gpu_thing-2.9.0.", "gpu_thing-2.9.0+sm90.")
     same = [one == other for one, other in zip(before.splitlines(), record.splitlines(), strict=True)]
-    assert same == [False, True, True, False, False, True, True, False, True]
+    assert same == [False, True, True, False, False, True, True, True, False, True]
     assert '\n"gpu_thing/a,b.so",sha256=' in record
     assert record.endswith("gpu_thing-2.9.0+sm90.dist-info/RECORD,,\n")
 
@@ -287,16 +289,13 @@ def damaged(data: bytes, what: str) -> bytes:
         return data[: at + 30] + b"!" + data[at + 31 :]
     if what == "size":
         return data[: directory + 20] + struct.pack("<I", 1 << 30) + data[directory + 24 :]
-    if what == "overlap":
-        second = data.index(b"PK\1\2", directory + 4)
-        return data[: second + 42] + struct.pack("<I", at) + data[second + 46 :]
     if what == "content":
         middle = data.index(b"first.so") + 3000
         return data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
     return b"no zip file"
 
 
-@pytest.mark.parametrize("what", ["cut", "encrypted", "method", "name", "size", "overlap", "content", "else"])
+@pytest.mark.parametrize("what", ["cut", "encrypted", "method", "name", "size", "content", "else"])
 def test_damaged_archives_are_refused(what: str, tmp_path: Path, index: Path, contents: dict[str, bytes]) -> None:
     path = make_wheel(tmp_path, {"first.so": contents["gpu_thing/libgpu.so"], **contents})
     data = path.read_bytes()
@@ -304,6 +303,45 @@ def test_damaged_archives_are_refused(what: str, tmp_path: Path, index: Path, co
     with pytest.raises(BadInputError):
         slim_wheel(path, H100, index)
     assert list(index.iterdir()) == []
+
+
+def test_members_that_overlap_are_refused(tmp_path: Path, index: Path) -> None:
+    inner = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 5, 0) + b"inner"  # an empty file
+    path = make_wheel(tmp_path, {"gpu_thing/__init__.py": b""})
+    rezip(path, lambda pairs: pairs.extend([(zipfile.ZipInfo("outer"), inner), (zipfile.ZipInfo("inner"), b"")]))
+    data = path.read_bytes()
+    entry = data.rindex(b"PK\1\2")
+    assert data[entry + 46 :].startswith(b"inner")
+    path.write_bytes(data[: entry + 42] + struct.pack("<I", data.index(inner)) + data[entry + 46 :])
+    with zipfile.ZipFile(path) as file:
+        assert file.read("outer") == inner
+    with pytest.raises(BadInputError, match="overlap"):
+        slim_wheel(path, H100, index)
+
+
+class Pipe:
+    """A file that cannot be sought in, so that sizes follow the contents of members."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write, self.flush = file.write, file.flush
+
+
+def test_members_with_their_sizes_behind_them(tmp_path: Path, index: Path, contents: dict[str, bytes]) -> None:
+    path = make_wheel(tmp_path, contents)
+    (tmp_path / "piped").mkdir()
+    piped = tmp_path / "piped" / NAME
+    with zipfile.ZipFile(path) as source, piped.open("wb") as file, zipfile.ZipFile(Pipe(file), "w") as target:  # type: ignore[call-overload]
+        for info in source.infolist():
+            target.writestr(info, source.read(info))
+    with zipfile.ZipFile(piped) as written:
+        assert all(info.flag_bits & 8 for info in written.infolist())
+    found = slim_wheel(piped, H100, index)
+    assert found.wheel is not None
+    with zipfile.ZipFile(found.wheel) as written:
+        assert not any(info.flag_bits & 8 for info in written.infolist())
+    new = members(Path(found.wheel))
+    slim_wheel(path, H100, index, force=True)
+    assert new == members(Path(found.wheel))
 
 
 @pytest.mark.parametrize(
@@ -428,6 +466,9 @@ def test_large_archives(
     large = slim_wheel(path, H100, tmp_path / "large").wheel
     assert large is not None
     assert b"PK\6\7" in Path(large).read_bytes()
+    with zipfile.ZipFile(large) as file:
+        extended = [info for info in file.infolist() if info.extra.startswith(b"\1\0")]
+        assert bool(extended) == (most32 < 0xFFFFFFFF)
     assert members(Path(large)) == members(Path(ordinary))
     if shutil.which("unzip"):
         done = subprocess.run(["unzip", "-t", large], capture_output=True, check=False)

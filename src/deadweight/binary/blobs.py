@@ -64,6 +64,8 @@ def find_blobs(read: Reader, elf: Elf, besides: frozenset[str]) -> Iterator[tupl
     Cubins without container come as fatbins of one entry, without headers. A file that is full of what looks like GPU
     code and is none is not searched to its end. ElfError where the file is damaged.
     """
+    if sum(section.file_size for section in elf.sections if section.allocated) > elf.size:
+        raise ElfError("sections that overlap")
     misses = 0
     for section in elf.sections:
         if not section.allocated or section.flags & SHF_EXECINSTR or section.file_size < MIN_SECTION:

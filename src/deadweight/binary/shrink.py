@@ -34,6 +34,7 @@ from deadweight.binary.recompress import recompress
 from deadweight.binary.references import Range, Reference, references
 from deadweight.binary.regions import Region, page_size
 from deadweight.binary.relayout import cut
+from deadweight.binary.segments import irregular
 from deadweight.image.content import Content, Reader
 
 NOTHING: Final = "nothing to drop"
@@ -69,6 +70,8 @@ def shrink_gpu_code(read: Reader, size: int, target: Target) -> Content:
     """
     try:
         elf = parse(read, size)
+        if elf.elf_type not in (ET_EXEC, ET_DYN):
+            raise CannotShrink(NOTHING)
         sections = fatbin_sections(read, elf)
         blobs = blob_regions(read, elf, target) if target.raw_blobs else []
         if not sections and not blobs:
@@ -110,7 +113,9 @@ def fatbin_sections(read: Reader, elf: Elf) -> list[FatbinSection]:
     In a file without section headers, the runs of fatbins in its segments.
     """
     if not elf.sections:
-        return list(_runs(read, elf))
+        return list(_runs(read, elf)) if irregular(elf) is None else []
+    if sum(section.file_size for section in elf.sections if section.name in SECTIONS) > elf.size:
+        raise FatbinError("sections that overlap")
     found = []
     for index, section in enumerate(elf.sections):
         if section.name in SECTIONS and section.allocated and section.type != SHT_NOBITS and section.size:
@@ -141,7 +146,10 @@ def blob_regions(read: Reader, elf: Elf, target: Target) -> list[Region]:
     unit = page_size(elf)
     found = []
     for start, end in foreign_runs(read, elf, target, frozenset(SECTIONS)):
-        shift = next(p.vaddr - p.offset for p in elf.loads if p.offset <= start and end <= p.offset + p.filesz)
+        load = next((p for p in elf.loads if p.offset <= start and end <= p.offset + p.filesz), None)
+        if load is None:
+            continue
+        shift = load.vaddr - load.offset
         low, high = -(-(start + shift) // unit) * unit - shift, (end + shift) // unit * unit - shift
         if high - low >= MIN_HOLE:
             found.append(Region(low, high, (), 0, zeroed=True))
@@ -152,8 +160,9 @@ def blob_regions(read: Reader, elf: Elf, target: Target) -> list[Region]:
 
 
 def _refuse(elf: Elf) -> None:
-    if elf.elf_type not in (ET_EXEC, ET_DYN):
-        raise CannotShrink("neither a program nor a shared library")
+    reason = irregular(elf)
+    if reason is not None:
+        raise CannotShrink(reason)
     for section in elf.sections:
         if section.type in (SHT_RELA, SHT_REL) and not section.allocated:
             raise CannotShrink("relocations kept for linkers (--emit-relocs)")

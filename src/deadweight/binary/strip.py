@@ -42,6 +42,7 @@ from deadweight.binary.elf import (
     is_symbols,
     parse,
 )
+from deadweight.binary.segments import irregular
 from deadweight.image.content import Content, ContentPiece, Reader, joined, zeros
 
 MIN_SAVING: Final = 4096
@@ -60,7 +61,6 @@ REFUSED_SECTIONS: Final = {
 
 _MAX_TAIL: Final = 64  # zero bytes that padding may leave behind all sections
 _MAX_GAPS: Final = 8 << 20  # bytes that may have to be read to know that gaps are empty
-_MAX_ALIGN: Final = 16 << 20  # far above every page size; 2 MiB is the largest in use
 _SMALL_PAGES: Final = frozenset({3, 62})  # machines whose pages are 4 KiB; others have up to 64 KiB
 _CHUNK: Final = 1 << 20
 
@@ -114,7 +114,9 @@ def _refuse(read: Reader, elf: Elf, machine: int) -> None:
         raise CannotStrip("an unknown version of ELF")
     if not elf.sections:
         raise CannotStrip("no section headers")
-    _refuse_segments(elf)
+    reason = irregular(elf)
+    if reason is not None:
+        raise CannotStrip(reason)
     for index, section in enumerate(elf.sections):
         if section.name in REFUSED_SECTIONS:
             raise CannotStrip(REFUSED_SECTIONS[section.name])
@@ -129,34 +131,6 @@ def _refuse(read: Reader, elf: Elf, machine: int) -> None:
             raise CannotStrip(f"a section of unknown use, {section.name!a}")
     dynamic(read, elf)
     interpreter(read, elf)
-
-
-def _refuse_segments(elf: Elf) -> None:
-    loads = elf.loads
-    if not any(load.filesz for load in loads):
-        raise CannotStrip("no segments with content")
-    for load in loads:
-        if load.align < MIN_SAVING or load.align > _MAX_ALIGN or load.align & (load.align - 1):
-            raise CannotStrip("a segment with an unusual alignment")
-        if (load.offset - load.vaddr) % load.align:
-            raise CannotStrip("a segment whose offset and address disagree")
-        if load.filesz > load.memsz:
-            raise CannotStrip("a segment that is larger in the file than in memory")
-        if not load.filesz and load.vaddr % load.align:
-            # loaders map the page of the file that it begins in, so the place in the file would matter
-            raise CannotStrip("an empty segment that does not begin a page")
-    for before, after in pairwise(loads):
-        if before.vaddr + before.memsz > after.vaddr:
-            raise CannotStrip("segments that overlap or are out of order")
-    in_file = sorted((load.offset, load.offset + load.filesz) for load in loads if load.filesz)
-    for one, other in pairwise(in_file):
-        if one[1] > other[0]:
-            raise CannotStrip("segments that share bytes of the file")
-    for header in elf.program_headers:
-        if header.type == PT_PHDR and header.offset != elf.phoff:
-            raise CannotStrip("two tables of program headers")
-        if header.filesz and file_offset(elf, header.vaddr, header.filesz) != header.offset:
-            raise CannotStrip("a segment that is not loaded but has content")
 
 
 def _refuse_unknown_bytes(read: Reader, elf: Elf, runs: Sequence[_Run]) -> None:
@@ -269,7 +243,7 @@ def _rebuilt(read: Reader, elf: Elf, runs: Sequence[_Run]) -> Content:
 def _new_segment(header: ProgramHeader, runs: Sequence[_Run]) -> ProgramHeader:
     offset = _place(runs, header.offset)
     if header.type == PT_LOAD and not header.filesz:
-        offset -= offset % header.align  # it begins a page: see _refuse_segments
+        offset -= offset % header.align  # it begins a page: see segments.irregular
     return header._replace(offset=offset)
 
 

@@ -27,7 +27,7 @@ _CENTRAL: Final = struct.Struct("<4s6H3I5H2I")
 _END: Final = struct.Struct("<4s4H2IH")
 _END64: Final = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR64: Final = struct.Struct("<4sIQI")
-_DESCRIPTOR, _ENCRYPTED, _UTF8 = 0x8, 0x1, 0x800
+_DESCRIPTOR, _UTF8 = 0x8, 0x800
 _ZIP64: Final = 1
 _MOST32: int = 0xFFFFFFFF
 _MOST16: int = 0xFFFF
@@ -86,7 +86,7 @@ def open_archive(path: Path, resources: ExitStack) -> Archive:
     """Reads the directory of an archive, which `resources` closes.
 
     BadInputError for what is none, and for members that lie about their places or that no unpacker should unpack:
-    names that lead elsewhere, two of one name, encryption, methods that wheels do not have.
+    names that lead elsewhere, two of one name, methods that wheels do not have.
     """
     source = open_file(path, resources)
     with _refusing(str(path)):
@@ -105,8 +105,6 @@ def open_archive(path: Path, resources: ExitStack) -> Archive:
 
 def _member(info: zipfile.ZipInfo, source: ByteRange) -> Member:
     where = shown(info.orig_filename)
-    if info.flag_bits & _ENCRYPTED:
-        raise BadInputError(f"the member {where} is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadInputError(f"the member {where} is compressed by method {info.compress_type}; wheels are deflated")
     header = source.read_at(info.header_offset, _LOCAL.size)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
 from deadweight.binary.shrink import NOTHING, shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
 from deadweight.image.content import Content
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk
 from deadweight.passes.inodes import changeable_name, names_by_inode
-from deadweight.passes.integrity import reason_to_stay
 
 _SHOWN = 3
 
@@ -37,7 +37,9 @@ def propose(context: Context) -> Iterator[Proposal]:
             if str(error) != NOTHING:
                 stays[str(error)].append(path)
             continue
-        reason = next((reason for name in names[node.inode] if (reason := reason_to_stay(ledger, name))), None)
+        reason = next(
+            (reason for name in names[node.inode] if (reason := fixed_reason(name, ledger.fs.nodes.__contains__))), None
+        )
         if reason is not None:
             stays[reason].append(path)
             continue

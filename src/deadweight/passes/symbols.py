@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from deadweight.binary.elf import MACHINES
+from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.strip import strip_symbols
 from deadweight.image.content import Content
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting
 from deadweight.passes.inodes import changeable_name, names_by_inode
-from deadweight.passes.integrity import reason_to_stay
 
 NOTHING = "nothing to strip"
 
@@ -31,7 +31,7 @@ def propose(context: Context) -> Iterator[Proposal]:
         path = changeable_name(context, paths)
         if path is None:
             continue
-        reason = next((reason for name in paths if (reason := reason_to_stay(ledger, name))), None)
+        reason = next((reason for name in paths if (reason := fixed_reason(name, ledger.fs.nodes.__contains__))), None)
         if reason is None:
             try:
                 stripped = context.rewrite(PASS, path)

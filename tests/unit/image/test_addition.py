@@ -69,6 +69,13 @@ def test_it_takes_the_place_of_a_file() -> None:
         assert merged_view(tars)[PATH].content == b"content"
 
 
+def test_an_opaque_directory_hides_what_lies_below_its_layer_alone() -> None:
+    upper = [member("usr/share/.wh..wh..opq"), member("usr/share/k", b"k"), member("b")]
+    _, tars = added([member("usr/share/x/old")], upper, edit=Edit(["b"]))
+    assert {"usr/share/k", PATH} <= merged_view(tars).keys()
+    assert "usr/share/x/old" not in merged_view(tars)
+
+
 @pytest.mark.parametrize(
     ("layers", "edit", "reason"),
     [

@@ -83,3 +83,13 @@ def test_what_a_layer_that_stays_has_in_a_removed_directory_stays_hidden() -> No
     upper = tar_of([member("d/.wh.a"), member("y")])
     view = edited([lower, middle, upper], Edit(remove=["d"], keep_layers=[1]))
     assert set(view) == {"x", "y"}
+
+
+def test_two_names_of_one_file_become_links_to_two_others() -> None:
+    entries = [member("a", b"same"), member("a2", kind=LINK, link="a"), member("b", b"same"), member("c", b"same")]
+    edit = Edit(link={"a": "b", "a2": "c"})
+    with image_of([tar_of(entries)]) as image:
+        charges = edit_image(Filesystem(image), edit).charges
+    assert [(charges[path].before, charges[path].after) for path in edit.link] == [(1024, 512), (1024, 512)]
+    view = edited([tar_of(entries)], edit)
+    assert {path: seen.content for path, seen in view.items()} == dict.fromkeys(("a", "a2", "b", "c"), b"same")
