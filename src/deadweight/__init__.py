@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deadweight.apply import Applied, apply_plan
+    from deadweight.binary.gpu import Target
     from deadweight.image.model import Image
     from deadweight.image.reference import Reference, parse_reference
     from deadweight.image.transports import open_image
@@ -29,6 +30,7 @@ __all__ = [
     "Options",
     "Plan",
     "Reference",
+    "Target",
     "apply_plan",
     "make_plan",
     "open_image",
@@ -44,6 +46,7 @@ _PLACES = {
     "Options": "passes.base",
     "Plan": "plan",
     "Reference": "image.reference",
+    "Target": "binary.gpu",
     "apply_plan": "apply",
     "make_plan": "plan",
     "open_image": "image.transports",

@@ -115,7 +115,8 @@ def prune_tree(
                         progress("pruning", done, total)
         finally:
             notes += _finish(work)
-        if target is not None and not dry_run:
+        # Where links lead elsewhere and nothing was changed, it may be that nothing was looked at either.
+        if not dry_run and (work.files or not tree.links_out):
             _declare(work)
     return _result(work, symbols, notes + _notes(work))
 

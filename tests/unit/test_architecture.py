@@ -25,7 +25,7 @@ ALLOWED = {
         *("errors", "image", "binary", "ledger", "passes", "plan", "apply", "report", "doctor", "prune", "wheel"),
         "__init__",
     },
-    "__init__": {"errors", "image", "ledger", "passes", "plan", "apply"},
+    "__init__": {"errors", "binary", "image", "ledger", "passes", "plan", "apply"},
     "__main__": {"cli"},
 }
 

@@ -41,6 +41,7 @@ def plan_command(
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.plan import write_plan  # noqa: PLC0415
+    from deadweight.report.inspect import saving_lines  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
 
@@ -48,8 +49,9 @@ def plan_command(
     check_passes(planning["skip"])
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
-        plan = plan_for(Ledger(source), report, target, platform=platform, **planning).plan
-        found = slim_report(plan, source)
+        ledger = Ledger(source)
+        plan = plan_for(ledger, report, target, platform=platform, **planning).plan
+        found = slim_report(plan, source, savings=saving_lines(ledger) if target is None else [])
     if output is not None:
         write_document(output, write_plan(plan))
     if output != STANDARD:

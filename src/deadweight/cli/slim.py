@@ -48,6 +48,7 @@ def slim_command(
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.plan import write_plan  # noqa: PLC0415
+    from deadweight.report.inspect import saving_lines  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
 
@@ -61,6 +62,7 @@ def slim_command(
         worked = plan_for(ledger, report, target, platform=platform, **planning)
         if plan_out is not None:
             write_document(plan_out, write_plan(worked.plan))
+        savings = saving_lines(ledger) if target is None else []
         written = build(worked, source, to, compression, force, report)  # type: ignore[arg-type]
-        found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to)
+        found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings)
     deliver(found, json_to, lambda console: print_slim(console, found, top), quiet=plan_out == "-")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deadweight.apply import Applied
 from deadweight.image.model import Image
 from deadweight.image.reference import Reference
 from deadweight.plan import Cut, Plan
 from deadweight.report.inspect import image_line
-from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SlimReport, Verdict
+from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SavingLine, SlimReport, Verdict
 from deadweight.report.text import valid
 
 SCHEMA = "deadweight.report/1"
 
 
 def slim_report(
-    plan: Plan, image: Image, applied: Applied | None = None, destination: Reference | None = None
+    plan: Plan,
+    image: Image,
+    applied: Applied | None = None,
+    destination: Reference | None = None,
+    savings: Sequence[SavingLine] = (),
 ) -> SlimReport:
-    """The report of a plan over `image`; with `applied`, also what was built, at `destination`."""
+    """The report of a plan over `image`; with `applied`, also what was built, at `destination`.
+
+    `savings` is what declaring a GPU would take out.
+    """
     if applied is not None:
         plan = applied.plan
     written = applied.written if applied is not None else None
@@ -58,6 +67,7 @@ def slim_report(
         cuts=[_cut_line(cut) for cut in plan.cuts],
         verdict=Verdict(),
         notes=[valid(note) for note in dict.fromkeys(notes)],
+        gpu_savings=list(savings),
     )
 
 
