@@ -213,6 +213,29 @@ def test_a_signal_ends_all_processes_and_leaves_nothing_half_written(
             break
 
 
+def test_processes_end_with_the_one_that_is_killed(site: Path, tmp_path: Path) -> None:
+    for copy in range(30):
+        shutil.copy(site / "one/libgpu.so", site / f"one/{copy}.so")
+    script = tmp_path / "script.py"
+    script.write_text(SIGNALLED)
+    process = subprocess.Popen([sys.executable, str(script), str(site)], start_new_session=True)
+    while process.poll() is None and not (site / FILE_NAME).exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    for _ in range(1000):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("some go on")
+    assert len(prune_tree(site, H100).files) > 0
+    assert temporary_files(site) == []
+    assert records(site)[0] == set()
+
+
 def test_a_file_that_fails_its_check_stays(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(site)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import Final
 
 from deadweight.errors import EnvironmentFailure
@@ -50,7 +52,7 @@ def prepare_all(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, Prepa
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """A pool whose processes are fresh ones, without this one's threads and locks, and end at once on an exception."""
     before = set(active_children())
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield pool
         except BaseException:
@@ -58,6 +60,18 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
             for child in set(active_children()) - before:
                 child.terminate()
             raise
+
+
+def _end_with_parent() -> None:
+    """Has this process end when the one that started it does, even if that is killed and can tell nobody."""
+    parent = parent_process()
+    assert parent is not None  # it was started by one
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager
