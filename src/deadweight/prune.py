@@ -21,9 +21,10 @@ import msgspec
 
 from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
+from deadweight.binary.target_document import IN_DIRECTORY, gpu_names
 from deadweight.errors import EnvironmentFailure, UsageError, shown
 from deadweight.files.account import LeftFile, PrunedFile
-from deadweight.files.declared import FILE_NAME, check_covered, declare, gpu_names
+from deadweight.files.declared import check_covered, declare
 from deadweight.files.pool import prepare_all
 from deadweight.files.prepare import Job, Prepared
 from deadweight.files.records import (
@@ -242,7 +243,7 @@ def _declare(work: _Work) -> None:
     """Says in the directory which GPUs are kept, before the first file loses code for others."""
     if work.declared or work.target is None:
         return
-    own = os.path.join(work.tree.root, FILE_NAME)  # noqa: PTH118
+    own = os.path.join(work.tree.root, IN_DIRECTORY)  # noqa: PTH118
     for path in dict.fromkeys([own, *work.tree.declarations]):
         declare(path, work.target)
     work.declared = True

@@ -24,10 +24,10 @@ import msgspec
 from deadweight.binary.elf import HEADER, is_elf
 from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
+from deadweight.binary.target_document import gpu_names
 from deadweight.errors import BadInputError, EnvironmentFailure, UsageError, shown
 from deadweight.files.account import LeftFile, PrunedFile
 from deadweight.files.archive import Archive, Member, NewMember, check_names, open_archive, write_archive
-from deadweight.files.declared import gpu_names
 from deadweight.files.records import ALGORITHMS, encode_hash
 from deadweight.files.smaller import CheckFailed, check_rewritten, make_smaller
 from deadweight.files.wheels import (

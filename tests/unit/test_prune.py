@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from deadweight.binary.gpu import Target
+from deadweight.binary.target_document import IN_DIRECTORY
 from deadweight.errors import BadInputError, UsageError
 from deadweight.files import pool
-from deadweight.files.declared import FILE_NAME
 from deadweight.prune import Pruned, prune_tree
 from support import elf, hosts
 from support.fatbins import assorted
@@ -95,7 +95,7 @@ def test_symbols_alone_or_gpu_code_alone(site: Path, tmp_path: Path) -> None:
     symbols = prune_tree(site, None)
     assert (symbols.gpu_code_bytes, symbols.gpus) == (0, None)
     assert len(symbols.files) == 3
-    assert not (site / FILE_NAME).exists()
+    assert not (site / IN_DIRECTORY).exists()
     code = prune_tree(other, H100, symbols=False)
     assert [file.path for file in code.files] == ["one/libgpu.so"]
     assert code.symbols_bytes == 0
@@ -112,7 +112,7 @@ def test_without_gpus_all_gpu_code_leaves(site: Path) -> None:
     assert pruned.gpus == []
     library = site / "one/libgpu.so"
     assert hosts.run(library, LAYOUT) == hosts.expected(library.read_bytes(), LAYOUT)
-    assert json.loads((site / FILE_NAME).read_bytes())["gpus"] == []
+    assert json.loads((site / IN_DIRECTORY).read_bytes())["gpus"] == []
 
 
 def test_metadata_of_files_stay(site: Path) -> None:
@@ -292,10 +292,11 @@ def test_symbolic_links_are_not_followed(site: Path, tmp_path: Path, built: Path
     assert note.endswith("five/gpu.so, six")
 
 
-def test_special_files_and_odd_names(site: Path, built: Path) -> None:
+def test_special_files_and_odd_names(site: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(site / "pipe.so")
+    monkeypatch.chdir(site)  # a socket's whole path may be too long for it
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(site / "socket.so"))
+        listener.bind("socket.so")
         odd = os.fsencode(site) + b"/\xff\n.so"
         shutil.copy(os.fsencode(built / "plain.so"), odd)
         pruned = prune_tree(site, H100)
@@ -306,7 +307,7 @@ def test_special_files_and_odd_names(site: Path, built: Path) -> None:
 def test_where_everything_is_a_link_nothing_is_declared(tmp_path: Path, built: Path) -> None:
     (tmp_path / "gpu.so").symlink_to(built / "gpu.so")
     assert len(prune_tree(tmp_path, H100).notes) == 1
-    assert not (tmp_path / FILE_NAME).exists()
+    assert not (tmp_path / IN_DIRECTORY).exists()
 
 
 @pytest.mark.parametrize(
@@ -354,7 +355,7 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, built: Path) -> None:
 
 def test_the_target_is_written_down(site: Path) -> None:
     prune_tree(site, Target((80, 90)))
-    document = json.loads((site / FILE_NAME).read_bytes())
+    document = json.loads((site / IN_DIRECTORY).read_bytes())
     assert document.pop("deadweight")
     assert document == {
         "schema": "deadweight.target/1",
@@ -375,11 +376,11 @@ def test_a_later_run_may_only_narrow_it_down(site: Path) -> None:
             prune_tree(site, target)
         assert snapshot(site) == before
     prune_tree(site, None)
-    assert json.loads((site / FILE_NAME).read_bytes())["gpus"] == ["sm_80", "sm_90"]
+    assert json.loads((site / IN_DIRECTORY).read_bytes())["gpus"] == ["sm_80", "sm_90"]
     prune_tree(site, Target((90,), keep_ptx=False))
-    assert json.loads((site / FILE_NAME).read_bytes())["gpus"] == ["sm_90"]
+    assert json.loads((site / IN_DIRECTORY).read_bytes())["gpus"] == ["sm_90"]
     prune_tree(site, Target((), keep_ptx=True))
-    assert json.loads((site / FILE_NAME).read_bytes())["gpus"] == []
+    assert json.loads((site / IN_DIRECTORY).read_bytes())["gpus"] == []
     with pytest.raises(UsageError, match="machines without a GPU alone"):
         prune_tree(site, H100)
 
@@ -390,13 +391,13 @@ def test_what_was_declared_further_down_counts_and_follows(site: Path, tmp_path:
         prune_tree(tmp_path / "env", Target((75,)))
     prune_tree(tmp_path / "env", H100)
     for folder in (site, tmp_path / "env"):
-        assert json.loads((folder / FILE_NAME).read_bytes())["gpus"] == ["sm_90"]
+        assert json.loads((folder / IN_DIRECTORY).read_bytes())["gpus"] == ["sm_90"]
 
 
 def test_raw_blobs_that_left_stay_said(site: Path) -> None:
     prune_tree(site, Target((90,), raw_blobs=True))
     prune_tree(site, H100)
-    assert json.loads((site / FILE_NAME).read_bytes())["raw_blobs"] is True
+    assert json.loads((site / IN_DIRECTORY).read_bytes())["raw_blobs"] is True
 
 
 @pytest.mark.parametrize(
@@ -410,16 +411,16 @@ def test_raw_blobs_that_left_stay_said(site: Path) -> None:
     ],
 )
 def test_a_damaged_declaration_is_refused(text: str, site: Path) -> None:
-    (site / FILE_NAME).write_text(text)
+    (site / IN_DIRECTORY).write_text(text)
     before = snapshot(site)
-    with pytest.raises(BadInputError, match=FILE_NAME):
+    with pytest.raises(BadInputError, match=IN_DIRECTORY):
         prune_tree(site, H100)
     assert snapshot(site) == before
 
 
 def test_an_unchanged_declaration_is_not_rewritten_for_its_version(site: Path) -> None:
     prune_tree(site, H100)
-    path = site / FILE_NAME
+    path = site / IN_DIRECTORY
     path.write_text(path.read_text().replace('"deadweight":"', '"deadweight":"0'))
     before = snapshot(site)
     prune_tree(site, H100)

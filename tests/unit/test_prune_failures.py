@@ -19,9 +19,9 @@ from deadweight import prune
 from deadweight.binary import elf as elf_format
 from deadweight.binary.gpu import Target
 from deadweight.binary.loadcheck import LoadError
+from deadweight.binary.target_document import IN_DIRECTORY
 from deadweight.errors import BadInputError, EnvironmentFailure
 from deadweight.files import pool, prepare, replace
-from deadweight.files.declared import FILE_NAME
 from deadweight.files.records import JOURNAL
 from deadweight.files.smaller import CheckFailed
 from deadweight.prune import prune_tree
@@ -84,7 +84,7 @@ def test_an_interrupted_run_leaves_whole_files_and_true_records(
     assert records(site)[0] == set()
     assert not (site / JOURNAL).exists()
     assert temporary_files(site) == []
-    assert (site / FILE_NAME).exists()  # before the first file loses GPU code
+    assert (site / IN_DIRECTORY).exists()  # before the first file loses GPU code
     monkeypatch.undo()
     prune_tree(site, H100)
     assert records(site) == (set(), 9)
@@ -219,7 +219,7 @@ def test_processes_end_with_the_one_that_is_killed(site: Path, tmp_path: Path) -
     script = tmp_path / "script.py"
     script.write_text(SIGNALLED)
     process = subprocess.Popen([sys.executable, str(script), str(site)], start_new_session=True)
-    while process.poll() is None and not (site / FILE_NAME).exists():
+    while process.poll() is None and not (site / IN_DIRECTORY).exists():
         time.sleep(0.01)
     process.kill()
     process.wait()
@@ -247,7 +247,7 @@ def test_a_file_that_fails_its_check_stays(site: Path, monkeypatch: pytest.Monke
         pruned = prune_tree(site, H100, dry_run=dry_run)
         assert pruned.files == []
         assert {file.reason for file in pruned.left} == {"it is not what it should be"}
-    (site / FILE_NAME).unlink()
+    (site / IN_DIRECTORY).unlink()
     assert contents(site) == before
 
 
@@ -266,7 +266,7 @@ def test_what_was_written_is_read_again(site: Path, monkeypatch: pytest.MonkeyPa
     assert pruned.files == []
     assert {file.path for file in pruned.left} == {"one/libgpu.so", "one/a,b.so", "two/c.so"}
     assert all("did not pass its check" in file.reason for file in pruned.left)
-    (site / FILE_NAME).unlink()
+    (site / IN_DIRECTORY).unlink()
     assert contents(site) == before
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from deadweight import Image, Ledger, Options, Plan, apply_plan, make_plan, open_image, read_plan, write_plan
 from deadweight.apply import rework
 from deadweight.binary.gpu import Target
+from deadweight.binary.target_document import IN_IMAGE
 from deadweight.errors import PlanError
 from deadweight.image.reference import parse_destination
-from deadweight.passes.target import TARGET_FILE
 from deadweight.plan import METADATA, Cut
 from support.images import Member, directory, file, make_image, make_tar, symlink, whiteout, write_oci
 from support.layers import Seen, merged_view, without_inodes
@@ -76,14 +76,14 @@ def check(plan: Plan, before: dict[str, Seen], made: list[bytes]) -> None:
     assert all(one[path] == two[path] for path in before if path not in named)
 
 
-def cut_of(plan: Plan, path: str = TARGET_FILE) -> Cut | None:
+def cut_of(plan: Plan, path: str = IN_IMAGE) -> Cut | None:
     found = [cut for cut in plan.cuts if cut.path == path]
     assert len(found) < 2
     return found[0] if found else None
 
 
 def document(view: dict[str, Seen]) -> dict[str, Any]:
-    seen = view[TARGET_FILE]
+    seen = view[IN_IMAGE]
     assert (seen.kind, seen.mode, seen.uid) == ("file", 0o644, 0)
     found = json.loads(seen.content)
     assert isinstance(found, dict)
@@ -120,7 +120,7 @@ def test_an_image_says_what_it_is_for(opened: Opened, target: Target, gpus: str,
     assert cut.after_bytes == 512 + 512 + 512  # the directory, the file and its content
     assert cut.evidence == "1 changed, such as /a.lib"
     assert (view["usr"].mode, view["usr/share"].mode, view["usr/share/deadweight"].mode) == (0o700, 0o711, 0o755)
-    assert view[TARGET_FILE].mtime == 1_700_000_000
+    assert view[IN_IMAGE].mtime == 1_700_000_000
 
 
 def test_the_same_every_time_and_from_a_saved_plan(opened: Opened) -> None:
@@ -141,7 +141,7 @@ def test_nothing_is_said_where_nothing_was_done(opened: Opened) -> None:
         (Options(target=Target((90,)), keep=("a.lib",)), {}),
     ):
         plan, view, labels = opened.slim(options, **more)
-        assert TARGET_FILE not in view
+        assert IN_IMAGE not in view
         assert not {"deadweight.gpus", "deadweight.ptx"} & labels.keys()
         assert plan.target == ({} if options.target is None else {**plan.target, "gpus": ["sm_90"]})
         left_out = any("GPU code stays as it is: the pass gpu-code was left out" in note for note in plan.notes)
@@ -154,7 +154,7 @@ def test_taking_the_cut_out_by_hand_takes_what_follows_out(opened: Opened) -> No
         return msgspec.structs.replace(plan, cuts=[cut for cut in plan.cuts if cut.pass_ != "gpu-code"])
 
     plan, view, labels = opened.slim(change=without_gpu_code)
-    assert TARGET_FILE not in view
+    assert IN_IMAGE not in view
     assert "deadweight.gpus" not in labels
     assert plan.cuts == []
 
@@ -171,7 +171,7 @@ def test_it_goes_into_the_last_layer_that_changes(tmp_path: Path) -> None:
     cut = cut_of(plan)
     assert cut is not None
     assert cut.layer == 1
-    assert TARGET_FILE in view
+    assert IN_IMAGE in view
 
 
 def test_an_image_that_is_slimmed_again_says_it_anew(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_over_one_in_a_layer_that_stays(tmp_path: Path) -> None:
     old = (
         b'{"schema":"deadweight.target/1","deadweight":"0","gpus":["sm_80","sm_90"],"keep_ptx":true,"raw_blobs":false}'
     )
-    layers = [[*USR, directory("usr/share/deadweight"), file(TARGET_FILE, old)], [file("a.lib", LIBRARY)]]
+    layers = [[*USR, directory("usr/share/deadweight"), file(IN_IMAGE, old)], [file("a.lib", LIBRARY)]]
     plan, view, _ = Opened(tmp_path / "one", *layers).slim(keep_layers=1)
     cut = cut_of(plan)
     assert cut is not None
@@ -216,8 +216,8 @@ def test_over_one_in_a_layer_that_stays(tmp_path: Path) -> None:
     [
         ([[symlink("usr", "opt"), file("a.lib", LIBRARY)]], "/usr is a symlink and no directory"),
         ([[directory("usr"), symlink("usr/share", "/x"), file("a.lib", LIBRARY)]], "/usr/share is a symlink"),
-        ([[*USR, symlink(TARGET_FILE, "/a.lib"), file("a.lib", LIBRARY)]], "something else is there"),
-        ([[*USR, directory(TARGET_FILE), file("a.lib", LIBRARY)]], "something else is there"),
+        ([[*USR, symlink(IN_IMAGE, "/a.lib"), file("a.lib", LIBRARY)]], "something else is there"),
+        ([[*USR, directory(IN_IMAGE), file("a.lib", LIBRARY)]], "something else is there"),
         ([[file("usr/share/x"), file("a.lib", LIBRARY)], [whiteout("usr/share/x"), whiteout("usr/share")]], "layer 2"),
     ],
 )
@@ -225,7 +225,7 @@ def test_where_it_cannot_be_the_plan_says_so(tmp_path: Path, layers: list[list[M
     image = Opened(tmp_path, *layers)
     plan, _, labels = image.slim()
     assert cut_of(plan) is None
-    assert [text for text in plan.notes if f"/{TARGET_FILE}, which says" in text and note in text]
+    assert [text for text in plan.notes if f"/{IN_IMAGE}, which says" in text and note in text]
     assert len(plan.notes) == len(set(plan.notes))
     assert labels["deadweight.gpus"] == "sm_90"
 

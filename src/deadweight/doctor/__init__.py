@@ -9,28 +9,30 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from deadweight.binary.gpu import products, runs_on
+from deadweight.binary.target_document import (
+    IN_DIRECTORY,
+    IN_IMAGE,
+    LABEL_GPUS,
+    LABEL_PTX,
+    LIMIT,
+    gpu_names,
+    gpu_numbers,
+    in_words,
+    read_document,
+)
 from deadweight.doctor.machine import Gpu, Machine
 from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
 
-IN_IMAGE: Final = "usr/share/deadweight/target.json"
-"""Where a slimmed image says what it was slimmed for."""
-IN_DIRECTORY: Final = "deadweight-target.json"
-"""Where a pruned directory says it."""
-LABEL_GPUS, LABEL_PTX = "deadweight.gpus", "deadweight.ptx"
-TARGET_SCHEMA: Final = "deadweight.target/1"
 SCHEMA: Final = "deadweight.doctor/1"
-LIMIT: Final = 1 << 20
-"""Bytes of a target document."""
-_ARCHITECTURE: Final = re.compile(r"sm_(\d{2,3})", re.ASCII)
 _NAMED = 5
 
 Verdict = Literal["fits", "ptx", "removed"]
@@ -51,15 +53,7 @@ class Slimmed(msgspec.Struct, frozen=True):
     @property
     def names(self) -> str:
         """The architectures, for people."""
-        return ", ".join(f"sm_{sm}" for sm in self.gpus) or "machines without a GPU"
-
-
-class _Document(msgspec.Struct):
-    """The target document, as far as it is used here."""
-
-    schema: str
-    gpus: list[str]
-    keep_ptx: bool
+        return in_words(gpu_names(self.gpus))
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -89,22 +83,10 @@ class Diagnosis(msgspec.Struct, frozen=True):
 def read_target(data: bytes, place: str, where: str) -> Slimmed:
     """A target document. BadInputError where it is none; `where` names it in the message."""
     try:
-        document = msgspec.json.decode(data, type=_Document)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{shown(where)} is no target document of deadweight: {error}") from None
-    if document.schema != TARGET_SCHEMA:
-        raise BadInputError(f"{shown(where)} has the schema {shown(document.schema)}, which is unknown here")
-    return Slimmed(place, _architectures(document.gpus, where), document.keep_ptx)
-
-
-def _architectures(words: Iterable[str], where: str) -> tuple[int, ...]:
-    found = []
-    for word in words:
-        match = _ARCHITECTURE.fullmatch(word)
-        if match is None:
-            raise BadInputError(f"{shown(where)} names the GPU {shown(word)}, which is no architecture")
-        found.append(int(match[1]))
-    return tuple(sorted(set(found)))
+        document = read_document(data)
+        return Slimmed(place, gpu_numbers(document.gpus), document.keep_ptx)
+    except ValueError as error:
+        raise BadInputError(f"{shown(where)} is no target document of deadweight: {shown(str(error))}") from None
 
 
 def slimmed_here(root: Path) -> list[Slimmed]:
@@ -152,7 +134,10 @@ def _label(image: Image) -> Slimmed | None:
     if not isinstance(labels, dict) or not isinstance(labels.get(LABEL_GPUS), str):
         return None
     words = [word for word in re.split(r"[,\s]+", labels[LABEL_GPUS]) if word not in ("", "none")]
-    gpus = _architectures(words, f"the label {LABEL_GPUS}")
+    try:
+        gpus = gpu_numbers(words)
+    except ValueError as error:
+        raise BadInputError(f"the label {LABEL_GPUS} of {shown(image.reference)}: {shown(str(error))}") from None
     return Slimmed(image.reference, gpus, labels.get(LABEL_PTX) == "kept")
 
 

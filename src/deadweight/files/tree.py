@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from deadweight.binary.elf import HEADER, is_elf
+from deadweight.binary.target_document import IN_DIRECTORY
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
-from deadweight.files.declared import FILE_NAME
 from deadweight.files.replace import LEFTOVER
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -104,7 +104,7 @@ def _add_file(tree: Tree, path: str, seen: set[tuple[int, int]]) -> None:
             tree.bytes += status.st_size
         if name == "RECORD" and folder.endswith(".dist-info"):
             tree.records.append(path)
-        elif name == FILE_NAME:
+        elif name == IN_DIRECTORY:
             tree.declarations.append(path)
         elif LEFTOVER.fullmatch(name):
             tree.leftovers.append(path)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from deadweight.binary.gpu import Target
+from deadweight.binary.target_document import IN_IMAGE, labels, write_document
 from deadweight.image.addition import is_plain
 from deadweight.image.content import Content
 from deadweight.image.edit import Edit
@@ -25,7 +26,7 @@ from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rew
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.ledger.record import record_hash, record_paths, rewrite_record
-from deadweight.passes.target import TARGET_FILE, read_slimmed, slimmed_bytes, slimmed_for, slimmed_labels
+from deadweight.passes.target import read_slimmed, slimmed_for
 
 STATUS = "var/lib/dpkg/status"
 EXTENDED_STATES = "var/lib/apt/extended_states"
@@ -80,19 +81,19 @@ def derive_target(
     The file is new, or gets new content, unless it says so already.
     """
     slimmed, note = slimmed_for(ledger.fs, target)
-    derived.labels = slimmed_labels(slimmed)
+    derived.labels = labels(slimmed)
     if note is not None:
         derived.notes.append(note)
     old = read_slimmed(ledger.fs)
     if old is not None and msgspec.structs.replace(old, deadweight=slimmed.deadweight) == slimmed:
         return
-    derived.causes[TARGET_FILE], derived.reasons[TARGET_FILE] = causes, "says for which GPUs the image's GPU code is"
-    data, node = slimmed_bytes(slimmed), ledger.fs.nodes.get(TARGET_FILE)
-    untouched = TARGET_FILE not in removed.union(edit.link.keys(), edit.link.values())
-    if node is not None and node.layer not in edit.keep_layers and untouched and is_plain(ledger.fs, TARGET_FILE):
-        derived.contents[TARGET_FILE] = Content((data,))
+    derived.causes[IN_IMAGE], derived.reasons[IN_IMAGE] = causes, "says for which GPUs the image's GPU code is"
+    data, node = write_document(slimmed), ledger.fs.nodes.get(IN_IMAGE)
+    untouched = IN_IMAGE not in removed.union(edit.link.keys(), edit.link.values())
+    if node is not None and node.layer not in edit.keep_layers and untouched and is_plain(ledger.fs, IN_IMAGE):
+        derived.contents[IN_IMAGE] = Content((data,))
     else:
-        derived.additions[TARGET_FILE] = data
+        derived.additions[IN_IMAGE] = data
 
 
 def _names(ledger: Ledger, edit: Edit) -> dict[Key, list[str]]:

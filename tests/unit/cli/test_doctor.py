@@ -214,9 +214,9 @@ class TestWhereItLooks:
             (b"[]", "is no target document"),
             (b'{"schema": "deadweight.target/1"}', "is no target document"),
             (b"\xff", "is no target document"),
-            (target("sm_90", schema="deadweight.target/2"), "has the schema 'deadweight.target/2'"),
-            (target("h100"), "names the GPU 'h100', which is no architecture"),
-            (target(f"sm_90{HOSTILE}"), "which is no architecture"),
+            (target("sm_90", schema="deadweight.target/2"), "the schema deadweight.target/2 is not known here"),
+            (target("h100"), "'h100' is no GPU"),
+            (target(f"sm_90{HOSTILE}"), "is no GPU"),
             (b" " * (1 << 20) + target("sm_90"), "is no target document"),
         ],
     )

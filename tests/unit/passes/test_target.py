@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from deadweight.binary.gpu import Target
+from deadweight.binary.target_document import IN_IMAGE, labels, write_document
 from deadweight.errors import PlanError
-from deadweight.passes.target import (
-    TARGET_FILE,
-    read_slimmed,
-    read_target,
-    slimmed_bytes,
-    slimmed_for,
-    slimmed_labels,
-    write_target,
-)
+from deadweight.passes.target import read_slimmed, read_target, slimmed_for, write_target
 from support.views import Link, view
 
 HOPPER = {"gpus": ["sm_90"], "keep_ptx": True, "raw_blobs": False, "recompress": False}
@@ -56,14 +49,14 @@ def test_gpus_are_sorted_and_named_once() -> None:
         ({"gpus": "sm_90"}, "gpus"),
         ({"gpus": [90]}, "gpus"),
         ({"gpus": None}, "gpus"),
-        ({"gpus": ["h100"]}, "'h100', which is no GPU"),
-        ({"gpus": ["sm_90a"]}, "'sm_90a', which is no GPU"),
-        ({"gpus": ["sm_09"]}, "'sm_09', which is no GPU"),
-        ({"gpus": ["sm_9"]}, "'sm_9', which is no GPU"),
-        ({"gpus": ["sm_٩٠"]}, "which is no GPU"),
-        ({"gpus": ["sm_90\n"]}, r"'sm_90\\n', which is no GPU"),
-        ({"gpus": ["\x1b[31m"]}, r"'\\x1b\[31m', which is no GPU"),
-        ({"gpus": ["sm_" + "9" * 5000]}, "which is no GPU"),
+        ({"gpus": ["h100"]}, "'h100' is no GPU"),
+        ({"gpus": ["sm_90a"]}, "'sm_90a' is no GPU"),
+        ({"gpus": ["sm_09"]}, "'sm_09' is no GPU"),
+        ({"gpus": ["sm_9"]}, "'sm_9' is no GPU"),
+        ({"gpus": ["sm_٩٠"]}, "is no GPU"),
+        ({"gpus": ["sm_90\n"]}, r"'sm_90\\n' is no GPU"),
+        ({"gpus": ["\x1b[31m"]}, r"'\\x1b\[31m' is no GPU"),
+        ({"gpus": ["sm_" + "9" * 5000]}, "is no GPU"),
         ({"keep_ptx": "yes"}, "keep_ptx"),
         ({"keep_ptx": 1}, "keep_ptx"),
         ({"raw_blobs": None}, "raw_blobs"),
@@ -96,12 +89,12 @@ def test_every_field_is_needed(missing: str) -> None:
 )
 def test_what_an_image_says_that_it_was_slimmed_for(target: Target, gpus: list[str], ptx: bool) -> None:
     slimmed, note = slimmed_for(view({"etc/motd": "x"}), target)
-    assert (slimmed.gpus, slimmed.keep_ptx, slimmed.raw_blobs, note) == (gpus, ptx, target.raw_blobs, None)
-    data = slimmed_bytes(slimmed)
+    assert (list(slimmed.gpus), slimmed.keep_ptx, slimmed.raw_blobs, note) == (gpus, ptx, target.raw_blobs, None)
+    data = write_document(slimmed)
     assert data.endswith(b"\n")
     assert json.loads(data)["schema"] == "deadweight.target/1"
-    assert read_slimmed(view({TARGET_FILE: data})) == slimmed
-    assert slimmed_labels(slimmed) == {
+    assert read_slimmed(view({IN_IMAGE: data})) == slimmed
+    assert labels(slimmed) == {
         "deadweight.gpus": ",".join(gpus) or "none",
         "deadweight.ptx": "kept" if ptx else "dropped",
     }
@@ -120,8 +113,8 @@ def test_what_an_image_says_that_it_was_slimmed_for(target: Target, gpus: list[s
 def test_what_left_before_does_not_come_back(
     target: Target, gpus: list[str], ptx: bool, blobs: bool, note: str | None
 ) -> None:
-    slimmed, said = slimmed_for(view({TARGET_FILE: json.dumps({**SLIMMED, "raw_blobs": True})}), target)
-    assert (slimmed.gpus, slimmed.keep_ptx, slimmed.raw_blobs) == (gpus, ptx, blobs)
+    slimmed, said = slimmed_for(view({IN_IMAGE: json.dumps({**SLIMMED, "raw_blobs": True})}), target)
+    assert (list(slimmed.gpus), slimmed.keep_ptx, slimmed.raw_blobs) == (gpus, ptx, blobs)
     assert (said is None) == (note is None)
     assert re.search(note or "", said or "")
 
@@ -144,4 +137,4 @@ def test_what_left_before_does_not_come_back(
     ],
 )
 def test_what_cannot_be_believed_says_nothing(content: str | bytes | None) -> None:
-    assert read_slimmed(view({TARGET_FILE: content})) is None
+    assert read_slimmed(view({IN_IMAGE: content})) is None
