@@ -40,6 +40,7 @@ from deadweight.files.records import (
 from deadweight.files.replace import Changed, beside, changing, put_in_place, remove
 from deadweight.files.smaller import Kept
 from deadweight.files.tree import Inode, Tree, find_root, read_tree
+from deadweight.ledger.reach import Reach, reach_notes
 
 SCHEMA: Final = "deadweight.prune/1"
 Progress = Callable[[str, int, int], None]
@@ -138,6 +139,8 @@ class _Work:
     left: list[LeftFile] = field(default_factory=list)
     outside: list[PrunedFile] = field(default_factory=list)
     """Those that have names outside the directory."""
+    reach: dict[str, Reach] = field(default_factory=dict)
+    """What declaring GPUs does not change, by path."""
 
     def relative(self, path: str) -> str:
         return os.path.relpath(path, self.tree.root)
@@ -198,6 +201,8 @@ def _jobs(work: _Work, *, symbols: bool, check_load: bool) -> dict[Job, Inode]:
 def _take(work: _Work, inode: Inode, job: Job, prepared: Prepared) -> None:
     """Puts a prepared file in its place, under all its names."""
     work.leave(job.path, job.size, prepared.kept)
+    if prepared.reach is not None:
+        work.reach[work.relative(job.path)] = prepared.reach
     change = prepared.change
     if change is None:
         return
@@ -275,7 +280,7 @@ def _distribution(work: _Work, path: str) -> str:
 
 
 def _notes(work: _Work) -> list[str]:
-    notes = []
+    notes = list(reach_notes(work.reach))
     if work.outside:
         kept = sum(file.before_bytes for file in work.outside)
         notes.append(

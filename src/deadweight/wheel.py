@@ -41,6 +41,7 @@ from deadweight.files.wheels import (
 )
 from deadweight.image.bytes import ByteRange
 from deadweight.image.transports.destination import check_folder, new_file, writing
+from deadweight.ledger.reach import Reach, reach_notes
 from deadweight.ledger.record import record_hash, rewrite_record
 
 Progress = Callable[[str, int, int], None]
@@ -84,6 +85,8 @@ class _Found:
     """The sha256 of these, as RECORD has it."""
     files: list[PrunedFile] = field(default_factory=list)
     left: list[LeftFile] = field(default_factory=list)
+    reach: dict[str, Reach] = field(default_factory=dict)
+    """What declaring GPUs does not change, by member."""
 
 
 def slim_wheel(
@@ -200,6 +203,8 @@ def _shrink(name: str, old: ByteRange, contents: IO[bytes], found: _Found, targe
     """Works out what a program or library loses, adds its new content to `contents`, and checks that."""
     smaller = make_smaller(old.read_at, old.size, target, symbols=symbols)
     found.left += [LeftFile(name, old.size, kept.what, kept.reason) for kept in smaller.kept]
+    if smaller.reach is not None:
+        found.reach[name] = smaller.reach
     content = smaller.content
     if content is None:
         return
@@ -298,5 +303,8 @@ def _result(
         gone,
         sorted(found.files, key=lambda file: (file.after_bytes - file.before_bytes, file.path)),
         found.left,
-        [f"{name} is left out: it is the signature of a RECORD that has changed" for name in signatures],
+        [
+            *reach_notes(found.reach),
+            *(f"{name} is left out: it is the signature of a RECORD that has changed" for name in signatures),
+        ],
     )

@@ -17,7 +17,7 @@ from deadweight.errors import BadInputError, UsageError
 from deadweight.files import pool
 from deadweight.prune import Pruned, prune_tree
 from support import elf, hosts
-from support.fatbins import assorted
+from support.fatbins import assorted, fatbin, sm
 from support.records import records
 from support.sites import LAYOUT, add_record, build_libraries, contents, make_site, snapshot, temporary_files
 
@@ -348,6 +348,13 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, built: Path) -> None:
         ("gpu code", "nothing in it for sm_90")
     ]
     assert [file.gpu_code_bytes for file in pruned.files if file.path == path.name] == [0]
+
+
+def test_gpus_that_find_nothing_are_named(tmp_path: Path) -> None:
+    path = hosts.build(LAYOUT, tmp_path, [fatbin(sm(70), sm(80)), fatbin(sm(80), sm(86))])
+    said = f"nothing in it for sm_60, before or after: {path.name}"
+    assert said in prune_tree(tmp_path, Target((60, 80)), dry_run=True).notes
+    assert said not in prune_tree(tmp_path, Target((80,)), dry_run=True).notes
 
 
 # --- what was declared ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from deadweight.binary.target_document import IN_IMAGE
 from deadweight.errors import PlanError
 from deadweight.image.reference import parse_destination
 from deadweight.plan import METADATA, Cut
+from deadweight.report.slim import slim_report
 from support.images import Member, directory, file, make_image, make_tar, symlink, whiteout, write_oci
 from support.layers import Seen, merged_view, without_inodes
 from support.toys import Toy, marked, passes
@@ -290,3 +291,16 @@ def test_options_in_a_plan_do_not_say_the_target_twice(opened: Opened) -> None:
     plan, _, _ = opened.slim()
     assert plan.target == {"gpus": ["sm_90"], "keep_ptx": True, "raw_blobs": False, "recompress": False}
     assert "target" not in plan.options
+
+
+def test_the_report_of_an_edited_plan_is_about_its_new_target(tmp_path: Path) -> None:
+    opened = Opened(tmp_path, [*USR, file("a.lib", LIBRARY)])
+    with passes(Toy("gpu-code", 75, "gpu")), open_image(opened.reference) as image:
+        plan = make_plan(Ledger(image), HOPPER, all_layers=True)
+        assert any("newer than sm_90 may run it" in note for note in slim_report(plan, image).notes)
+        edited = msgspec.structs.replace(plan, target={**plan.target, "gpus": ["sm_80"], "keep_ptx": False})
+        notes = slim_report(edited, image).notes
+        assert any(note.startswith("PTX leaves that sm_80 does not need") for note in notes)
+        assert not any("sm_90" in note for note in notes)
+        uncut = msgspec.structs.replace(plan, cuts=[])
+        assert slim_report(uncut, image).notes == []

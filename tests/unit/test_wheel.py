@@ -208,6 +208,11 @@ def test_labels(version: str, gpus: tuple[int, ...], expected: str) -> None:
     assert new in SpecifierSet(f"=={public},>={public},<={public}", prereleases=True)
 
 
+def test_a_wheel_without_gpu_code_is_said_to_be_one() -> None:
+    with pytest.raises(UsageError, match="says that the wheel's GPU code is gone: take the original wheel"):
+        labelled(Version("2.9.0+nogpu"), (90,))
+
+
 @pytest.mark.parametrize("version", ["2.9.0+sm80.sm86", "2.9.0+nogpu", "2.9.0+cu128.sm120"])
 def test_code_that_an_earlier_run_removed_does_not_come_back(version: str) -> None:
     with pytest.raises(UsageError, match="original wheel"):

@@ -14,7 +14,17 @@ from typing import Final
 
 from deadweight.binary import elf as elf_format
 from deadweight.binary.elf import SHF_EXECINSTR, Elf, ElfError, Section, exactly
-from deadweight.binary.fatbin import CUBIN, FLAG_A, FLAG_ZSTD, MAGIC_BYTES, Entry, Fatbin, FatbinError, parse_fatbin
+from deadweight.binary.fatbin import (
+    CUBIN,
+    FLAG_A,
+    FLAG_ZSTD,
+    MAGIC_BYTES,
+    MAX_SECTION_ENTRIES,
+    Entry,
+    Fatbin,
+    FatbinError,
+    parse_fatbin,
+)
 from deadweight.binary.gpu import Target, select
 from deadweight.image.content import Reader
 
@@ -36,7 +46,8 @@ _HEAD: Final = 64 << 10  # of a zstd frame: enough for the ELF header inside
 _MAX_CUBIN: Final = 256 << 20
 _BETWEEN: Final = 64  # bytes of lengths and padding between two blobs
 _MAX_BLOCKS: Final = 4096  # of a zstd frame: each but the last has 128 KiB
-_MAX_MISSES: Final = 1000  # of a file: beginnings that turned out to be none; the whole torch stack has not one
+_MAX_MISSES: Final = 30  # of a file: beginnings that turned out to be none, after 0.1 s each at worst; one was seen
+_MAX_BLOBS: Final = 1 << 18  # of a file; the most that was seen are 23,531
 MIN_SECTION: Final = 4096
 """Bytes: smaller sections are not searched."""
 
@@ -66,7 +77,7 @@ def find_blobs(read: Reader, elf: Elf, besides: frozenset[str]) -> Iterator[tupl
     """
     if sum(section.file_size for section in elf.sections if section.allocated) > elf.size:
         raise ElfError("sections that overlap")
-    misses = 0
+    misses = blobs = 0
     for section in elf.sections:
         if not section.allocated or section.flags & SHF_EXECINSTR or section.file_size < MIN_SECTION:
             continue
@@ -74,22 +85,24 @@ def find_blobs(read: Reader, elf: Elf, besides: frozenset[str]) -> Iterator[tupl
             for fatbin in _search(read, section.offset, section.end, _PARSERS):
                 if fatbin is not None:
                     yield section, fatbin
-                    continue
-                misses += 1
-                if misses > _MAX_MISSES:
+                    blobs += 1
+                else:
+                    misses += 1
+                if misses > _MAX_MISSES or blobs > _MAX_BLOBS:
                     return
 
 
 def find_fatbins(read: Reader, start: int, end: int) -> Iterator[Fatbin]:
     """The fatbins in a range of a file, rising. ElfError where too much of it only begins like one."""
-    misses = 0
+    misses = entries = 0
     for fatbin in _search(read, start, end, _PARSERS[:1]):
         if fatbin is not None:
             yield fatbin
-            continue
-        misses += 1
-        if misses > _MAX_MISSES:
-            raise ElfError("too much that only begins like a fatbin")
+            entries += len(fatbin.entries)
+        else:
+            misses += 1
+        if misses > _MAX_MISSES or entries > MAX_SECTION_ENTRIES:
+            raise ElfError("too much that begins like a fatbin")
 
 
 def _search(read: Reader, start: int, end: int, parsers: Sequence[tuple[bytes, _Parser]]) -> Iterator[Fatbin | None]:
@@ -98,28 +111,21 @@ def _search(read: Reader, start: int, end: int, parsers: Sequence[tuple[bytes, _
     while at < end:
         window = exactly(read, at, min(_WINDOW + _LONGEST_MAGIC - 1, end - at))
         done = 0
-        while (found := _first_magic(window, done, parsers)) is not None:
-            index, parse = found
-            if index >= _WINDOW:
+        ahead = [-1] * len(parsers)  # where each magic comes next: a window full of one is searched once for the others
+        while True:
+            for number, (magic, _) in enumerate(parsers):
+                if ahead[number] < done:
+                    index = window.find(magic, done)
+                    ahead[number] = index if index >= 0 else len(window)
+            index, number = min(zip(ahead, range(len(parsers)), strict=True))
+            if index >= min(_WINDOW, len(window)):
                 break
-            blob = parse(read, at + index, end)
+            blob = parsers[number][1](read, at + index, end)
             yield blob
-            if blob is None:
-                done = index + 1
-            else:
-                done = blob.end - at
-                if done >= _WINDOW:
-                    break
+            done = index + 1 if blob is None else blob.end - at
+            if done >= _WINDOW:
+                break
         at += max(_WINDOW, done)
-
-
-def _first_magic(window: bytes, start: int, parsers: Sequence[tuple[bytes, _Parser]]) -> tuple[int, _Parser] | None:
-    best: tuple[int, _Parser] | None = None
-    for magic, parse in parsers:
-        index = window.find(magic, start, len(window) if best is None else best[0] + len(magic))
-        if index >= 0 and (best is None or index < best[0]):
-            best = index, parse
-    return best
 
 
 def _fatbin(read: Reader, at: int, end: int) -> Fatbin | None:
@@ -132,14 +138,16 @@ def _fatbin(read: Reader, at: int, end: int) -> Fatbin | None:
 
 def _frame(read: Reader, at: int, end: int) -> Fatbin | None:
     """A zstd frame with a cubin in it."""
-    data = exactly(read, at, min(_HEAD, end - at))
+    size = _frame_size(read, at, end)
+    if size is None:
+        return None
+    data = exactly(read, at, min(_HEAD, size))
     try:
         inside = zstd.ZstdDecompressor().decompress(data, max_length=elf_format.HEADER.size)
     except zstd.ZstdError:
         return None
     known = architecture(inside)
-    size = None if known is None else _frame_size(read, at, end)
-    if known is None or size is None:
+    if known is None:
         return None
     return _alone(at, size, known[0], known[1] | FLAG_ZSTD, compressed=size)
 

@@ -22,6 +22,8 @@ ENTRY: Final = struct.Struct("<qQ")
 MAX_ENTRIES: Final = 16384
 MAX_STRING: Final = 4096  # PATH_MAX; also the longest DT_NEEDED that the loader could open
 MAX_RUN_PATH: Final = 65536
+_MAX_BUCKETS: Final = 1 << 22  # of a hash table; those of the largest library have 1 << 17
+_CHAIN_CHUNK: Final = 4096  # bytes: nearly all chains are shorter
 
 
 class Dynamic(msgspec.Struct, frozen=True):
@@ -141,14 +143,30 @@ def hash_table(read: Reader, elf: Elf, entries: Iterable[DynamicEntry]) -> HashT
 def _gnu_hash(read: Reader, elf: Elf, address: int) -> HashTable:
     """GNU's hash table: four counts, a Bloom filter, buckets, and chains whose last member is odd."""
     buckets, first, bloom, _ = struct.unpack("<4I", _at(read, elf, address, 16))
+    if buckets > _MAX_BUCKETS:
+        raise ElfError("a hash table of too many buckets")
     start = address + 16 + 8 * bloom
     last = max(memoryview(_at(read, elf, start, 4 * buckets)).cast("I"), default=0)
     chains = start + 4 * buckets
     if last < first:  # no symbols in it, but for those below the first
         return HashTable(address, chains - address, first)
-    while not _at(read, elf, chains + 4 * (last - first), 1)[0] & 1:
-        last += 1
+    last += _steps(read, elf, chains + 4 * (last - first))
     return HashTable(address, chains + 4 * (last + 1 - first) - address, last + 1)
+
+
+def _steps(read: Reader, elf: Elf, address: int) -> int:
+    """How many members of a chain come before its last, counted from the one at an address."""
+    offset = file_offset(elf, address, 4)
+    if offset is None:
+        raise ElfError("a hash table that is in no segment")
+    end = next(p.offset + p.filesz for p in elf.loads if p.offset <= offset < p.offset + p.filesz)
+    length = _CHAIN_CHUNK
+    for at in range(offset, end - 3, length):
+        low_bytes = exactly(read, at, min(length, (end - at) // 4 * 4))[::4]
+        odd = next((number for number, byte in enumerate(low_bytes) if byte & 1), None)
+        if odd is not None:
+            return (at - offset) // 4 + odd
+    raise ElfError("a hash table that does not end in its segment")
 
 
 def _at(read: Reader, elf: Elf, address: int, length: int) -> bytes:

@@ -10,6 +10,7 @@ The format is that of the System V gABI, chapters 4 and 5; numbers it leaves to 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -48,6 +49,7 @@ MAX_PROGRAM_HEADERS: Final = 4096
 MAX_SECTIONS: Final = 0xFEFF  # from SHN_LORESERVE on the count is kept elsewhere, which no library needs
 MAX_NAMES: Final = 16 << 20  # bytes: of the name table, and of all names together
 _FIRST_READ: Final = HEADER.size + 16 * PROGRAM_HEADER.size
+_SYMBOLS: Final = SYMBOL.size << 16  # bytes of symbols that are read at once
 _U64: Final = 1 << 64
 
 GPU_SECTIONS: Final = frozenset(
@@ -290,6 +292,18 @@ def file_offset(elf: Elf, address: int, length: int = 1) -> int | None:
         if load.type == PT_LOAD and load.vaddr <= address and address + length <= load.vaddr + load.filesz:
             return load.offset + address - load.vaddr
     return None
+
+
+def symbols(read: Reader, elf: Elf) -> Iterator[tuple[int, tuple[int, int, int, int, int, int]]]:
+    """The symbols that debuggers use, with their offsets in the file: the fields of `SYMBOL`."""
+    tables = [section for section in elf.sections if section.type == SHT_SYMTAB and not section.size % SYMBOL.size]
+    if len(tables) > 1:
+        raise ElfError("more than one table of symbols")  # each could be as long as the file
+    for table in tables:
+        for start in range(table.offset, table.end, _SYMBOLS):
+            rows = exactly(read, start, min(_SYMBOLS, table.end - start))
+            for number, row in enumerate(SYMBOL.iter_unpack(rows)):
+                yield start + number * SYMBOL.size, row
 
 
 def is_symbols(section: Section) -> bool:

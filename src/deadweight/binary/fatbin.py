@@ -33,8 +33,8 @@ MAX_ENTRIES: Final = 4096
 """Of one fatbin; the most that was seen are some 30."""
 MAX_FATBINS: Final = 1 << 18
 """Of one section; the most that was seen are 23,531."""
-MAX_SECTION_ENTRIES: Final = 1 << 20
-"""Of all fatbins of one section, which take some 150 bytes of memory each."""
+MAX_SECTION_ENTRIES: Final = 1 << 18
+"""Of all fatbins of one section, which take some 250 bytes of memory each; the most that was seen are some 10,000."""
 _ZERO_BLOCK: Final = 1 << 16
 
 

@@ -42,7 +42,7 @@ _CUDA_LIBRARY: Final = re.compile(
 )
 """How names of NVIDIA's libraries begin."""
 _UNWINDING: Final = frozenset({".eh_frame", ".eh_frame_hdr", ".gcc_except_table"})
-_PTX_TARGET: Final = re.compile(rb"^\s*\.target\s+sm_(\d+[af]?)", re.MULTILINE)
+_PTX_TARGET: Final = re.compile(rb"^[ \t]*\.target[ \t]+sm_(\d+[af]?)", re.MULTILINE)
 _HEAD: Final = 64 << 10  # bytes of a text in which its .target must be
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Final
 
 from deadweight.binary.elf import (
     PF_X,
@@ -22,6 +23,8 @@ from deadweight.binary.regions import Change, Places, Region
 from deadweight.binary.room import Block
 from deadweight.image.content import Reader
 
+_U64: Final = 1 << 64
+
 
 def program_headers(
     elf: Elf, regions: Sequence[Region], gaps: Sequence[int], block: Block | None, place: Places, unit: int
@@ -33,7 +36,8 @@ def program_headers(
         elif block is not None and header.memsz and block.start <= header.vaddr < block.end:
             offset = place(block.home) + header.vaddr - block.start
             by = block.by
-            new.append(header._replace(offset=offset, vaddr=header.vaddr + by, paddr=header.paddr + by))
+            # Physical addresses mean nothing, and may be anything.
+            new.append(header._replace(offset=offset, vaddr=header.vaddr + by, paddr=(header.paddr + by) % _U64))
         else:
             new.append(header._replace(offset=place(header.offset)))
     size = len(new) * PROGRAM_HEADER.size
@@ -59,7 +63,9 @@ def _pieces_of(
         if inside and elf.sections and not _has_code(elf, load.vaddr + skip, load.vaddr + skip + memsz):
             flags &= ~PF_X
         found.append(
-            ProgramHeader(PT_LOAD, flags, offset, load.vaddr + skip, load.paddr + skip, stop - start, memsz, align)
+            ProgramHeader(
+                PT_LOAD, flags, offset, load.vaddr + skip, (load.paddr + skip) % _U64, stop - start, memsz, align
+            )
         )
     return found
 

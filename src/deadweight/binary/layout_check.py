@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from deadweight.binary.dynamic import dynamic, dynamic_entries, hash_table, interpreter
 from deadweight.binary.elf import (
@@ -16,6 +16,7 @@ from deadweight.binary.elf import (
     PF_W,
     PF_X,
     PROGRAM_HEADER,
+    PT_INTERP,
     PT_LOAD,
     PT_PHDR,
     SECTION_HEADER,
@@ -31,11 +32,13 @@ from deadweight.binary.elf import (
 )
 from deadweight.binary.references import Range, Reference, references
 from deadweight.binary.regions import Region, page_size
-from deadweight.binary.room import ADDRESS_TAGS
+from deadweight.binary.room import ADDRESS_TAGS, MOVABLE
 from deadweight.binary.segments import irregular
 from deadweight.binary.shrink import CannotShrink, FatbinSection, fatbin_sections
 from deadweight.image.content import Reader
 
+CHUNK: Final = 1 << 20
+_U64: Final = 1 << 64
 _SHOFF, _PHNUM, _SHNUM = 6, 10, 12
 """The fields of the ELF header that say where the tables are, and how long: what may differ of it."""
 
@@ -145,7 +148,7 @@ def _segments(old: Shrunk, new: Shrunk, holes: Sequence[Region]) -> None:
 
 
 def _is_part(elf: Elf, load: ProgramHeader, whole: ProgramHeader, unit: int) -> None:
-    same(load.paddr - load.vaddr, whole.paddr - whole.vaddr, "a segment's physical address differs")
+    same((load.paddr - load.vaddr - whole.paddr + whole.vaddr) % _U64, 0, "a segment's physical address differs")
     same((load.offset - load.vaddr - whole.offset + whole.vaddr) % unit, 0, "a segment is not moved by whole pages")
     if load.align != whole.align:
         same(load.align, unit, "a segment's alignment differs")
@@ -164,7 +167,7 @@ def _program_headers(old: Shrunk, new: Shrunk, moved: Sequence[Move]) -> None:
     size = len(new.elf.program_headers) * PROGRAM_HEADER.size
     for before, after in zip(_others(old.elf), _others(new.elf), strict=True):
         shift = by.get(before.vaddr, 0) if before.filesz else 0
-        wanted = before._replace(vaddr=before.vaddr + shift, paddr=before.paddr + shift, offset=after.offset)
+        wanted = before._replace(vaddr=before.vaddr + shift, paddr=(before.paddr + shift) % _U64, offset=after.offset)
         if before.type == PT_PHDR:
             wanted = wanted._replace(filesz=size, memsz=size)
         same(after, wanted, "the program headers differ")
@@ -208,14 +211,19 @@ def _moves_are_right(old: Shrunk, new: Shrunk, moved: Sequence[Move], holes: Seq
         same((move.now - move.start) % move.align, 0, "what moved is not aligned")
         inside = any(_within(move.now, move.size, start, end - start) for start, end in free)
         same(inside, True, "what moved is not where GPU code was")
+    names = [(p.offset, p.filesz) for p in old.elf.program_headers if p.type == PT_INTERP]
+    for section in old.elf.sections:
+        if section.allocated and section.file_size and any(move.start <= section.addr < move.end for move in moved):
+            by_tags = section.type in MOVABLE or (section.offset, section.size) in names
+            same(by_tags, True, "what moved is not found by tags alone")
     pointers = references(new.read, new.elf, [Range(move.start, move.end) for move in moved], frozenset())
     same(pointers, [], "a pointer to what moved")
     # What the longer table took the place of has moved.
-    table = old.elf.phoff, old.elf.phoff + len(new.elf.program_headers) * PROGRAM_HEADER.size
+    longer = table_end, old.elf.phoff + len(new.elf.program_headers) * PROGRAM_HEADER.size
     known = [(s.offset, s.addr, s.size) for s in old.elf.sections if s.allocated and s.file_size]
-    known += [(p.offset, p.vaddr, p.filesz) for p in _others(old.elf) if p.filesz and p.type != PT_PHDR]
+    known += [(p.offset, p.vaddr, p.filesz) for p in _others(old.elf) if p.filesz]
     for offset, address, size in known:
-        if offset < table[1] and table[0] < offset + size:
+        if offset < longer[1] and longer[0] < offset + size:
             there = any(_within(address, size, move.start, move.size) for move in moved)
             same(there, True, "the program headers lie over something")
 
@@ -289,19 +297,32 @@ def _without_parts(first: Section, whole: Section, more: Iterable[Section], elf:
 
 
 def _end_of_file(old: Shrunk, new: Shrunk) -> None:
-    """What is behind everything that headers know is there still."""
-    one, two = (file.elf.size - _known_end(file.elf) for file in (old, new))
+    """What is behind everything that headers know is there still. A longer table of sections comes behind that."""
+    tail = old.elf.size - _known_end(old.elf, sections=True)
+    end, slack = new.elf.size, 1
     if len(new.elf.sections) > len(old.elf.sections):
-        same((one, two), (0, 0), "something is behind the section headers")
-    same(two, one, "the file does not end where it should")
-    tails = (exactly(file.read, file.elf.size - one, min(one, 1 << 20)) for file in (old, new))
-    same(next(tails), next(tails), "what is at the end of the file differs")
+        end, slack = new.elf.shoff, 8  # the table is aligned
+        same(_known_end(new.elf, sections=True), new.elf.size, "the file does not end where it should")
+    else:
+        same(end - tail, _known_end(new.elf, sections=True), "the file does not end where it should")
+    ends = range(end, max(end - slack, _known_end(new.elf, sections=False) + tail - 1), -1)
+    found = any(same_bytes(old, old.elf.size - tail, new, at - tail, tail) for at in ends)
+    same(found, True, "what is at the end of the file differs")
 
 
-def _known_end(elf: Elf) -> int:
+def _known_end(elf: Elf, *, sections: bool) -> int:
+    """Where the last of what headers know ends, with the table of sections or without."""
     ends = [s.end for s in elf.sections if s.file_size] + [p.offset + p.filesz for p in elf.program_headers if p.filesz]
-    ends.append(elf.shoff + len(elf.sections) * SECTION_HEADER.size)
-    return max(ends)
+    return max([*ends, elf.shoff + len(elf.sections) * SECTION_HEADER.size] if sections else ends)
+
+
+def same_bytes(old: Shrunk, start: int, new: Shrunk, now: int, length: int) -> bool:
+    """Whether the files have the same bytes at these offsets."""
+    for at in range(0, length, CHUNK):
+        size = min(CHUNK, length - at)
+        if exactly(old.read, start + at, size) != exactly(new.read, now + at, size):
+            return False
+    return True
 
 
 # --- ranges --------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +25,14 @@ from deadweight.image.content import Reader
 
 LEVEL: Final = 12
 """The highest of LZ4-HC; decoding is as fast as ever."""
-MAX_SIZE: Final = 256 << 20
-"""Bytes of an entry's content that are still compressed anew; more stays as it is."""
-_WORKERS: Final = 2  # each holds one entry three times over
+MAX_SIZE: Final = 128 << 20
+"""Bytes of an entry's content that are still compressed anew; more stays as it is. NCCL has entries about as large."""
+MAX_TOTAL: Final = 16
+"""How many times larger than all entries their contents together may be: single ones of compilers reach 70."""
+_LARGE: Final = 16 << 20  # bytes of content from which on an entry is worked on alone: it takes three times as much
+_LZ4_RATIO: Final = 255  # there is no more in the format
+_WORKERS: Final = 2
+_AHEAD: Final = 2 * _WORKERS  # entries that are worked on or wait to be written
 
 
 def encoder() -> str:
@@ -63,13 +69,42 @@ def recompress(read: Reader, entries: Iterable[Entry]) -> dict[int, ByteRange]:
     found: dict[int, ByteRange] = {}
     end = 0
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for entry, new in pool.map(lambda entry: (entry, smaller(read, entry)), entries):
+        for entry, new in _all_smaller(pool, read, _affordable(entries)):
             if new is not None:
                 file = file or _Spool()
                 os.pwrite(file.fd, new, end)
                 found[entry.offset] = _Aside(file, end, len(new))
                 end += len(new)
     return found
+
+
+def _affordable(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The first of the entries, until what is in them is far too much for their size."""
+    stored, content = _LARGE, 0
+    for entry in entries:
+        stored += entry.payload_size
+        content += max(entry.payload_size, entry.full_size)
+        if content > MAX_TOTAL * stored:
+            return
+        yield entry
+
+
+def _all_smaller(
+    pool: ThreadPoolExecutor, read: Reader, entries: Iterable[Entry]
+) -> Iterator[tuple[Entry, bytes | None]]:
+    """Every entry, in order, with what `smaller` makes of it; few are in memory at a time."""
+    waiting: deque[tuple[Entry, Future[bytes | None]]] = deque()
+    for entry in entries:
+        large = max(entry.payload_size, entry.full_size) > _LARGE
+        while waiting and (large or len(waiting) == _AHEAD):
+            first, future = waiting.popleft()
+            yield first, future.result()
+        if large:
+            yield entry, smaller(read, entry)
+        else:
+            waiting.append((entry, pool.submit(smaller, read, entry)))
+    for last, future in waiting:
+        yield last, future.result()
 
 
 def smaller(read: Reader, entry: Entry) -> bytes | None:
@@ -98,7 +133,7 @@ def plain(entry: Entry, payload: bytes) -> bytes | None:
         if entry.compressed_size or entry.flags & (FLAG_LZ4 | FLAG_ZSTD):
             return None
         return payload
-    if entry.compression != "lz4" or not 0 < entry.full_size <= MAX_SIZE:
+    if entry.compression != "lz4" or not 0 < entry.full_size <= min(MAX_SIZE, _LZ4_RATIO * entry.compressed_size):
         return None
     try:
         content: bytes = lz4.block.decompress(payload[: entry.compressed_size], uncompressed_size=entry.full_size)

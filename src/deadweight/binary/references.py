@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from deadweight.binary.dynamic import DT_SYMTAB, dynamic_entries, hash_table
@@ -42,6 +43,8 @@ _RELA: Final = struct.Struct("<QIIQ")  # offset, type, symbol, addend
 _WORD: Final = struct.Struct("<Q")
 _CHUNK: Final = _RELA.size << 16
 _MAX_TABLE: Final = 1 << 30  # bytes of relocations; the most that was seen are 11 MB
+_MAX_RELR: Final = 1 << 21  # places that RELR tells, which is dense: 8 bytes for 63 of them
+_MAX_POINTERS: Final = 1 << 18  # into fatbins: each should have one
 
 
 class Range(NamedTuple):
@@ -75,11 +78,14 @@ def references(read: Reader, elf: Elf, ranges: Sequence[Range], starts: frozense
     tags = {entry.tag: entry.value for entry in dynamic_entries(read, elf)}
     if DT_REL in tags:
         raise ElfError("relocations without addends")
-    found = list(_by_rela(read, elf, tags, ranges))
-    found += _by_relr(read, elf, tags, ranges)
-    if elf.elf_type == ET_EXEC:
-        found += _by_word(read, elf, ranges, starts)
-    return found + list(_by_symbol(read, elf, ranges))
+    by_word = _by_word(read, elf, ranges, starts) if elf.elf_type == ET_EXEC else ()
+    pointers = chain(
+        _by_rela(read, elf, tags, ranges), _by_relr(read, elf, tags, ranges), by_word, _by_symbol(read, elf, ranges)
+    )
+    found = list(islice(pointers, _MAX_POINTERS + 1))
+    if len(found) > _MAX_POINTERS:
+        raise ElfError("too many pointers")
+    return found
 
 
 def _in(ranges: Sequence[Range], address: int) -> bool:
@@ -113,6 +119,8 @@ def _by_rela(read: Reader, elf: Elf, tags: dict[int, int], ranges: Sequence[Rang
         for at in range(offset, offset + size, _CHUNK):
             rows = exactly(read, at, min(_CHUNK, offset + size - at))
             for number, (place, kind, symbol, addend) in enumerate(_RELA.iter_unpack(rows)):
+                if low <= place < high and _in(ranges, place):
+                    raise ElfError("a relocation of what may move")
                 if not low <= addend < high or not _in(ranges, addend):
                     continue
                 if kind == relative and not symbol:
@@ -130,11 +138,18 @@ def _by_relr(read: Reader, elf: Elf, tags: dict[int, int], ranges: Sequence[Rang
     if offset is None or size % _WORD.size or size > _MAX_TABLE:
         raise ElfError("a relocation table that is in no segment")
     words = _Words(read, elf)
-    place = 0
+    place = count = 0
     for (row,) in _WORD.iter_unpack(exactly(read, offset, size)):
+        if not row & 1 and row < place:
+            raise ElfError("relocations out of order")
         places = [row] if not row & 1 else [place + 8 * i for i in range(63) if row >> (i + 1) & 1]
         place = row + 8 if not row & 1 else place + 63 * 8
+        count += len(places)
+        if count > _MAX_RELR:
+            raise ElfError("too many relocations")
         for one in places:
+            if _in(ranges, one):
+                raise ElfError("a relocation of what may move")
             address = words.at(one)
             if _in(ranges, address):
                 yield _pointer(read, elf, ranges, address, one, None)
@@ -196,12 +211,15 @@ def _by_symbol(read: Reader, elf: Elf, ranges: Sequence[Range]) -> Iterator[Refe
         table = hash_table(read, elf, entries)
         if start is not None and table is not None:
             tables = [(file_offset(elf, start, table.symbols * SYMBOL.size) or 0, table.symbols * SYMBOL.size)]
+    if sum(size for _, size in tables) > min(elf.size, _MAX_TABLE):
+        raise ElfError("symbol tables that overlap")
     for offset, size in tables:
-        if size % SYMBOL.size or size > _MAX_TABLE:
+        if size % SYMBOL.size:
             raise ElfError("a symbol table of an odd size")
-        for _, _, _, index, value, _ in SYMBOL.iter_unpack(exactly(read, offset, size)):
-            if index and _in(ranges, value):
-                yield Reference(value, (), 0, 0)
+        for at in range(offset, offset + size, _CHUNK):  # a multiple of a symbol's size, which is that of a relocation
+            for _, _, _, index, value, _ in SYMBOL.iter_unpack(exactly(read, at, min(_CHUNK, offset + size - at))):
+                if index and _in(ranges, value):
+                    yield Reference(value, (), 0, 0)
 
 
 def _outside(load: ProgramHeader, ranges: Sequence[Range]) -> Iterator[Range]:

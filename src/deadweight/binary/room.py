@@ -16,23 +16,23 @@ from deadweight.binary.elf import (
     SHT_DYNSYM,
     SHT_NOTE,
     SHT_STRTAB,
-    SHT_SYMTAB,
     SYMBOL,
     Elf,
     ElfError,
     ProgramHeader,
     Section,
-    exactly,
     file_offset,
+    symbols,
 )
 from deadweight.binary.references import Range, references
 from deadweight.binary.regions import Change, Region, gap_of, load_of
 from deadweight.image.content import ContentPiece, Reader, zeros
 
 _SHT_HASH, _SHT_GNU_HASH, _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM = 5, 0x6FFFFFF6, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
-_MOVABLE: Final = frozenset(
+MOVABLE: Final = frozenset(
     {SHT_NOTE, SHT_DYNSYM, SHT_STRTAB, _SHT_HASH, _SHT_GNU_HASH, _SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM}
 )
+"""Types of sections that loaders find by tags and program headers alone."""
 ADDRESS_TAGS: Final = frozenset({4, 5, 6, 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFE})
 """DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH, DT_VERSYM, DT_VERDEF, DT_VERNEED: where movable sections are."""
 
@@ -116,7 +116,7 @@ def _occupied(read: Reader, elf: Elf, end: int, need: int) -> list[Section]:
 
 
 def _movable(elf: Elf, section: Section) -> bool:
-    if section.type in _MOVABLE:
+    if section.type in MOVABLE:
         return True
     return any(
         p.type == PT_INTERP and (p.offset, p.filesz) == (section.offset, section.size) for p in elf.program_headers
@@ -159,16 +159,15 @@ def housed(
 def _moved_symbols(read: Reader, elf: Elf, block: Block) -> Iterator[Change]:
     """Debuggers' symbols for what is in the block: those of its sections, as a rule."""
     inside = {i for i, s in enumerate(elf.sections) if s.allocated and s.size and block.start <= s.addr < block.end}
-    for table in elf.sections:
-        if table.type == SHT_SYMTAB and table.size % SYMBOL.size == 0:
-            rows = SYMBOL.iter_unpack(exactly(read, table.offset, table.size))
-            for number, (name, info, other, index, value, size) in enumerate(rows):
-                if index in inside:
-                    at = table.offset + number * SYMBOL.size
-                    yield Change(at, at + SYMBOL.size, (SYMBOL.pack(name, info, other, index, value + block.by, size),))
+    for at, (name, info, other, index, value, size) in symbols(read, elf):
+        if index in inside:
+            row = SYMBOL.pack(name, info, other, index, (value + block.by) % (1 << 64), size)
+            yield Change(at, at + SYMBOL.size, (row,))
 
 
 def _overlaps(header: ProgramHeader, block: Block) -> bool:
     """Whether a segment lies partly in the block and partly not."""
+    if not header.filesz:  # PT_GNU_STACK has the size of the stack
+        return False
     start, end = header.vaddr, header.vaddr + header.memsz
     return start < block.end and block.start < end and not (block.start <= start and end <= block.end)

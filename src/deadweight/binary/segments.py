@@ -8,12 +8,15 @@ from typing import Final
 from deadweight.binary.elf import PT_PHDR, Elf, file_offset
 
 _MIN_PAGE: Final = 4096
+_MAX_PAIRS: Final = 1 << 20  # of a segment and a section: callers go through all of them
 _MAX_ALIGN: Final = 16 << 20  # far above every page size; 2 MiB is the largest in use
 
 
 def irregular(elf: Elf) -> str | None:
     """The reason to leave a file alone that its segments give, in a line; None where they are as linkers make them."""
     loads = elf.loads
+    if len(elf.program_headers) * len(elf.sections) > _MAX_PAIRS:
+        return "too many segments and sections"
     if not any(load.filesz for load in loads):
         return "no segments with content"
     for load in loads:

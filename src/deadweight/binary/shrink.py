@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from deadweight.binary.blobs import find_fatbins, foreign_runs
@@ -20,13 +21,12 @@ from deadweight.binary.elf import (
     SHT_NOBITS,
     SHT_REL,
     SHT_RELA,
-    SHT_SYMTAB,
     SYMBOL,
     Elf,
     ElfError,
-    exactly,
     file_offset,
     parse,
+    symbols,
 )
 from deadweight.binary.fatbin import Entry, Fatbin, FatbinError, parse_section
 from deadweight.binary.gpu import Target, select, service
@@ -43,6 +43,9 @@ SECTIONS: Final = ("__nv_relfatbin", ".nv_fatbin")
 MIN_SAVING: Final = 4096
 """Bytes: a file that would shrink by less stays as it is."""
 
+
+_MAX_SECTIONS: Final = 64  # of fatbins; linkers make two at most, and only files without section headers have more
+_MAX_SYMBOLS: Final = 1 << 18
 
 MIN_HOLE: Final = 1 << 18
 """Bytes: less of blobs in data is not worth a mapping, each of which makes loading a library slower."""
@@ -110,12 +113,13 @@ def kept_entries(sections: Sequence[FatbinSection], target: Target) -> Iterator[
 def fatbin_sections(read: Reader, elf: Elf) -> list[FatbinSection]:
     """The sections of fatbins of a file, parsed to the last byte. FatbinError where one holds anything else.
 
-    In a file without section headers, the runs of fatbins in its segments.
+    In a file without section headers, the runs of fatbins in its segments that wrappers point into: others are data.
     """
     if not elf.sections:
-        return list(_runs(read, elf)) if irregular(elf) is None else []
-    if sum(section.file_size for section in elf.sections if section.name in SECTIONS) > elf.size:
-        raise FatbinError("sections that overlap")
+        return _registered(read, elf, list(islice(_runs(read, elf), _MAX_SECTIONS + 1)))
+    sizes = [section.file_size for section in elf.sections if section.name in SECTIONS]
+    if sum(sizes) > elf.size or len(sizes) > _MAX_SECTIONS:
+        raise FatbinError("sections that overlap, or too many of them")
     found = []
     for index, section in enumerate(elf.sections):
         if section.name in SECTIONS and section.allocated and section.type != SHT_NOBITS and section.size:
@@ -126,17 +130,25 @@ def fatbin_sections(read: Reader, elf: Elf) -> list[FatbinSection]:
 
 def _runs(read: Reader, elf: Elf) -> Iterator[FatbinSection]:
     """Fatbins that lie back to back, as linkers put them."""
-    number = 0
-    for load in elf.loads:
+    for load in elf.loads if irregular(elf) is None else ():
         run: list[Fatbin] = []
         for fatbin in [*find_fatbins(read, load.offset, load.offset + load.filesz), None]:
             if run and (fatbin is None or fatbin.offset != run[-1].end):
                 start, end = run[0].offset, run[-1].end
                 address = start - load.offset + load.vaddr
-                yield FatbinSection("", number, start, address, end - start, tuple(run))
-                number, run = number + 1, []
+                yield FatbinSection("", 0, start, address, end - start, tuple(run))
+                run = []
             if fatbin is not None:
                 run.append(fatbin)
+
+
+def _registered(read: Reader, elf: Elf, runs: Sequence[FatbinSection]) -> list[FatbinSection]:
+    """The runs of which the CUDA runtime has something; from others, libraries pick by themselves (see blobs.py)."""
+    if len(runs) > _MAX_SECTIONS:
+        raise FatbinError("fatbins in too many places")
+    known = {pointer.address for pointer in _pointers(read, elf, runs) if pointer.wrapper}
+    found = [run for run in runs if any(f.offset - run.offset + run.address in known for f in run.fatbins)]
+    return [run._replace(number=number) for number, run in enumerate(found)]
 
 
 def blob_regions(read: Reader, elf: Elf, target: Target) -> list[Region]:
@@ -146,6 +158,8 @@ def blob_regions(read: Reader, elf: Elf, target: Target) -> list[Region]:
     unit = page_size(elf)
     found = []
     for start, end in foreign_runs(read, elf, target, frozenset(SECTIONS)):
+        if end - start < MIN_HOLE:
+            continue
         load = next((p for p in elf.loads if p.offset <= start and end <= p.offset + p.filesz), None)
         if load is None:
             continue
@@ -246,18 +260,15 @@ def _symbols(
             moved.fatbin.offset - section.offset + section.address: (section.address + moved.new, moved.size)
             for moved in compact_section.fatbins
         }
-    for table in elf.sections:
-        if table.type != SHT_SYMTAB or table.size % SYMBOL.size:
+    by_number = {section.number: section for section in sections if elf.sections}
+    changed = 0
+    for at, (name, info, other, index, value, size) in symbols(read, elf):
+        inside = by_number.get(index)
+        if inside is None or not 0 <= value - inside.address <= inside.size:
             continue
-        rows = exactly(read, table.offset, table.size)
-        for number, (name, info, other, index, value, size) in enumerate(SYMBOL.iter_unpack(rows)):
-            if index not in places:
-                continue
-            section = next(s for s in sections if s.number == index)
-            old = value - section.address
-            if not 0 <= old <= section.size:
-                continue
-            now, length = places[index].get(value, (section.address, 0))
-            row = SYMBOL.pack(name, info, other, index, now, min(size, length))
-            if (value, size) != (now, min(size, length)):
-                yield table.offset + number * SYMBOL.size, row
+        now, length = places[index].get(value, (inside.address, 0))
+        if (value, size) != (now, min(size, length)):
+            yield at, SYMBOL.pack(name, info, other, index, now, min(size, length))
+            changed += 1
+            if changed > _MAX_SYMBOLS:
+                raise CannotShrink("too many symbols for fatbins")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from deadweight.binary.compact import tombstone
 from deadweight.binary.dynamic import dynamic_entries
@@ -24,14 +23,23 @@ from deadweight.binary.elf import (
 )
 from deadweight.binary.fatbin import ENTRY, FLAG_LZ4, Entry, Fatbin, FatbinError
 from deadweight.binary.gpu import Target, select
-from deadweight.binary.layout_check import Move, Shrunk, check_layout, freed, holes_in_memory, opened, same, without
+from deadweight.binary.layout_check import (
+    CHUNK,
+    Move,
+    Shrunk,
+    check_layout,
+    freed,
+    holes_in_memory,
+    opened,
+    same,
+    same_bytes,
+    without,
+)
 from deadweight.binary.recompress import plain
 from deadweight.binary.regions import Region
 from deadweight.binary.room import ADDRESS_TAGS
 from deadweight.binary.shrink import CannotShrink, blob_regions
 from deadweight.image.content import Reader
-
-_CHUNK: Final = 1 << 20
 
 
 def check_shrunk(read_old: Reader, old_size: int, read_new: Reader, new_size: int, target: Target) -> None:
@@ -83,8 +91,8 @@ def _same_fatbin(old: Shrunk, before: Fatbin, new: Shrunk, after: Fatbin, target
 
 def _digest(file: Shrunk, entry: Entry) -> bytes:
     digest = hashlib.sha256(exactly(file.read, entry.offset, ENTRY.size))
-    for at in range(entry.offset + ENTRY.size, entry.end, _CHUNK):
-        digest.update(exactly(file.read, at, min(_CHUNK, entry.end - at)))
+    for at in range(entry.offset + ENTRY.size, entry.end, CHUNK):
+        digest.update(exactly(file.read, at, min(CHUNK, entry.end - at)))
     return digest.digest()
 
 
@@ -116,8 +124,8 @@ def _same_memory(old: Shrunk, new: Shrunk, moved: Sequence[Move], holes: Sequenc
     free = [*_free(old, new, moved), *holes_in_memory(old.elf, holes)]
     for load in old.elf.loads:
         for start, end in without(load.vaddr, load.vaddr + load.filesz, free):
-            for at in range(start, end, _CHUNK):
-                length = min(_CHUNK, end - at)
+            for at in range(start, end, CHUNK):
+                length = min(CHUNK, end - at)
                 same(new.at(at, length), old.at(at, length), "the content of a segment differs")
     for move in moved:
         same(new.at(move.now, move.size), old.at(move.start, move.size), "what moved differs")
@@ -127,8 +135,8 @@ def _same_memory(old: Shrunk, new: Shrunk, moved: Sequence[Move], holes: Sequenc
         for load in new.elf.loads:
             low, high = max(start, load.vaddr), min(end, load.vaddr + load.filesz)
             for at, stop in without(low, high, there):
-                for here in range(at, stop, _CHUNK):
-                    length = min(_CHUNK, stop - here)
+                for here in range(at, stop, CHUNK):
+                    length = min(CHUNK, stop - here)
                     same(new.at(here, length), bytes(length), "something where GPU code was")
 
 
@@ -162,39 +170,26 @@ def _same_sections(old: Shrunk, new: Shrunk) -> None:
     """What is in the file but not in memory, symbols aside."""
     for one, two in zip(old.elf.sections, new.elf.sections, strict=False):
         if one.file_size and not one.allocated and one.type != SHT_SYMTAB:
-            for at in range(0, one.size, _CHUNK):
-                length = min(_CHUNK, one.size - at)
-                before, after = exactly(old.read, one.offset + at, length), exactly(new.read, two.offset + at, length)
-                same(after, before, "the content of a section differs")
+            equal = same_bytes(old, one.offset, new, two.offset, one.size)
+            same(equal, True, "the content of a section differs")
 
 
 def _same_symbols(old: Shrunk, new: Shrunk, moved: Sequence[Move]) -> None:
     """Debuggers' symbols are the same, or follow what they are about."""
-    by = {
-        n: m.now - m.start for n, s in enumerate(old.elf.sections) for m in moved if m.start == s.addr and s.file_size
-    }
-    fatbins = {s.number: s for s in old.sections}
+    shifts = {move.start: move.now - move.start for move in moved}
+    by = {number: shifts[s.addr] for number, s in enumerate(old.elf.sections) if s.file_size and s.addr in shifts}
+    fatbins = {section.number: section for section in old.sections}
     now = dict(zip(old.starts(), new.starts(), strict=True))
+    step = CHUNK // SYMBOL.size * SYMBOL.size
     for one, two in zip(old.elf.sections, new.elf.sections, strict=False):
-        if one.type != SHT_SYMTAB:
+        if one.type != SHT_SYMTAB or one.size % SYMBOL.size:
             continue
-        step = _CHUNK // SYMBOL.size * SYMBOL.size
         for at in range(0, one.size, step):
-            length = min(step, one.size - at)
-            before, after = exactly(old.read, one.offset + at, length), exactly(new.read, two.offset + at, length)
-            if before == after:
-                continue
-            whole = length // SYMBOL.size * SYMBOL.size
-            same(after[whole:], before[whole:], "symbols differ")
-            for symbol, found in zip(
-                SYMBOL.iter_unpack(before[:whole]), SYMBOL.iter_unpack(after[:whole]), strict=True
-            ):
-                if symbol == found:
-                    continue
-                *same_fields, index, value, size = symbol
+            rows = (exactly(f.read, s.offset + at, min(step, one.size - at)) for f, s in ((old, one), (new, two)))
+            for symbol, found in zip(*map(SYMBOL.iter_unpack, rows), strict=True):
+                *fields, index, value, size = symbol
+                wanted = (value + by.get(index, 0)) % (1 << 64)
                 section = fatbins.get(index)
-                if section is None:
-                    same(found, (*same_fields, index, value + by.get(index, 0), size), "symbols differ")
-                else:
-                    same(found[:5], (*same_fields, index, now.get(value, section.address)), "symbols differ")
-                    same(found[5] <= size, True, "symbols differ")
+                if section is not None and 0 <= value - section.address <= section.size:
+                    wanted, size = now.get(value, section.address), min(size, found[5])
+                same(found, (*fields, index, wanted, size), "symbols differ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,11 +91,16 @@ def read_target(data: bytes, place: str, where: str) -> Slimmed:
 
 
 def slimmed_here(root: Path) -> list[Slimmed]:
-    """What was slimmed or pruned at `root`, and for "/" where Python imports from. BadInputError for bad documents."""
+    """What was slimmed or pruned at `root`, or with it, or in it; for "/" in what Python imports from.
+
+    A pruned directory has its document at the top, which may be above `root` (prune was run on the environment, and
+    this is its site-packages) or below (this is the environment). BadInputError for bad documents.
+    """
     live = root == Path("/")
     places = [(root / IN_IMAGE, "this image" if live else str(root)), (root / IN_DIRECTORY, str(root))]
-    if live:
-        places += [(directory / IN_DIRECTORY, str(directory)) for directory in _python_directories()]
+    above = [] if (root / "usr").is_dir() else root.resolve().parents  # a root file system has nothing above it
+    directories = _python_directories() if live else (*above, *_directories_below(root))
+    places += [(directory / IN_DIRECTORY, str(directory)) for directory in directories]
     found = []
     for path, place in places:
         try:
@@ -109,9 +115,27 @@ def slimmed_here(root: Path) -> list[Slimmed]:
 
 
 def _python_directories() -> Iterator[Path]:
-    """The running interpreter's environment, the activated one, and the directories that modules come from."""
-    names = [sys.prefix, os.environ.get("VIRTUAL_ENV", ""), *sys.path]
-    yield from dict.fromkeys(Path(name).resolve() for name in names if name)
+    """The running interpreter's environment, the activated one, and the directories that modules come from.
+
+    And those of the other Pythons of an image: deadweight may run from an environment of its own (pipx, uvx).
+    """
+    programs = (shutil.which(name) for name in ("python3", "python"))
+    names = [sys.prefix, os.environ.get("VIRTUAL_ENV", ""), *(str(Path(p).parents[1]) for p in programs if p)]
+    prefixes = [Path(name) for name in names if name]
+    found = [
+        path
+        for prefix in (*prefixes, Path("/usr"), Path("/usr/local"))
+        for path in sorted(prefix.glob("lib/python3*/*-packages"))  # site- and dist-
+    ]
+    yield from dict.fromkeys(path.resolve() for path in (*prefixes, *map(Path, filter(None, sys.path)), *found))
+
+
+def _directories_below(root: Path) -> Iterator[Path]:
+    """Those that have a document. Links are not followed, and what cannot be read is passed over."""
+    for here, folders, files in os.walk(root):
+        folders.sort()
+        if IN_DIRECTORY in files and here != str(root):
+            yield Path(here)
 
 
 def slimmed_image(image: Image) -> list[Slimmed]:

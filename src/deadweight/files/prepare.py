@@ -22,6 +22,7 @@ from deadweight.files.replace import changing, remove, write_new
 from deadweight.files.smaller import CheckFailed, Kept, Smaller, check_rewritten, make_smaller
 from deadweight.image.bytes import ByteRange
 from deadweight.image.content import Content
+from deadweight.ledger.reach import Reach
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -54,6 +55,8 @@ class Prepared(NamedTuple):
     """None if the file stays as it is."""
     read: os.stat_result | None = None
     """The old file's, when it was opened."""
+    reach: Reach | None = None
+    """What declaring GPUs does not change in it."""
 
 
 def prepare(job: Job) -> Prepared:
@@ -72,7 +75,7 @@ def prepare(job: Job) -> Prepared:
             smaller = make_smaller(old.read_at, old.size, job.target, symbols=job.symbols)
             content = smaller.content
             if content is None:
-                return Prepared(smaller.kept)
+                return Prepared(smaller.kept, reach=smaller.reach)
             if job.dry_run:
                 check_rewritten(old.read_at, smaller, content.reader(old.read_at), content.size, job.target)
                 sha256 = ""
@@ -86,7 +89,7 @@ def prepare(job: Job) -> Prepared:
         except OSError as error:
             return Prepared((Kept("file", f"cannot be read: {error.strerror}"),))
         change = Change(job.path, before, old.size, sha256, content.size)
-        return Prepared(smaller.kept, old.size, smaller.gpu_code, smaller.symbols, change, status)
+        return Prepared(smaller.kept, old.size, smaller.gpu_code, smaller.symbols, change, status, smaller.reach)
 
 
 def _write(job: Job, old: ByteRange, smaller: Smaller, content: Content) -> str:

@@ -22,7 +22,7 @@ from deadweight.errors import EnvironmentFailure, shown
 LEFTOVER: Final = re.compile(r"\.deadweight-[0-9a-f]{16}\.tmp")
 """The names of temporary files."""
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NOT_ALLOWED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NOT_ALLOWED: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
 class Changed(Exception):
@@ -38,6 +38,8 @@ def changing(path: str) -> Iterator[None]:
         where = f"{shown(path)}: {error.strerror or error}"
         if error.errno in _NO_SPACE:
             raise EnvironmentFailure(f"no space to replace {where}; free some and run it again") from None
+        if error.errno == errno.EROFS:  # which nobody may write to, whoever owns the directory
+            raise EnvironmentFailure(f"cannot replace {where}; make it writable or prune a copy") from None
         if error.errno in _NOT_ALLOWED:
             raise EnvironmentFailure(f"may not replace {where}; run it as the owner of the directory") from None
         raise EnvironmentFailure(f"cannot replace {where}") from None

@@ -16,6 +16,7 @@ from deadweight.binary.shrink import NOTHING, CannotShrink, shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
 from deadweight.binary.strip import CannotStrip, check, strip_symbols
 from deadweight.image.content import Content, Reader
+from deadweight.ledger.reach import Reach, reach
 
 NOTHING_TO_STRIP: Final = "nothing to strip"
 _MACHINES: Final = frozenset(MACHINES.values())
@@ -41,6 +42,8 @@ class Smaller:
     stripped: Content | None = None
     """The file without symbols as well, in terms of the original; None if none leave."""
     kept: tuple[Kept, ...] = ()
+    reach: Reach | None = None
+    """What declaring GPUs does not change in it; None without a target."""
 
     @property
     def content(self) -> Content | None:
@@ -68,13 +71,15 @@ def make_smaller(read: Reader, size: int, target: Target | None, *, symbols: boo
     if machine in GPU_MACHINES:
         return Smaller(size, kept=(Kept("file", "GPU code as a whole, not a library that holds some"),))
     kept: list[Kept] = []
-    shrunk = stripped = None
+    shrunk = stripped = found = None
     if target is not None:
+        found = reach(read, size, target)
         try:
             shrunk = shrink_gpu_code(read, size, target)
         except CannotShrink as error:
             if str(error) != NOTHING:
                 kept.append(Kept("gpu code", str(error)))
+                found = found._replace(unserved=())  # said already, if that is why
     if symbols:
         try:
             stripped = _strip(read, size, machine, shrunk)
@@ -83,7 +88,7 @@ def make_smaller(read: Reader, size: int, target: Target | None, *, symbols: boo
                 kept.append(Kept("symbols", str(error)))
     if len(kept) == 2 and kept[0].reason == kept[1].reason:
         kept = [Kept("file", kept[0].reason)]
-    return Smaller(size, shrunk, stripped, tuple(kept))
+    return Smaller(size, shrunk, stripped, tuple(kept), found)
 
 
 def _strip(read: Reader, size: int, machine: int, shrunk: Content | None) -> Content:

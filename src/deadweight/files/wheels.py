@@ -80,6 +80,8 @@ def labelled(version: Version, gpus: Sequence[int]) -> Version:
     earlier = parts[len(kept) :]
     labels = [f"sm{gpu}" for gpu in gpus] or [NO_GPU]
     if earlier and gpus and not set(labels) <= set(earlier):
+        if earlier == [NO_GPU]:
+            raise UsageError(f"the version {version} says that the wheel's GPU code is gone: take the original wheel")
         raise UsageError(
             f"the version {version} says that GPU code for {', '.join(earlier)} alone is left in the wheel: name GPUs "
             "among these, or take the original wheel"

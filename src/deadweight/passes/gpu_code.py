@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Final
+from weakref import WeakKeyDictionary
 
 from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
 from deadweight.binary.shrink import NOTHING, shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
 from deadweight.image.content import Content
+from deadweight.ledger.ledger import Ledger
+from deadweight.ledger.reach import Reach, reach, reach_notes
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk
 from deadweight.passes.inodes import changeable_name, names_by_inode
 
 _SHOWN = 3
+_REACH: Final[WeakKeyDictionary[Ledger, dict[tuple[str, Target], Reach]]] = WeakKeyDictionary()
+"""Worked out once for a file: that means searching it, and a planner asks more than once."""
 
 
 def propose(context: Context) -> Iterator[Proposal]:
@@ -24,18 +30,20 @@ def propose(context: Context) -> Iterator[Proposal]:
     ledger = context.ledger
     names = names_by_inode(ledger)
     stays: dict[str, list[str]] = defaultdict(list)
+    beyond: dict[str, Reach] = {}
     found = []
     for node in ledger.elf_files.values():
         assert node.inode is not None  # it has content
         path = changeable_name(context, names[node.inode])
         if path is None:
             continue
+        beyond[f"/{path}"] = _reach(ledger, path, target)
         try:
-            before = context.content(path)[1]
-            saved = before - context.rewrite(PASS, path).size
+            context.rewrite(PASS, path)
         except ValueError as error:
             if str(error) != NOTHING:
                 stays[str(error)].append(path)
+                beyond[f"/{path}"] = beyond[f"/{path}"]._replace(unserved=())  # said already, if that is why
             continue
         reason = next(
             (reason for name in names[node.inode] if (reason := fixed_reason(name, ledger.fs.nodes.__contains__))), None
@@ -44,10 +52,11 @@ def propose(context: Context) -> Iterator[Proposal]:
             stays[reason].append(path)
             continue
         risk: Risk | None = "observed" if target.raw_blobs else None
-        evidence = f"{saved:,} bytes that no declared GPU loads; checked against the original"
-        found.append(Proposal("rewrite", path, f"GPU code for other GPUs than {named(target)}", evidence, risk=risk))
+        # Without names and numbers, which would no longer be true of a plan whose target is edited.
+        evidence = "no declared GPU loads what leaves; the rest was compared with the original"
+        found.append(Proposal("rewrite", path, "GPU code for GPUs that were not declared", evidence, risk=risk))
     context.notes.extend(_notes(stays))
-    context.notes.extend(cost(target))
+    context.notes.extend(reach_notes(beyond))
     yield from sorted(found, key=lambda proposal: proposal.path)
 
 
@@ -60,6 +69,13 @@ def rewrite(file: Rewriting) -> Content:
     return content
 
 
+def _reach(ledger: Ledger, path: str, target: Target) -> Reach:
+    known = _REACH.setdefault(ledger, {})
+    if (path, target) not in known:
+        known[path, target] = reach(ledger.reader(path), ledger.fs.nodes[path].size, target)
+    return known[path, target]
+
+
 def named(target: Target) -> str:
     """The declared GPUs in words."""
     return ", ".join(f"sm_{gpu}" for gpu in target.gpus) or "none"
@@ -68,7 +84,7 @@ def named(target: Target) -> str:
 def cost(target: Target) -> list[str]:
     """What the choice of target costs, in words."""
     if not target.gpus:
-        return ["no GPU code stays: the image is for machines without a GPU"]
+        return ["the image is for machines without a GPU: on others its libraries find no kernels"]
     newest = f"sm_{max(target.gpus)}"
     if target.keep_ptx:
         return [f"PTX stays where libraries have it: GPUs newer than {newest} may run it; --drop-ptx takes it out"]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from deadweight.apply import Applied
 from deadweight.image.model import Image
 from deadweight.image.reference import Reference
+from deadweight.passes.gpu_code import PASS as GPU_CODE
+from deadweight.passes.gpu_code import cost
+from deadweight.passes.target import read_target
 from deadweight.plan import Cut, Plan
 from deadweight.report.inspect import image_line
 from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SavingLine, SlimReport, Verdict
@@ -30,7 +33,9 @@ def slim_report(
         plan = applied.plan
     written = applied.written if applied is not None else None
     after = None
-    notes = [*image.notes, *plan.notes]
+    # Said of the target as it is now: the plan may have been edited.
+    target = read_target(plan.target) if any(cut.pass_ == GPU_CODE.name for cut in plan.cuts) else None
+    notes = [*image.notes, *plan.notes, *(cost(target) if target is not None else ())]
     if written is not None:
         after = ImageLine(
             reference=valid(str(destination if destination is not None else written.path)),

@@ -200,6 +200,30 @@ class TestWhereItLooks:
         found = {one["place"]: one["verdict"] for one in document["findings"]}
         assert (found[str(site)], found[str(venv)], document["verdict"]) == ("removed", "fits", "removed")
 
+    def test_above_and_below(self, driver: Fake, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        driver(T4)
+        site = tmp_path / "rootfs/usr/local/lib/python3.12/site-packages"
+        (site / "torch").mkdir(parents=True)
+        (site / "deadweight-target.json").write_bytes(target("sm_90"))
+        for where in (tmp_path / "rootfs", site, site / "torch"):
+            run = Run(capfd, "--root", str(where))
+            assert (run.status, run.err) == (1, "")
+            assert run.out.startswith(f"{site} was slimmed for sm_90: GPU code for Tesla T4")
+            assert len(run.out.splitlines()) == 1
+
+    def test_another_python_of_the_image(
+        self, driver: Fake, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver(T4)
+        site, programs = tmp_path / "lib/python3.12/site-packages", tmp_path / "bin"
+        for folder in (site, programs):
+            folder.mkdir(parents=True)
+        (site / "deadweight-target.json").write_bytes(target("sm_90"))
+        (programs / "python3").write_text("#!/bin/sh\n")
+        (programs / "python3").chmod(0o755)
+        monkeypatch.setenv("PATH", str(programs))
+        assert str(site) in [one["place"] for one in Run(capfd, "--json", "-").document["findings"]]
+
     def test_nowhere(self, driver: Fake, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         driver(T4)
         run = Run(capfd, "--root", str(tmp_path))

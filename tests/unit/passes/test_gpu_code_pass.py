@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from deadweight.binary.gpu import Target
@@ -10,7 +12,7 @@ from deadweight.passes.gpu_code import PASS, cost
 from deadweight.passes.symbols import PASS as SYMBOLS
 from support import hosts
 from support.contexts import context, paths, proposals
-from support.elf import read_from
+from support.elf import gcc, read_from
 from support.fatbins import fatbin, sm
 from support.images import Member, file, hardlink
 
@@ -41,8 +43,8 @@ def test_libraries_shrink_once_for_all_their_names(library: bytes) -> None:
     at = context(image(library, hardlink("usr/lib/again.so", "usr/lib/libgpu.so")), options=H100)
     (found,) = proposals(PASS, at)
     assert found.path in ("usr/lib/again.so", "usr/lib/libgpu.so")
-    assert "sm_90" in found.why
-    assert at.notes == cost(Target((90,), keep_ptx=False))
+    assert found.why == "GPU code for GPUs that were not declared"
+    assert at.notes == []
 
 
 def test_symbols_leave_what_remains(library: bytes) -> None:
@@ -70,6 +72,30 @@ def test_a_file_with_nothing_for_the_gpu_is_named(old: bytes, library: bytes) ->
     at = context(image(library, file("usr/lib/libold.so", old)), options=H100)
     assert paths(PASS, at) == ["usr/lib/libgpu.so"]
     assert "GPU code stays in /usr/lib/libold.so: nothing in it for sm_90" in at.notes
+
+
+def test_gpus_that_find_nothing_are_named(old: bytes, library: bytes) -> None:
+    """Not only where the file is refused: here sm_80 finds something in it, and sm_60 only what is for newer GPUs."""
+    at = context(image(library, file("usr/lib/libold.so", old)), options=Options(target=Target((60, 80, 90))))
+    assert "usr/lib/libold.so" in paths(PASS, at)
+    assert "nothing in it for sm_60, sm_90, before or after: /usr/lib/libold.so" in at.notes
+
+
+@pytest.mark.parametrize("raw_blobs", [False, True])
+def test_code_out_of_reach_is_counted_and_named(raw_blobs: bool, tmp_path: Path) -> None:
+    blob = fatbin(sm(70, size=50_000))
+    (tmp_path / "blob").write_bytes(blob)
+    source = f'__asm__(".section .cask_resource,\\"a\\"\\n.balign 8\\n.incbin \\"{tmp_path}/blob\\"\\n.previous");'
+    library = gcc(tmp_path, "libblob.so", source, "-shared", "-fPIC").read_bytes()
+    at = context(image(library), options=Options(target=Target((90,), raw_blobs=raw_blobs)))
+    paths(PASS, at)
+    said = [note for note in at.notes if "of GPU code in data of libraries, where only --raw-blobs goes" in note]
+    assert [note.partition(", stay: ")[::2] for note in said] == [
+        (
+            f"{len(blob):,} bytes of GPU code in data of libraries, where only --raw-blobs goes",
+            f"/usr/lib/libgpu.so ({len(blob):,})",
+        )
+    ] * (not raw_blobs)
 
 
 def test_what_the_user_keeps_stays(library: bytes) -> None:
