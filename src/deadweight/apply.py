@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from deadweight.binary.gpu import Target
 from deadweight.errors import PlanError, shown
 from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.filesystem import Key
@@ -20,7 +21,7 @@ from deadweight.image.reference import Reference
 from deadweight.image.transports import CompressionChoice, write_image
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
-from deadweight.passes.target import read_target
+from deadweight.passes.target import GPU_CODE, read_target
 from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, work, write_plan
 
 
@@ -109,7 +110,7 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
         pair
         for cut in plan.cuts
         if cut.pass_ != METADATA
-        for pair in _proposals(cut, plan.kept_layers, ledger, passes, unseen)
+        for pair in _proposals(cut, plan.kept_layers, ledger, passes, unseen, target)
     ]
     worked = work(ledger, proposals, plan.kept_layers, plan.options, plan.notes, target)
     for path in worked.blocked:
@@ -125,6 +126,7 @@ def _proposals(
     ledger: Ledger,
     passes: Mapping[str, Pass],
     unseen: Mapping[tuple[int, str], list[Key]],
+    target: Target | None,
 ) -> Iterator[tuple[Pass, Proposal]]:
     one = passes.get(cut.pass_)
     if cut.action == "add":
@@ -149,7 +151,9 @@ def _proposals(
         raise _wrong(cut, f"changes layer {node.source_layer}, which kept_layers says is to stay as it is")
     if cut.action == "link" and (cut.to in (None, cut.path) or not _equal(ledger, cut.path, cut.to or "")):
         raise _wrong(cut, f"is not equal to {shown(cut.to or '')}, to which it is to be linked")
-    yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to, None, cut.risk)
+    # Whoever edits the target takes on its risk.
+    risk = "observed" if one.name == GPU_CODE and target is not None and target.raw_blobs else cut.risk
+    yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to, None, risk)
 
 
 def _wrong(cut: Cut, reason: str) -> PlanError:

@@ -22,7 +22,7 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import RISKS, Action, Context, Options, Pass, Proposal, Risk, all_passes
 from deadweight.passes.chain import Step, request
 from deadweight.passes.metadata import Derived, derive, derive_target
-from deadweight.passes.target import GPU_CODE, write_target
+from deadweight.passes.target import GPU_CODE, check_not_lost, write_target
 
 SCHEMA: Literal["deadweight.plan/1"] = "deadweight.plan/1"
 METADATA = "metadata"
@@ -135,8 +135,10 @@ def draw_up(
     """The plan for an image, worked out: the proposals of all passes up to `risk`, less those of `skip`.
 
     The first `keep_layers` layers stay as they are, and those that `base` shares; so does, unless `all_layers`, every
-    layer in which under 1 % and under 5 MB would be saved. Raises UsageError for a pass that does not exist.
+    layer in which under 1 % and under 5 MB would be saved. Raises UsageError for a pass that does not exist, and for
+    GPUs whose code left when the image was slimmed before.
     """
+    check_not_lost(ledger.fs, options.target)
     return _Planner(ledger, options, risk, skip, progress).plan(_protected(ledger.image, keep_layers, base), all_layers)
 
 

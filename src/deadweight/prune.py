@@ -115,8 +115,14 @@ def prune_tree(
                     done += job.size
                     if progress is not None:
                         progress("pruning", done, total)
-        finally:
+        except BaseException:
+            _finish(work)
+            raise
+        try:
             notes += _finish(work)
+        except BaseException:  # a signal: RECORD is to be true all the same
+            _finish(work)
+            raise
         # Where links lead elsewhere and nothing was changed, it may be that nothing was looked at either.
         if not dry_run and (work.files or not tree.links_out):
             _declare(work)

@@ -15,7 +15,7 @@ ALLOWED = {
     "ledger": {"errors", "image", "binary"},
     "passes": {"errors", "image", "binary", "ledger"},
     "plan": {"errors", "image", "binary", "ledger", "passes"},
-    "apply": {"errors", "image", "ledger", "passes", "plan"},
+    "apply": {"errors", "binary", "image", "ledger", "passes", "plan"},
     "doctor": {"errors", "image", "binary"},
     "files": {"errors", "image", "binary", "ledger"},
     "prune": {"errors", "image", "binary", "ledger", "files"},

@@ -17,7 +17,7 @@ from deadweight import Image, Ledger, Options, Plan, apply_plan, make_plan, open
 from deadweight.apply import rework
 from deadweight.binary.gpu import Target
 from deadweight.binary.target_document import IN_IMAGE
-from deadweight.errors import PlanError
+from deadweight.errors import PlanError, UsageError
 from deadweight.image.reference import parse_destination
 from deadweight.plan import METADATA, Cut
 from deadweight.report.slim import slim_report
@@ -160,6 +160,14 @@ def test_taking_the_cut_out_by_hand_takes_what_follows_out(opened: Opened) -> No
     assert plan.cuts == []
 
 
+def test_blobs_that_are_asked_for_by_hand_are_of_their_own_risk(opened: Opened) -> None:
+    def with_blobs(plan: Plan) -> Plan:
+        return msgspec.structs.replace(plan, target={**plan.target, "raw_blobs": True})
+
+    plan, _, _ = opened.slim(change=with_blobs)
+    assert {cut.risk for cut in plan.cuts if cut.pass_ == "gpu-code"} == {"observed"}
+
+
 def test_it_goes_into_the_last_layer_that_changes(tmp_path: Path) -> None:
     layers = [[*USR, file("a.lib", LIBRARY)], [file("c.lib", marked("sym", 9999))], [file("d.lib", marked("sym", 999))]]
     one = Opened(tmp_path / "one", *layers)
@@ -179,19 +187,19 @@ def test_an_image_that_is_slimmed_again_says_it_anew(tmp_path: Path) -> None:
     files = [file(f"{name}.lib", LIBRARY) for name in "abc"]
     image = Opened(tmp_path, [*USR, *files], run={"Labels": {"own": "label"}})
     image.slim(Options(target=Target((80, 90)), keep=("b.lib", "c.lib")))
-    plan, view, labels = image.slim(Options(target=Target((90, 100)), keep=("c.lib",)))
+    with pytest.raises(UsageError, match="sm_80, sm_90 alone was kept"):
+        image.slim(Options(target=Target((90, 100))))  # for sm_100 some was dropped the first time
+    plan, view, labels = image.slim(Options(target=Target((90,)), keep=("c.lib",)))
     cut = cut_of(plan)
     assert cut is not None
     assert (cut.action, cut.pass_) == ("rewrite", METADATA)
-    assert document(view)["gpus"] == ["sm_90"]  # for sm_100 some was dropped the first time
+    assert document(view)["gpus"] == ["sm_90"]
     assert (labels["deadweight.gpus"], labels["own"]) == ("sm_90", "label")
-    assert any("not one for sm_100" in note for note in plan.notes)
     plan, view, labels = image.slim(Options(target=Target((90,))))
     assert cut_of(plan) is None  # it says so already
     assert labels["deadweight.gpus"] == "sm_90"
-    plan, view, labels = image.slim(Options(target=Target((80,))))
-    assert plan.cuts == []  # nothing was left to do, so nothing more is said
-    assert document(view)["gpus"] == ["sm_90"]
+    with pytest.raises(UsageError, match="slim the original"):
+        image.slim(Options(target=Target((80,))))
 
 
 def test_over_one_in_a_layer_that_stays(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from deadweight.binary.target_document import (
     read_document,
     target_document,
 )
-from deadweight.errors import PlanError, shown
+from deadweight.errors import PlanError, UsageError, shown
 from deadweight.image.filesystem import Filesystem
 
 GPU_CODE: Final = "gpu-code"
@@ -95,6 +95,17 @@ def slimmed_for(fs: Filesystem, target: Target) -> tuple[TargetDocument, str | N
         f"for {lost}"
     )
     return both, note if lost else None
+
+
+def check_not_lost(fs: Filesystem, target: Target | None) -> None:
+    """Raises UsageError for a target whose GPU code left when the image was slimmed before."""
+    old = read_slimmed(fs)
+    if target is None or old is None or set(gpu_names(target.gpus)) <= set(old.gpus):
+        return
+    raise UsageError(
+        f"GPU code for {in_words(old.gpus)} alone was kept when this image was slimmed before (/{IN_IMAGE}), and what "
+        "has left cannot come back: name GPUs among these, or slim the original image"
+    )
 
 
 def read_slimmed(fs: Filesystem) -> TargetDocument | None:
