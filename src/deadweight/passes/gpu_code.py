@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk
 from deadweight.passes.inodes import changeable_name, names_by_inode
 
 _SHOWN = 3
+_THREADS = 2
 _REACH: Final[WeakKeyDictionary[Ledger, dict[tuple[str, Target], Reach]]] = WeakKeyDictionary()
 """Worked out once for a file: that means searching it, and a planner asks more than once."""
 
@@ -32,24 +34,30 @@ def propose(context: Context) -> Iterator[Proposal]:
     stays: dict[str, list[str]] = defaultdict(list)
     beyond: dict[str, Reach] = {}
     found = []
-    for node in ledger.elf_files.values():
-        assert node.inode is not None  # it has content
-        path = changeable_name(context, names[node.inode])
-        if path is None:
-            continue
-        beyond[f"/{path}"] = _reach(ledger, path, target)
+    inodes = [node.inode for node in ledger.elf_files.values() if node.inode is not None]
+    paths = {path: names[inode] for inode in inodes if (path := changeable_name(context, names[inode])) is not None}
+
+    def tried(path: str) -> tuple[Reach, str | None]:
+        """What is out of reach in a file, and why it stays as it is, if it does."""
+        within = _reach(ledger, path, target)
         try:
             context.rewrite(PASS, path)
         except ValueError as error:
-            if str(error) != NOTHING:
-                stays[str(error)].append(path)
-                beyond[f"/{path}"] = beyond[f"/{path}"]._replace(unserved=())  # said already, if that is why
-            continue
-        reason = next(
-            (reason for name in names[node.inode] if (reason := fixed_reason(name, ledger.fs.nodes.__contains__))), None
-        )
+            return within, str(error)
+        return within, None
+
+    with ThreadPoolExecutor(_THREADS) as pool:  # while one reads, another one compares
+        results = list(pool.map(tried, paths))
+    for (path, others), (within, reason) in zip(paths.items(), results, strict=True):
+        beyond[f"/{path}"] = within
         if reason is not None:
-            stays[reason].append(path)
+            if reason != NOTHING:
+                stays[reason].append(path)
+                beyond[f"/{path}"] = within._replace(unserved=())  # said already, if that is why
+            continue
+        fixed = next(filter(None, (fixed_reason(name, ledger.fs.nodes.__contains__) for name in others)), None)
+        if fixed is not None:
+            stays[fixed].append(path)
             continue
         risk: Risk | None = "observed" if target.raw_blobs else None
         # Without names and numbers, which would no longer be true of a plan whose target is edited.
