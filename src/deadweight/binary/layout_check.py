@@ -288,7 +288,7 @@ def _without_parts(first: Section, whole: Section, more: Iterable[Section], elf:
             kind == (whole.name, *whole[2:3], *whole[6:8], whole.entsize)
             and section.addr == end != whole.addr + whole.size
         ):
-            same(section.type in (whole.type, SHT_NOBITS), True, "the section headers differ")
+            same((section.type in (whole.type, SHT_NOBITS), section.align), (True, 1), "the section headers differ")
             _in_segment(elf, section)
             end += section.size
         else:

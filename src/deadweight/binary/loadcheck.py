@@ -145,8 +145,9 @@ def _check_file(path: Path) -> int:
         def pointer(address: int) -> int | None:
             return relocated.get(address, int.from_bytes(exactly(at, address, 8), "little"))
 
+        seen: set[int] = set()
         for place in places:
-            _follow(at, elf, place, pointer)
+            _follow(at, elf, place, pointer, seen)
         return len(places)
 
 
@@ -170,16 +171,20 @@ def _relocated(read: Reader, elf: Elf, places: frozenset[int]) -> dict[int, int 
 # --- a wrapper, in the file or in memory ---------------------------------------------------------------
 
 
-def _follow(at: _MemoryReader, elf: Elf, place: int, pointer: Callable[[int], int | None]) -> None:
-    """LoadError unless there is a wrapper at an address and, where it is known to point, a fatbin that adds up."""
+def _follow(at: _MemoryReader, elf: Elf, place: int, pointer: Callable[[int], int | None], seen: set[int]) -> None:
+    """LoadError unless there is a wrapper at an address and, where it is known to point, a fatbin that adds up.
+
+    Fatbins that were `seen` already are not looked at again: hostile wrappers may all point at the same long one.
+    """
     where = f"the wrapper at {place:#x}"
     try:
         magic, version, _, _ = WRAPPER.unpack(exactly(at, place, WRAPPER.size))
         if magic != WRAPPER_MAGIC or version not in _VERSIONS:
             raise LoadError(f"{where} is none")
         address = pointer(place + 8)
-        if address is None:
+        if address is None or address in seen:
             return
+        seen.add(address)
         end = _end(elf, address)
         if not end:
             raise LoadError(f"{where} points outside the file's segments, at {address:#x}")
@@ -265,6 +270,7 @@ def _follow_in_memory(path: Path, handle: int) -> int:
             return int.from_bytes(exactly(at, address, 8), "little") - base
 
         places = _places(read, elf)
+        seen: set[int] = set()
         for place in places:
-            _follow(at, elf, place, pointer)
+            _follow(at, elf, place, pointer, seen)
         return len(places)
