@@ -62,8 +62,8 @@ def select(entries: Sequence[Entry], target: Target) -> frozenset[int]:
         if entry.kind == LTO_IR:
             if entry.sm <= max(target.gpus):
                 keep.add(i)
-        elif entry.kind != CUBIN and (entry.kind != PTX or target.keep_ptx):
-            keep.add(i)
+        elif not entry.sm or (entry.kind != CUBIN and (entry.kind != PTX or target.keep_ptx)):
+            keep.add(i)  # an entry for no architecture is of a kind that is not known here
     for gpu in target.gpus:
         fits = [_fit(entry, gpu) for entry in entries]
         nearest = max((entry.sm for entry, fit in zip(entries, fits, strict=True) if fit == _SURE), default=0)

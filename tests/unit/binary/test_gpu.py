@@ -70,6 +70,7 @@ CASES = [
     Case("nothing at all", "sm_50 sm_60", (90,), ""),
     Case("no entries", "", (90,), ""),
     Case("unknown kinds stay", "kind16_75 sm_80 sm_90", (90,), "kind16_75 sm_90"),
+    Case("code for no architecture stays", "sm_0 sm_80 sm_90", (90,), "sm_0 sm_90"),
     Case("LTO-IR that is not newer stays", "sm_90 lto_75 lto_90 lto_100", (75, 90), "sm_90 lto_75 lto_90"),
     Case("two of one architecture both stay", "sm_90 sm_90 sm_80 sm_80", (90,), "sm_90 sm_90"),
     Case("Orin's own", "sm_80 sm_86 sm_87 compute_80", (87,), "sm_87"),
