@@ -106,11 +106,11 @@ def main() -> None:
     subprocess.run(["openssl", "dgst", "-sha256", str(given.image)], check=True, capture_output=True)  # warms the cache
     floor = measure("openssl dgst -sha256 (the floor)", ["openssl", "dgst", "-sha256", str(given.image)], given.runs)
     inspect = measure("deadweight inspect", [str(DEADWEIGHT), "inspect", source], given.runs)
-    plan = measure(
-        "deadweight plan", [str(DEADWEIGHT), "plan", source, "-o", str(given.work / "plan.json")], given.runs
-    )
-    command = [str(DEADWEIGHT), "slim", source, "--to", f"docker-archive:{slim}", "--force"]
-    slimmed = measure("deadweight slim", command, given.runs)
+    target = ["--gpu", "h100", "--drop-ptx"]
+    planning = [str(DEADWEIGHT), "plan", source, *target, "-o", str(given.work / "plan.json")]
+    plan = measure("deadweight plan --gpu h100 --drop-ptx", planning, given.runs)
+    command = [str(DEADWEIGHT), "slim", source, *target, "--to", f"docker-archive:{slim}", "--force"]
+    slimmed = measure("deadweight slim --gpu h100 --drop-ptx", command, given.runs)
     dive = measure(
         "dive",
         [str(PEERS / "dive"), "--source", "docker-archive", str(given.image), "--json", str(given.work / "d")],
