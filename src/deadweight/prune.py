@@ -115,12 +115,8 @@ def prune_tree(
                     done += job.size
                     if progress is not None:
                         progress("pruning", done, total)
-        except BaseException:
-            _finish(work)
-            raise
-        try:
             notes += _finish(work)
-        except BaseException:  # a signal: RECORD is to be true all the same
+        except BaseException:  # whatever ended it, a signal too: RECORD is to be true
             _finish(work)
             raise
         # Where links lead elsewhere and nothing was changed, it may be that nothing was looked at either.

@@ -35,7 +35,6 @@ else:
 
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _CUBIN_MAGIC: Final = b"\x7fELF\x02\x01\x01"
-_EM_CUDA: Final = 190
 _ABI_OLD, _ABI_NEW = 0x33, 0x41  # EI_OSABI of cubins; from sm_100 on the second
 _ACCELERATED: Final = {_ABI_OLD: 0x800, _ABI_NEW: 0x8}  # in e_flags: the `a` of sm_90a
 _WINDOW: Final = 1 << 20
@@ -179,7 +178,7 @@ def architecture(head: bytes) -> tuple[int, int] | None:
         return None
     (abi,) = head[7:8]
     machine, flags = struct.unpack_from("<18xH28xI", head)
-    if machine != _EM_CUDA or abi not in _ACCELERATED:
+    if machine != elf_format.EM_CUDA or abi not in _ACCELERATED:
         return None
     sm = flags & 0xFF if abi == _ABI_OLD else flags >> 8 & 0xFF
     return sm, FLAG_A if flags & _ACCELERATED[abi] else 0

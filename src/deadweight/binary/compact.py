@@ -17,7 +17,6 @@ from deadweight.image.content import ContentPiece, length_of
 
 _FLAGS: Final = 0x11  # 64-bit, Linux
 _FLAG_SM100: Final = 0x1000000  # on all cubins from sm_100 on, whose ELF header differs
-_EM_CUDA: Final = 190
 _NAMES: Final = b"\0.shstrtab\0".ljust(16, b"\0")
 
 
@@ -82,7 +81,8 @@ def tombstone(entries: Sequence[Entry]) -> bytes:
     sections = elf.HEADER.size + len(_NAMES)
     cubin = elf.HEADER.pack(
         (b"\x7fELF\x02\x01\x01" + ident).ljust(16, b"\0"),
-        *(elf.ET_EXEC, _EM_CUDA, version, 0, 0, sections, flags, elf.HEADER.size, 0, 0, elf.SECTION_HEADER.size, 2, 1),
+        *(elf.ET_EXEC, elf.EM_CUDA, version, 0, 0, sections, flags),
+        *(elf.HEADER.size, 0, 0, elf.SECTION_HEADER.size, 2, 1),
     )
     names = elf.SECTION_HEADER.pack(1, elf.SHT_STRTAB, 0, 0, elf.HEADER.size, len(_NAMES), 0, 0, 1, 0)
     cubin += _NAMES + bytes(elf.SECTION_HEADER.size) + names

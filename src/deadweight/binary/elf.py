@@ -28,8 +28,9 @@ MACHINES: Final = {
 }
 """The e_machine of programs for each of OCI's architecture names."""
 
-GPU_MACHINES: Final = frozenset({190, 224})
-"""e_machine of files that are device code as a whole: EM_CUDA (`.cubin`) and EM_AMDGPU (code objects)."""
+EM_CUDA, EM_AMDGPU = 190, 224
+GPU_MACHINES: Final = frozenset({EM_CUDA, EM_AMDGPU})
+"""e_machine of files that are device code as a whole: `.cubin` files and AMD's code objects."""
 
 ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR, PT_TLS = 1, 2, 3, 4, 6, 7

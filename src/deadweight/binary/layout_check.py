@@ -34,7 +34,7 @@ from deadweight.binary.references import Range, Reference, references
 from deadweight.binary.regions import Region, page_size
 from deadweight.binary.room import ADDRESS_TAGS, MOVABLE
 from deadweight.binary.segments import irregular
-from deadweight.binary.shrink import CannotShrink, FatbinSection, fatbin_sections
+from deadweight.binary.shrink import CannotShrink, FatbinSection, fatbin_sections, pointers_to
 from deadweight.image.content import Reader
 
 CHUNK: Final = 1 << 20
@@ -61,7 +61,7 @@ class Shrunk(NamedTuple):
 
     def starts(self) -> list[int]:
         """The addresses of the fatbins."""
-        return [f.offset - s.offset + s.address for s in self.sections for f in s.fatbins]
+        return [start for section in self.sections for start in section.starts]
 
 
 class Move(NamedTuple):
@@ -80,9 +80,7 @@ class Move(NamedTuple):
 def opened(read: Reader, size: int) -> Shrunk:
     elf = parse(read, size)
     sections = fatbin_sections(read, elf)
-    file = Shrunk(read, elf, sections, [])
-    ranges = [Range(s.address, s.address + s.size) for s in sections]
-    return file._replace(pointers=references(read, elf, ranges, frozenset(file.starts())))
+    return Shrunk(read, elf, sections, pointers_to(read, elf, sections))
 
 
 def same(one: object, two: object, what: str) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from deadweight.binary.elf import PT_LOAD, Elf, ElfError, ProgramHeader
-from deadweight.binary.references import EM_X86_64
+from deadweight.binary.segments import largest_page
 from deadweight.image.content import ContentPiece
 
 _MAX_ALIGN: Final = 1 << 21
-_SMALL_PAGE, _LARGE_PAGE = 4096, 65536
 
 
 class Region(NamedTuple):
@@ -52,7 +51,7 @@ class Places:
 
 def page_size(elf: Elf) -> int:
     """What addresses and offsets have to agree modulo: the largest page, or a section's alignment above it."""
-    unit = _SMALL_PAGE if elf.machine == EM_X86_64 else _LARGE_PAGE
+    unit = largest_page(elf.machine)
     aligns = [s.align for s in elf.sections if s.allocated] if elf.sections else [p.align for p in elf.loads]
     unit = max([unit, *aligns])
     if unit > _MAX_ALIGN or unit & (unit - 1):

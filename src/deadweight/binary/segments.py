@@ -5,11 +5,17 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
-from deadweight.binary.elf import PT_PHDR, Elf, file_offset
+from deadweight.binary.elf import MACHINES, PT_PHDR, Elf, file_offset
 
 _MIN_PAGE: Final = 4096
+_SMALL_PAGES: Final = frozenset({MACHINES["386"], MACHINES["amd64"]})
 _MAX_PAIRS: Final = 1 << 20  # of a segment and a section: callers go through all of them
 _MAX_ALIGN: Final = 16 << 20  # far above every page size; 2 MiB is the largest in use
+
+
+def largest_page(machine: int) -> int:
+    """The bytes of the largest page that systems for an e_machine have: 64 KiB but on x86."""
+    return 4096 if machine in _SMALL_PAGES else 65536
 
 
 def irregular(elf: Elf) -> str | None:

@@ -42,13 +42,10 @@ SECTIONS: Final = ("__nv_relfatbin", ".nv_fatbin")
 """Sections that hold fatbins and nothing else."""
 MIN_SAVING: Final = 4096
 """Bytes: a file that would shrink by less stays as it is."""
-
-
-_MAX_SECTIONS: Final = 64  # of fatbins; linkers make two at most, and only files without section headers have more
-_MAX_SYMBOLS: Final = 1 << 18
-
 MIN_HOLE: Final = 1 << 18
 """Bytes: less of blobs in data is not worth a mapping, each of which makes loading a library slower."""
+_MAX_SECTIONS: Final = 64  # of fatbins; linkers make two at most, and only files without section headers have more
+_MAX_SYMBOLS: Final = 1 << 18
 
 
 class CannotShrink(ValueError):
@@ -65,6 +62,15 @@ class FatbinSection(NamedTuple):
     size: int
     fatbins: tuple[Fatbin, ...]
 
+    def address_of(self, fatbin: Fatbin) -> int:
+        """Where one of its fatbins is in memory."""
+        return fatbin.offset - self.offset + self.address
+
+    @property
+    def starts(self) -> list[int]:
+        """The addresses of its fatbins."""
+        return [self.address_of(fatbin) for fatbin in self.fatbins]
+
 
 def shrink_gpu_code(read: Reader, size: int, target: Target) -> Content:
     """The file with the GPU code of the target alone. CannotShrink where it must stay as it is.
@@ -80,7 +86,7 @@ def shrink_gpu_code(read: Reader, size: int, target: Target) -> Content:
         if not sections and not blobs:
             raise CannotShrink(NOTHING)
         _refuse(elf)
-        pointers = _pointers(read, elf, sections)
+        pointers = pointers_to(read, elf, sections)
         smaller = recompress(read, kept_entries(sections, target)) if target.recompress else None
         compacted = [compact(section.fatbins, target, smaller) for section in sections]
         saved = sum(section.size for section in sections) - sum(new.size for new in compacted)
@@ -146,8 +152,8 @@ def _registered(read: Reader, elf: Elf, runs: Sequence[FatbinSection]) -> list[F
     """The runs of which the CUDA runtime has something; from others, libraries pick by themselves (see blobs.py)."""
     if len(runs) > _MAX_SECTIONS:
         raise FatbinError("fatbins in too many places")
-    known = {pointer.address for pointer in _pointers(read, elf, runs) if pointer.wrapper}
-    found = [run for run in runs if any(f.offset - run.offset + run.address in known for f in run.fatbins)]
+    known = {pointer.address for pointer in pointers_to(read, elf, runs) if pointer.wrapper}
+    found = [run for run in runs if not known.isdisjoint(run.starts)]
     return [run._replace(number=number) for number, run in enumerate(found)]
 
 
@@ -199,7 +205,7 @@ def _refuse_foreign(sections: Sequence[FatbinSection], pointers: Sequence[Refere
         entry
         for section in sections
         for fatbin in section.fatbins
-        if fatbin.offset - section.offset + section.address not in linked
+        if section.address_of(fatbin) not in linked
         for entry in fatbin.entries
     ]
     if not entries or not target.gpus or any(service(entries, gpu) != "nothing" for gpu in target.gpus):
@@ -211,12 +217,10 @@ def _refuse_foreign(sections: Sequence[FatbinSection], pointers: Sequence[Refere
 # --- what points at fatbins ----------------------------------------------------------------------------
 
 
-def _pointers(read: Reader, elf: Elf, sections: Sequence[FatbinSection]) -> list[Reference]:
+def pointers_to(read: Reader, elf: Elf, sections: Sequence[FatbinSection]) -> list[Reference]:
+    """All pointers to what is in these sections. ElfError where the file is damaged."""
     ranges = [Range(section.address, section.address + section.size) for section in sections]
-    starts = frozenset(
-        fatbin.offset - section.offset + section.address for section in sections for fatbin in section.fatbins
-    )
-    return references(read, elf, ranges, starts)
+    return references(read, elf, ranges, frozenset(start for section in sections for start in section.starts))
 
 
 def _patches(
@@ -233,7 +237,7 @@ def _patches(
     new: dict[int, int] = {}
     for section, compact_section in zip(sections, compacted, strict=True):
         for moved in compact_section.fatbins:
-            new[moved.fatbin.offset - section.offset + section.address] = section.address + moved.new
+            new[section.address_of(moved.fatbin)] = section.address + moved.new
     count = Counter(pointer.address for pointer in pointers)
     for pointer in pointers:
         if pointer.address not in new:
@@ -257,7 +261,7 @@ def _symbols(
     places: dict[int, dict[int, tuple[int, int]]] = {}
     for section, compact_section in zip(sections, compacted, strict=True):
         places[section.number] = {
-            moved.fatbin.offset - section.offset + section.address: (section.address + moved.new, moved.size)
+            section.address_of(moved.fatbin): (section.address + moved.new, moved.size)
             for moved in compact_section.fatbins
         }
     by_number = {section.number: section for section in sections if elf.sections}

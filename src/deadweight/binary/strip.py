@@ -42,7 +42,7 @@ from deadweight.binary.elf import (
     is_symbols,
     parse,
 )
-from deadweight.binary.segments import irregular
+from deadweight.binary.segments import irregular, largest_page
 from deadweight.image.content import Content, ContentPiece, Reader, joined, zeros
 
 MIN_SAVING: Final = 4096
@@ -61,7 +61,6 @@ REFUSED_SECTIONS: Final = {
 
 _MAX_TAIL: Final = 64  # zero bytes that padding may leave behind all sections
 _MAX_GAPS: Final = 8 << 20  # bytes that may have to be read to know that gaps are empty
-_SMALL_PAGES: Final = frozenset({3, 62})  # machines whose pages are 4 KiB; others have up to 64 KiB
 _CHUNK: Final = 1 << 20
 
 
@@ -179,7 +178,7 @@ def _runs(elf: Elf) -> list[_Run]:
         raise CannotStrip("a segment that begins inside the headers")
     if not any(start <= elf.phoff and table_end <= end for start, end, _ in kept):
         raise CannotStrip("program headers outside all segments")
-    page = 4096 if elf.machine in _SMALL_PAGES else 65536
+    page = largest_page(elf.machine)
     runs: list[_Run] = []
     at = 0
     for start, end, align in kept:

@@ -211,7 +211,7 @@ def _finding(one: Slimmed, gpu: Gpu) -> Finding:
         says = f"GPU code for {who} was removed. {again}" + (f", or run it on {elsewhere}" if elsewhere else "")
     return Finding(
         one.place,
-        [f"sm_{sm}" for sm in one.gpus],
+        list(gpu_names(one.gpus)),
         gpu.name,
         architecture,
         verdict,

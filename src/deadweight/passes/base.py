@@ -72,7 +72,7 @@ class Context:
     """Paths that cannot change since metadata about them lies in a layer that is to stay as it is."""
     gone: set[str] = field(default_factory=set)
     """Paths that earlier passes remove."""
-    changed: set[str] = field(default_factory=set)
+    linked: set[str] = field(default_factory=set)
     """Paths that earlier passes make links to an equal file, so that they have no content of their own any more."""
     rewritten: dict[Key, tuple[str, Content]] = field(default_factory=dict)
     """By the entry that carries a file's bytes: what earlier passes make of them, and the last of these passes."""
@@ -91,7 +91,7 @@ class Context:
             self.dropped.add(proposal.key)
             return True
         path = proposal.path
-        if not self.may_change(path) or path in self.changed:
+        if not self.may_change(path) or path in self.linked:
             return False
         inode = self.ledger.fs.nodes[path].inode
         assert inode is not None  # what may change has an entry
@@ -105,7 +105,7 @@ class Context:
         elif proposal.action == "remove":
             self.gone.add(path)
         else:
-            self.changed.add(path)
+            self.linked.add(path)
         return True
 
     def content(self, path: str) -> tuple[Reader, int]:

@@ -12,6 +12,7 @@ from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
 from deadweight.binary.shrink import NOTHING, shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
+from deadweight.binary.target_document import gpu_names, in_words
 from deadweight.image.content import Content
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.reach import Reach, reach, reach_notes
@@ -84,11 +85,6 @@ def _reach(ledger: Ledger, path: str, target: Target) -> Reach:
     return known[path, target]
 
 
-def named(target: Target) -> str:
-    """The declared GPUs in words."""
-    return ", ".join(f"sm_{gpu}" for gpu in target.gpus) or "none"
-
-
 def cost(target: Target) -> list[str]:
     """What the choice of target costs, in words."""
     if not target.gpus:
@@ -96,7 +92,7 @@ def cost(target: Target) -> list[str]:
     newest = f"sm_{max(target.gpus)}"
     if target.keep_ptx:
         return [f"PTX stays where libraries have it: GPUs newer than {newest} may run it; --drop-ptx takes it out"]
-    needless = f"PTX leaves that {named(target)} does not need"
+    needless = f"PTX leaves that {in_words(gpu_names(target.gpus))} does not need"
     return [f"{needless}: other GPUs, newer ones too, find no kernels, and CUDA_FORCE_PTX_JIT=1 fails"]
 
 

@@ -27,9 +27,9 @@ def names_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
 def changeable_name(context: Context, names: list[str]) -> str | None:
     """The name by which a file's content can be changed: the first that stays.
 
-    None when nothing of it stays, when an earlier pass changes it, or when one of its names must stay as it is.
+    None when nothing of it stays, when an earlier pass makes it a link, or when one of its names must stay as it is.
     """
     staying = [name for name in names if name not in context.gone]
-    if not staying or any(name in context.changed or not context.may_change(name) for name in staying):
+    if not staying or any(name in context.linked or not context.may_change(name) for name in staying):
         return None
     return min(staying, key=lambda name: (context.ledger.fs.nodes[name].key or (0, 0), name))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from deadweight.binary import recompress
 from deadweight.binary.gpu import Target
 from deadweight.binary.target_document import (
     IN_IMAGE,
@@ -50,7 +51,7 @@ def write_target(target: Target | None) -> dict[str, Any]:
         "raw_blobs": target.raw_blobs,
         "recompress": target.recompress,
     }
-    return {**data, "encoder": _encoder()} if target.recompress else data
+    return {**data, "encoder": recompress.encoder()} if target.recompress else data
 
 
 def read_target(data: Mapping[str, Any]) -> Target | None:
@@ -65,11 +66,11 @@ def read_target(data: Mapping[str, Any]) -> Target | None:
         gpus = gpu_numbers(found.gpus)
     except ValueError as error:
         raise PlanError(f"the plan's target: {error}") from None
-    if found.recompress and found.encoder != _encoder():
+    if found.recompress and found.encoder != recompress.encoder():
         theirs = "none" if found.encoder is None else shown(found.encoder)
         raise PlanError(
-            f"the plan's encoder is {theirs}, here it is {shown(_encoder())}, whose output can have another size: make "
-            "a new plan"
+            f"the plan's encoder is {theirs}, here it is {shown(recompress.encoder())}, whose output can have another "
+            "size: make a new plan"
         )
     return Target(gpus, found.keep_ptx, found.raw_blobs, found.recompress)
 
@@ -117,9 +118,3 @@ def read_slimmed(fs: Filesystem) -> TargetDocument | None:
         return read_document(fs.read(IN_IMAGE))
     except ValueError:
         return None
-
-
-def _encoder() -> str:
-    from deadweight.binary.recompress import encoder  # noqa: PLC0415  (only who recompresses needs it)
-
-    return encoder()

@@ -73,7 +73,7 @@ def test_what_earlier_passes_took_and_what_stays() -> None:
     at.gone.add("usr/a")
     assert {p.path: p.to for p in proposals(PASS, at)} == {"usr/c": "usr/b"}
     at = context(members)
-    at.changed.add("usr/b")
+    at.linked.add("usr/b")
     assert {p.path: p.to for p in proposals(PASS, at)} == {"usr/c": "usr/a"}
     assert links(*members, options=Options(keep=("usr/c",))) == {"usr/b": "usr/a"}
     assert links(*members, keep_layers=[0]) == {}

@@ -43,7 +43,7 @@ def test_one_name_stands_for_all_and_it_is_one_that_stays() -> None:
 
 def test_what_becomes_a_link_is_left_to_the_file_it_is_linked_to() -> None:
     at = context([file("usr/lib/a.so", LIBRARY), file("usr/lib/b.so", LIBRARY)])
-    at.changed.add("usr/lib/b.so")
+    at.linked.add("usr/lib/b.so")
     assert paths(PASS, at) == ["usr/lib/a.so"]
 
 
