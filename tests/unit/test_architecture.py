@@ -10,6 +10,7 @@ import deadweight
 ROOT = Path(deadweight.__file__).parent
 ALLOWED = {
     "errors": set[str](),
+    "sizes": {"errors"},
     "image": {"errors"},
     "binary": {"errors", "image"},
     "ledger": {"errors", "image", "binary"},
@@ -20,10 +21,11 @@ ALLOWED = {
     "files": {"errors", "image", "binary", "ledger"},
     "prune": {"errors", "image", "binary", "ledger", "files"},
     "wheel": {"errors", "image", "binary", "ledger", "files"},
-    "report": {"errors", "image", "ledger", "files", "passes", "plan", "apply", "prune", "wheel"},
+    "verify": {"errors", "sizes", "image", "binary", "ledger", "passes", "plan"},
+    "report": {"errors", "sizes", "image", "ledger", "files", "passes", "plan", "apply", "prune", "wheel", "verify"},
     "cli": {
-        *("errors", "image", "binary", "ledger", "passes", "plan", "apply", "report", "doctor", "prune", "wheel"),
-        "__init__",
+        *("errors", "sizes", "image", "binary", "ledger", "passes", "plan", "apply", "report", "doctor", "prune"),
+        *("wheel", "verify", "__init__"),
     },
     "__init__": {"errors", "binary", "image", "ledger", "passes", "plan", "apply"},
     "__main__": {"cli"},

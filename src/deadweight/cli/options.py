@@ -16,7 +16,7 @@ COMPRESSIONS = ("keep", "none", "gzip", "zstd")
 def size(value: str) -> int:
     """The bytes of a size as `3GB`, `2.5GiB` or `1000000`: a type for click's options."""
     from deadweight.errors import UsageError  # noqa: PLC0415
-    from deadweight.report.sizes import parse_size  # noqa: PLC0415
+    from deadweight.sizes import parse_size  # noqa: PLC0415
 
     try:
         return parse_size(value)

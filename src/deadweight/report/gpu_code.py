@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from deadweight.report.model import GpuLibraryLine, GpuLine, InspectReport, OutOfReachLine, SavingLine
-from deadweight.report.sizes import show_size
 from deadweight.report.tables import DIM, Line, bytes_table, heading, new_table
 from deadweight.report.text import plain
+from deadweight.sizes import show_size
 
 _NAMED: Final = 4  # architectures in a line
 _PRODUCTS: Final = 3

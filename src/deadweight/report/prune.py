@@ -13,9 +13,9 @@ from rich.text import Text
 
 from deadweight.files.account import LeftFile, PrunedFile
 from deadweight.prune import Pruned
-from deadweight.report.sizes import show_share, show_size
 from deadweight.report.tables import BOLD, DIM, Line, bytes_table, paragraphs
 from deadweight.report.text import plain, valid
+from deadweight.sizes import show_share, show_size
 from deadweight.wheel import SlimWheel
 
 _NAMED: Final = 4

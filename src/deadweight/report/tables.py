@@ -10,8 +10,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from deadweight.report.sizes import show_share, show_size
 from deadweight.report.text import plain
+from deadweight.sizes import show_share, show_size
 
 DIM = Style(dim=True)
 BOLD = Style(bold=True)

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from deadweight.report.gpu_code import print_gpu_code, print_savings
 from deadweight.report.model import CompareReport, ImageLine, InspectReport, LayerLine, SlimReport
-from deadweight.report.sizes import show_share, show_size
 from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.text import plain
+from deadweight.sizes import show_share, show_size
 
 TOP = 15
 NARROWEST = 60

@@ -16,6 +16,7 @@ import stat
 import tarfile
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def unpack_image(new: NewImage, path: Path, progress: Progress | None) -> Writte
         view = Filesystem(image)
         carriers = {node.inode: node.source.stored for node in view.nodes.values() if node.source is not None}
         need_space(path, sum(carriers.values()))
-        notes = _unpack(view, str(folder))
+        notes = unpack_view(view, str(folder))
         diff_ids = tuple(layer.diff_id for layer in image.layers)
         return Written(path, image.config_digest, None, diff_ids, sizes, sizes, notes)
 
@@ -78,10 +79,14 @@ def _spool(
     return image, tuple(layer.size for layer in new.layers)
 
 
-def _unpack(view: Filesystem, root: str) -> tuple[str, ...]:
-    """Creates all that the merged view holds; gives notes of what could not be set."""
+def unpack_view(view: Filesystem, root: str, shared: Mapping[Key, str] | None = None) -> tuple[str, ...]:
+    """Creates all that the merged view holds in `root`, an empty directory that nobody else may enter.
+
+    `shared` are places of files that are there already, by the entry that carries their bytes: those become hard links.
+    Gives notes of what could not be set.
+    """
     missing: Counter[str] = Counter()
-    made: dict[Key, str] = {}
+    made: dict[Key, str] = dict(shared or {})
     folders: list[tuple[str, Entry | None]] = []
     for path in sorted(view.nodes):  # a directory sorts before what is in it
         node = view.nodes[path]

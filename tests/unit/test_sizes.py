@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deadweight.errors import UsageError
-from deadweight.report.sizes import parse_size, show_share, show_size
+from deadweight.sizes import parse_size, show_share, show_size
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,35 @@
+"""What runs inside a sandbox, under the image's own Python: one task, its arguments on standard input, as JSON.
+
+The result goes to what was standard output at the start; whatever else is printed goes to standard error. Only the
+standard library is used, of any Python from 3.8 on, and nothing is imported before it is needed: the image is watched
+here, and should find as little of its watcher as possible.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def main() -> None:
+    """Does the task that the first argument names."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
+    result = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    arguments = json.load(sys.stdin)
+    name = sys.argv[1]
+    space: dict[str, Any] = {"__name__": "deadweight_" + name}
+    with open(os.path.join(here, name + ".py"), encoding="utf-8") as file:
+        exec(compile(file.read(), name + ".py", "exec"), space)
+    json.dump(space["run"](arguments), result)
+    result.flush()
+    os._exit(0)
+
+
+main()

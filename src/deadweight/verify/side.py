@@ -1,0 +1,106 @@
+"""One image on the bench: its ledger, its sandbox, and the agent that works inside."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deadweight.errors import shown
+from deadweight.image.filesystem import Filesystem
+from deadweight.ledger.ledger import Ledger
+from deadweight.passes.commands import locate
+from deadweight.verify.sandbox import INSIDE, Command, Limits, Ran, Sandbox
+from deadweight.verify.spec import AppTable
+
+AGENT = Path(__file__).parent / "agent"
+_PYTHONS = ("python3", "python")
+
+
+class NoAnswer(Exception):
+    """A probe cannot be answered, and why: no Python in the image, say."""
+
+
+class Ended(Exception):
+    """The sandbox ended a run before it gave its answer; the message says why."""
+
+
+@dataclass
+class Side:
+    """One image, ready to be probed."""
+
+    name: str
+    """`before`, `after`, or `image` where there is one only."""
+    ledger: Ledger
+    sandbox: Sandbox
+    limits: Limits
+    app: AppTable
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+    """What probes find out together: the answers of one server, say."""
+
+    @property
+    def fs(self) -> Filesystem:
+        """The merged view."""
+        return self.ledger.fs
+
+    @cached_property
+    def python(self) -> str:
+        """The interpreter that the application runs under, as a path of the image. Raises NoAnswer without one."""
+        wanted = (self.app.python,) if self.app.python else _PYTHONS
+        for word in wanted:
+            chain = list(locate(self.fs, word))
+            if chain:
+                return "/" + chain[0].path  # not what a link leads to: a virtual environment's Python is one
+        raise NoAnswer(f"there is no {' or '.join(map(shown, wanted))} in the image")
+
+    @property
+    def workdir(self) -> str:
+        """Where programs start."""
+        return str(self.ledger.image.run_config.get("WorkingDir") or "/")
+
+    @property
+    def directory(self) -> str:
+        """Where the application's own modules are imported from."""
+        return posixpath.join(self.workdir, self.app.directory or "")
+
+    def run(self, command: Command, timeout: float | None = None) -> Ran:
+        """Runs a program, within the probe's own time where it has one."""
+        limits = self.limits if timeout is None else Limits(timeout, self.limits.memory, self.limits.processes)
+        return self.sandbox.run(command, limits)
+
+    def ask(self, task: str, arguments: Any, timeout: float | None = None, **more: Any) -> Any:
+        """What the agent answers to a task of its own (a file of agent/), decoded from JSON.
+
+        Raises NoAnswer where no Python runs it, and Ended where a limit ended it.
+        """
+        binds = {f"{INSIDE}/agent": AGENT, **more.pop("binds", {})}
+        argv = (self.python, f"{INSIDE}/agent/main.py", task)
+        ran = self.run(Command(argv, msgspec.json.encode(arguments), binds=binds, **more), timeout)
+        if ran.ended != "exited":
+            raise Ended(how_it_ended(ran, self.limits if timeout is None else Limits(timeout)))
+        try:
+            return msgspec.json.decode(ran.stdout)
+        except msgspec.DecodeError:
+            raise NoAnswer(f"{self.python} did not run: exit status {ran.status}, {last_line(ran.stderr)}") from None
+
+
+def how_it_ended(ran: Ran, limits: Limits) -> str:
+    """Which limit a run hit, in words."""
+    return {
+        "exited": "",
+        "timeout": f"out of time after {limits.seconds:g} s",
+        "memory": "out of memory",
+        "processes": "too many processes",
+        "output": "too much output",
+    }[ran.ended]
+
+
+def last_line(text: bytes) -> str:
+    """The last line of an output, for messages."""
+    lines = text[-4096:].decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "without a word"
