@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job on real input: builds the image of a real ML service without a container engine, shows where its bytes
-# are, slims it, and compares the two.
+# are, slims it, and proves that the slim image behaves like the original. The verdict comes last.
 #
 #   scripts/demo.sh torch|small [DIR]
 #
@@ -16,6 +16,7 @@ fi
 work=${2:-build/demo}
 image=$work/factcheck-$variant.tar
 slim=$work/factcheck-$variant-slim.tar
+plan=$work/factcheck-$variant-plan.json
 
 # The torch image is for one kind of GPU; the other has no GPU code.
 gpu=()
@@ -28,5 +29,7 @@ rm -f "$slim"
 
 set -x
 .venv/bin/deadweight inspect "docker-archive:$image"
-.venv/bin/deadweight slim "docker-archive:$image" --to "docker-archive:$slim" "${gpu[@]}"
+.venv/bin/deadweight slim "docker-archive:$image" --to "docker-archive:$slim" "${gpu[@]}" --plan-out "$plan"
 .venv/bin/deadweight compare "docker-archive:$image" "docker-archive:$slim"
+.venv/bin/deadweight verify "docker-archive:$image" "docker-archive:$slim" --plan "$plan" \
+    --spec examples/demo/deadweight.toml

@@ -9,20 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from deadweight.binary.gpu import Target
 from deadweight.errors import PlanError, shown
 from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.filesystem import Key
-from deadweight.image.model import Image, sha256
+from deadweight.image.model import Image
 from deadweight.image.output import NewImage, OutputLayer, PredictionError, Written, keep_layer
 from deadweight.image.reference import Reference
 from deadweight.image.transports import CompressionChoice, write_image
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
-from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, work, write_plan
+from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, plan_digest, work
 
 
 @dataclass(frozen=True)
@@ -224,9 +222,7 @@ def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:
     plan = worked.plan
     config: dict[str, Any] = copy.deepcopy(image.config)
     config["rootfs"]["diff_ids"] = diff_ids
-    # Where the image lay when it was planned is not part of what was done to it.
-    place = msgspec.structs.replace(plan.image, reference="")
-    digest = sha256(write_plan(msgspec.structs.replace(plan, image=place)))
+    digest = plan_digest(plan)
     if not isinstance(config.get("config"), dict):
         config["config"] = {}
     labels = config["config"].get("Labels")

@@ -17,7 +17,7 @@ from deadweight.errors import PlanError, UsageError, shown
 from deadweight.image.addition import CannotAdd, add_file, last_changed
 from deadweight.image.edit import Charge, Edited, Subject, edit_image, really_removed
 from deadweight.image.filesystem import Filesystem
-from deadweight.image.model import Image
+from deadweight.image.model import Image, sha256
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import RISKS, Action, Context, Options, Pass, Proposal, Risk, all_passes
 from deadweight.passes.chain import Step, request
@@ -114,6 +114,15 @@ def write_plan(plan: Plan) -> bytes:
     rest = json.dumps({**msgspec.to_builtins(plan), "cuts": None}, indent=2)
     body = f'"cuts": [\n    {cuts}\n  ]' if cuts else '"cuts": []'
     return (rest.replace('"cuts": null', body, 1) + "\n").encode()
+
+
+def plan_digest(plan: Plan) -> str:
+    """The digest by which an image names the plan that made it.
+
+    Where the original lay when it was planned is not part of what was done to it.
+    """
+    place = msgspec.structs.replace(plan.image, reference="")
+    return sha256(write_plan(msgspec.structs.replace(plan, image=place)))
 
 
 def make_plan(ledger: Ledger, options: Options = Options(), **settings: Any) -> Plan:  # noqa: B008  (frozen)

@@ -98,8 +98,9 @@ def base_layer() -> bytes:
                 found[target] = file(target, path.read_bytes(), mode=0o644, mtime=int(path.stat().st_mtime))
                 if path.suffix == ".so":
                     loads.append(path)
-    libraries = sorted(_libraries(loads))
-    system = next(path.parent for path in libraries if path.name == "libc.so.6")
+    system = next(path.parent for path in _libraries(loads) if path.name == "libc.so.6")
+    expected = [path for path in (Path("/usr", *system.parts[-2:], name) for name in _EXPECTED) if path.exists()]
+    libraries = sorted({*_libraries([*loads, *expected]), *expected})
     for path in libraries:
         # A Python of its own directory has its library there, where no loader of the image looks.
         target = str(system / path.name if path.is_relative_to(prefix) and prefix != Path("/usr") else path).lstrip("/")
@@ -114,6 +115,8 @@ def base_layer() -> bytes:
     return make_tar(*ordered)
 
 
+# What wheels expect every system to have.
+_EXPECTED = ("libstdc++.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1")
 _TOOLS = ("sh", "cat", "env", "sleep", "ls", "id", "true")
 
 

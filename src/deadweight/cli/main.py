@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from deadweight.cli.apply import apply_command
+from deadweight.cli.check import check_command
 from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
 from deadweight.cli.doctor import doctor_command
@@ -28,6 +29,7 @@ from deadweight.cli.passes import passes_command
 from deadweight.cli.plan import plan_command
 from deadweight.cli.prune import prune_command
 from deadweight.cli.slim import slim_command
+from deadweight.cli.verify import verify_command
 from deadweight.cli.wheel import wheel_command
 from deadweight.errors import DeadweightError
 
@@ -71,6 +73,8 @@ for _command in (
     plan_command,
     apply_command,
     slim_command,
+    verify_command,
+    check_command,
     prune_command,
     wheel_command,
     compare_command,

@@ -51,6 +51,29 @@ top_option = click.option(
     "-n", "--top", type=click.IntRange(1), default=15, show_default=True, help="How many rows long tables show."
 )
 
+SANDBOXES = ("bubblewrap", "docker", "podman")
+spec_option = click.option(
+    "--spec",
+    "spec_from",
+    metavar="FILE",
+    help="What to probe: a deadweight.toml, or builtin:ml-api.  [default: deadweight.toml here, where there is one]",
+)
+sandbox_option = click.option(
+    "--sandbox",
+    type=click.Choice(SANDBOXES),
+    default="bubblewrap",
+    show_default=True,
+    help="What runs the images' programs: bubblewrap needs no daemon.",
+)
+sandbox_options = together(
+    sandbox_option,
+    click.option("--gpus", is_flag=True, help="Let probes use this machine's GPUs."),
+    click.option("--network", is_flag=True, help="Let probes use the network."),
+    click.option("--memory", type=size, metavar="SIZE", help="What one probe may take of memory.  [default: 8GB]"),
+    click.option(
+        "--timeout", type=click.FloatRange(0.1), metavar="SECONDS", help="What one probe may take.  [default: 600]"
+    ),
+)
 target_options = together(
     click.option(
         "-g",

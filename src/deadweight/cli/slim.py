@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deadweight.cli.common import check_passes, declared_target, opened, plan_for
-from deadweight.cli.options import image_argument, json_option, planning_options, top_option, writing_options
+from deadweight.cli.options import (
+    image_argument,
+    json_option,
+    planning_options,
+    sandbox_option,
+    top_option,
+    writing_options,
+)
 from deadweight.cli.output import check_outputs, check_tag, deliver, write_document
 from deadweight.cli.progress import progress
+from deadweight.cli.verdicts import STATUS, setting_of, spec_of
+from deadweight.errors import UsageError
+
+if TYPE_CHECKING:
+    from deadweight.image.reference import Reference
+    from deadweight.verify.spec import Spec
 
 
 @click.command("slim")
@@ -17,14 +30,29 @@ from deadweight.cli.progress import progress
 @writing_options
 @planning_options
 @click.option("--plan-out", metavar="FILE", help="Write the plan as well.")
+@click.option(
+    "--verify",
+    "verify_with",
+    metavar="[SPEC]",
+    is_flag=False,
+    flag_value="",
+    help="Prove that the result behaves like IMAGE, as `deadweight verify` does with SPEC: a deadweight.toml or "
+    "builtin:ml-api. The exit status is then that of the verdict.",
+)
+@sandbox_option
 @json_option
 @top_option
+@click.pass_context
 def slim_command(
+    context: click.Context,
+    /,
     image: str,
     destination: str,
     compression: str,
     force: bool,
     plan_out: str | None,
+    verify_with: str | None,
+    sandbox: str,
     json_to: str | None,
     top: int,
     platform: str | None,
@@ -43,6 +71,7 @@ def slim_command(
       deadweight slim image.tar --to docker-archive:slim.tar --gpu h100
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
+      deadweight slim image.tar --to oci:slim --gpu h100 --verify
     """
     from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
@@ -51,10 +80,13 @@ def slim_command(
     from deadweight.report.inspect import saving_lines  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
+    from deadweight.verify.model import Verdict  # noqa: PLC0415
+    from deadweight.verify.verification import verify  # noqa: PLC0415
 
     to = parse_destination(destination)
-    check_outputs([json_to, plan_out], [image, planning["base"]], to.path)
+    check_outputs([json_to, plan_out], [image, planning["base"], verify_with or None], to.path)
     check_passes(planning["skip"])
+    spec = _spec(verify_with, to)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         check_tag(source, to)
@@ -64,5 +96,22 @@ def slim_command(
             write_document(plan_out, write_plan(worked.plan))
         savings = saving_lines(ledger) if target is None else []
         written = build(worked, source, to, compression, force, report)  # type: ignore[arg-type]
-        found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings)
+        verdict = Verdict()
+        if spec is not None:
+            with opened(str(to), None, report) as slim:
+                verdict = verify(
+                    ledger, Ledger(slim), spec, report, plan=worked.plan, setting=setting_of(sandbox, False, False)
+                )
+        found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings, verdict)
     deliver(found, json_to, lambda console: print_slim(console, found, top), quiet=plan_out == "-")
+    if spec is not None:
+        context.exit(STATUS[verdict.same])
+
+
+def _spec(verify_with: str | None, to: Reference) -> Spec | None:
+    """The specification to verify by; None where that was not asked for. Raises UsageError where it cannot be done."""
+    if verify_with is None:
+        return None
+    if to.transport == "rootfs":
+        raise UsageError("--verify needs an image with its configuration: write to docker-archive: or oci:")
+    return spec_of(verify_with or None)[0]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from deadweight.report.text import printable_json
+from deadweight.verify.model import Verdict
 
 
 class ImageLine(msgspec.Struct, frozen=True):
@@ -197,13 +198,6 @@ class LayerChange(msgspec.Struct, frozen=True):
     after_diff_id: str | None
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """Whether the slim image behaves like the original; `same` is null as long as nothing was compared."""
-
-    same: bool | None = None
-    probes: list[str] = []
-
-
 class SlimReport(msgspec.Struct, frozen=True):
     """What a plan comes to. What begins with `after` or `compressed` is null while nothing is built.
 
@@ -258,6 +252,17 @@ class CompareReport(msgspec.Struct, frozen=True):
     target_bytes: int | None
     images: list[PhaseLine]
     notes: list[str]
+
+
+class VerifyReport(msgspec.Struct, frozen=True):
+    """Whether one image behaves like another, or, without `before`, is as it was asked to be."""
+
+    schema: str
+    before: ImageLine | None
+    after: ImageLine
+    spec: str
+    """Where the specification came from; empty: the defaults alone."""
+    verdict: Verdict
 
 
 def encode(report: msgspec.Struct) -> bytes:

@@ -12,8 +12,10 @@ from deadweight.passes.gpu_code import cost
 from deadweight.passes.target import read_target
 from deadweight.plan import Cut, Plan
 from deadweight.report.inspect import image_line
-from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SavingLine, SlimReport, Verdict
+from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SavingLine, SlimReport
 from deadweight.report.text import valid
+from deadweight.report.verdict import printable
+from deadweight.verify.model import Verdict
 
 SCHEMA = "deadweight.report/1"
 
@@ -24,10 +26,11 @@ def slim_report(
     applied: Applied | None = None,
     destination: Reference | None = None,
     savings: Sequence[SavingLine] = (),
+    verdict: Verdict = Verdict(),  # noqa: B008  (frozen)
 ) -> SlimReport:
     """The report of a plan over `image`; with `applied`, also what was built, at `destination`.
 
-    `savings` is what declaring a GPU would take out.
+    `savings` is what declaring a GPU would take out, `verdict` what comparing the two images came to.
     """
     if applied is not None:
         plan = applied.plan
@@ -70,7 +73,7 @@ def slim_report(
             for size in plan.layers
         ],
         cuts=[_cut_line(cut) for cut in plan.cuts],
-        verdict=Verdict(),
+        verdict=printable(verdict),
         notes=[valid(note) for note in dict.fromkeys(notes)],
         gpu_savings=list(savings),
     )

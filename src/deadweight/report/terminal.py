@@ -16,6 +16,7 @@ from deadweight.report.gpu_code import print_gpu_code, print_savings
 from deadweight.report.model import CompareReport, ImageLine, InspectReport, LayerLine, SlimReport
 from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.text import plain
+from deadweight.report.verdict import print_verdict
 from deadweight.sizes import show_share, show_size
 
 TOP = 15
@@ -142,6 +143,8 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
         )
     print_savings(console, report.gpu_savings)
     paragraphs(console, "Left behind, and other notes", report.notes)
+    if report.verdict.probes:
+        print_verdict(console, report.verdict)
 
 
 def print_compare(console: Console, report: CompareReport) -> None:

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-Outcome = Literal["same", "differs", "fails", "met", "not met", "no answer"]
-"""`same`, `differs`: what two images did. `fails`: the same failure in both. `met`, `not met`: what was asked of one
-image. `no answer`: it could not be found out, which is never a pass."""
+Outcome = Literal["same", "differs", "undeclared", "fails", "met", "not met", "no answer"]
+"""`same`, `differs`: what two images did. `undeclared`: they differ as slimming makes them differ, and no plan says so.
+`fails`: the same failure in both. `met`, `not met`: what was asked of one image. `no answer`: it was not found out,
+which is never a pass."""
 
 
 class Observation(msgspec.Struct, frozen=True):

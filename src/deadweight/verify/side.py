@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from deadweight.errors import shown
+from deadweight.errors import EnvironmentFailure, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.commands import locate
 from deadweight.verify.sandbox import INSIDE, Command, Limits, Ran, Sandbox
-from deadweight.verify.spec import AppTable
+from deadweight.verify.spec import AppTable, HttpProbe, StartProbe
 
 AGENT = Path(__file__).parent / "agent"
 _PYTHONS = ("python3", "python")
@@ -37,11 +38,40 @@ class Side:
     name: str
     """`before`, `after`, or `image` where there is one only."""
     ledger: Ledger
-    sandbox: Sandbox
+    open_sandbox: Callable[[], Sandbox]
+    """Makes the sandbox, unpacking the image where that is needed; called once, and only when something is to run."""
     limits: Limits
     app: AppTable
+    requests: tuple[HttpProbe, ...] = ()
+    """All http probes of the specification, in order: one run of the server answers them."""
+    original: Ledger | None = None
+    """The original image's ledger, for both sides; None where there is one image only."""
+    starting: StartProbe | None = None
+    """The first start probe, default or not: how that run starts the server. None: as the image does."""
+    folder: str = ""
+    """Where the files are that the specification names."""
     memo: dict[Hashable, Any] = field(default_factory=dict)
     """What probes find out together: the answers of one server, say."""
+
+    opening: float = 0.0
+    """Seconds that it took to open the sandbox: no probe's own time."""
+
+    @cached_property
+    def _sandbox(self) -> Sandbox | EnvironmentFailure:
+        start = time.monotonic()
+        try:
+            return self.open_sandbox()
+        except EnvironmentFailure as error:
+            return error
+        finally:
+            self.opening = time.monotonic() - start
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """What runs programs of the image. Raises NoAnswer where there is none."""
+        if isinstance(self._sandbox, EnvironmentFailure):
+            raise NoAnswer(str(self._sandbox))
+        return self._sandbox
 
     @property
     def fs(self) -> Filesystem:

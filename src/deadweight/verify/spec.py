@@ -5,7 +5,7 @@ One struct for each kind of probe; `kind` says which. Fields that a kind does no
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -62,6 +62,12 @@ class RunProbe(ProbeBase, frozen=True, kw_only=True, tag="run"):
     no_error: list[str] = []
     env: dict[str, str] = {}
     stdin: str = ""
+    setup: list[list[str]] = []
+    """Commands that run before it, in the same container: what they write is there."""
+    teardown: list[list[str]] = []
+    """Commands that run after it."""
+    expand: bool = False
+    """Whether `$NAME` and `${NAME}` in the words of commands and in `env` stand for variables of the image."""
 
 
 class HttpProbe(ProbeBase, frozen=True, kw_only=True, tag="http"):
@@ -121,7 +127,8 @@ class LibrariesProbe(ProbeBase, frozen=True, kw_only=True, tag="libraries"):
 class SizeProbe(ProbeBase, frozen=True, kw_only=True, tag="size"):
     """The image's layers, uncompressed, have at most so many bytes."""
 
-    max: Size
+    max: Size | None = None
+    """Without: the slim image is not larger than the original."""
 
 
 class TestsProbe(ProbeBase, frozen=True, kw_only=True, tag="tests"):
@@ -141,13 +148,17 @@ class FileProbe(ProbeBase, frozen=True, kw_only=True, tag="file"):
     """A path is in the image, or is not, and has this content."""
 
     path: Name
+    """Absolute."""
     exists: bool = True
+    expand: bool = False
+    """Whether `$NAME` and `${NAME}` in `path` stand for variables of the image."""
+    follow: bool = True
+    """Whether a symbolic link at the end of `path` is followed, inside the image; those on the way to it always are."""
     permissions: str | None = None
     """As `ls -l` writes them: -rw-r--r--."""
     uid: int | None = None
     gid: int | None = None
-    executable_by: str | None = None
-    """`any`, `owner`, `group` or `other`."""
+    executable_by: Literal["any", "owner", "group", "other"] | None = None
     contents: list[str] = []
     """Regular expressions that the content must match."""
     no_contents: list[str] = []
@@ -157,10 +168,13 @@ class ConfigProbe(ProbeBase, frozen=True, kw_only=True, tag="config"):
     """What the image's configuration must say."""
 
     env: dict[str, str] = {}
+    no_env: list[Name] = []
+    """Variables that must not be set."""
     labels: dict[str, str] = {}
     cmd: list[str] | None = None
     entrypoint: list[str] | None = None
     ports: list[str] = []
+    """As `8000`, or with the protocol: `8000/tcp`."""
     no_ports: list[str] = []
     volumes: list[str] = []
     no_volumes: list[str] = []
@@ -227,3 +241,5 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe: list[Probe] = []
     folder: str = ""
     """Where the files that it names are: not to be written into a spec."""
+    notes: list[str] = []
+    """What was passed over in reading, and why: not to be written into a spec."""

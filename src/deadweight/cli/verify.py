@@ -1,0 +1,85 @@
+"""`deadweight verify`: does one image behave like the other?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from deadweight.cli.common import opened
+from deadweight.cli.options import json_option, platform_option, sandbox_options, spec_option
+from deadweight.cli.output import check_outputs, deliver
+from deadweight.cli.progress import progress
+from deadweight.cli.verdicts import STATUS, setting_of, spec_of
+
+
+@click.command("verify")
+@click.argument("before")
+@click.argument("after")
+@spec_option
+@click.option("--plan", "plan_from", metavar="FILE", help="The plan by which AFTER was made: it declares what differs.")
+@click.option("--static-only", is_flag=True, help="Run nothing: compare files, libraries' memory and configuration.")
+@sandbox_options
+@json_option
+@click.option("-n", "--top", type=click.IntRange(1), default=10, show_default=True, help="How many details to show.")
+@platform_option
+@click.pass_context
+def verify_command(
+    context: click.Context,
+    before: str,
+    after: str,
+    spec_from: str | None,
+    plan_from: str | None,
+    static_only: bool,
+    sandbox: str,
+    gpus: bool,
+    network: bool,
+    memory: int | None,
+    timeout: float | None,
+    json_to: str | None,
+    top: int,
+    platform: str | None,
+) -> None:
+    """Prove that the image AFTER behaves like BEFORE, of which it is a slim version.
+
+    First both are compared file by file without running anything. With --plan every difference has to be declared
+    there; without, what left is listed as undeclared, and what changed must be what slimming changes. Then probes
+    run in both, in a sandbox without network, and their results are compared: by default that all modules import,
+    libraries resolve, the application has its routes, and the server starts; a deadweight.toml adds to that
+    (`deadweight init` writes one).
+
+    The exit status is 0 when all is the same, 1 when something differs or fails where it must not, and 4 when an
+    answer could not be had.
+
+    \b
+    Examples:
+      deadweight verify image.tar slim.tar
+      deadweight verify image.tar slim.tar --plan plan.json --spec deadweight.toml --json verdict.json
+      deadweight verify image.tar slim.tar --spec builtin:ml-api
+      deadweight verify oci:layout:latest oci:layout:slim --static-only
+    """
+    from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
+    from deadweight.plan import read_plan  # noqa: PLC0415
+    from deadweight.report.verdict import print_verify, verify_report  # noqa: PLC0415
+    from deadweight.verify.verification import verify  # noqa: PLC0415
+
+    check_outputs([json_to], [before, after, spec_from, plan_from])
+    spec, where = spec_of(spec_from, memory, timeout)
+    plan = None if plan_from is None else read_plan(Path(plan_from).read_bytes())
+    with (
+        progress(f"reading {before}") as report,
+        opened(before, platform, report) as one,
+        opened(after, platform, report) as two,
+    ):
+        verdict = verify(
+            Ledger(one),
+            Ledger(two),
+            spec,
+            report,
+            plan=plan,
+            run=not static_only,
+            setting=setting_of(sandbox, gpus, network),
+        )
+        found = verify_report(one, two, where, verdict)
+    deliver(found, json_to, lambda console: print_verify(console, found, top))
+    context.exit(STATUS[verdict.same])

@@ -1,0 +1,142 @@
+"""The static proof that a slim image is the original without what was cut: both views are walked, nothing is run.
+
+Every path is the same in content and metadata, or a declared cut, or a declared rewrite that loaders cannot tell from
+the original, or metadata that follows from cuts. Without a plan nothing is declared: what is gone is said, programs and
+libraries may differ in what loaders do not map, and metadata may follow; all else that differs is a difference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from deadweight.errors import shown
+from deadweight.image.filesystem import Key
+from deadweight.image.model import Layer
+from deadweight.ledger.ledger import Ledger
+from deadweight.plan import Plan
+from deadweight.verify.model import ProbeResult
+from deadweight.verify.proof.config import config_differences
+from deadweight.verify.proof.contents import Pair, Progress, batches, compare_pairs, run_all
+from deadweight.verify.proof.declarations import declared
+from deadweight.verify.proof.findings import Findings, Views, find
+from deadweight.verify.proof.walk import Walk, walk
+
+_MOST: Final = 100
+"""Differences that are named; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What walking two views gave."""
+
+    equal: Mapping[Key, str]
+    """By the entry that carries a file's bytes in the slim view: the path of a file in the original's that is equal in
+    content and in all that unpacking sets."""
+    results: tuple[ProbeResult, ...]
+    """For the verdict: one for all paths, one for the configuration."""
+    removed: frozenset[str]
+    """Paths of the original that are gone."""
+    declared: frozenset[str]
+    """Those of them that the plan declares, and directories that are there only as long as something is in them."""
+
+
+def prove(before: Ledger, after: Ledger, plan: Plan | None = None, progress: Progress | None = None) -> Proof:
+    """Walks the views of the original and of its slim image, which `plan` made of it.
+
+    Both images' layers are read whole and held to their diff-ids. Raises DigestError where they do not match, and
+    PlanError for a plan that is for another image.
+    """
+    start = time.monotonic()
+    say = progress or _silent
+    what = declared(before, plan)
+    seen = walk(before.fs, after.fs)
+    changed, equal = _compare(before, after, seen, say)
+    views = Views(before, after, what, seen, changed)
+    found = find(views, partial(say, "proving: what was rewritten"))
+    gone = frozenset(seen.gone)
+    files = _files(views, found, time.monotonic() - start)
+    config = _config(before, after, plan)
+    covered = gone if plan is not None else frozenset[str]()
+    covered = frozenset(path for path in covered if path in what.removed or before.fs.nodes[path].entry is None)
+    return Proof(equal, (files, config), gone, covered)
+
+
+def _silent(doing: str, done: int, total: int) -> None:
+    """Nobody asked for progress."""
+
+
+def _compare(before: Ledger, after: Ledger, seen: Walk, say: Progress) -> tuple[list[Pair], dict[Key, str]]:
+    """The files whose contents differ; and those that are equal in all, each with a path of the original."""
+    layers: dict[tuple[int, int, int], Layer] = {}
+    for layer in (*before.image.layers, *after.image.layers):
+        layers.setdefault((layer.tar.fd, layer.tar.start, layer.tar.size), layer)
+    changed: list[Pair] = []
+
+    def compare(batch: list[Pair]) -> None:
+        changed.extend(compare_pairs(before.fs, after.fs, batch))
+
+    tasks = [(layer.tar.size, layer.check) for layer in layers.values()]
+    tasks += [(size, partial(compare, batch)) for size, batch in batches(after.fs, list(seen.pairs))]
+    run_all(tasks, partial(say, "proving: comparing all files"))
+    differ = set(changed)
+    equal: dict[Key, str] = {}
+    for pair, paths in (*seen.same.items(), *seen.pairs.items()):
+        path = next((path for path in paths if path not in seen.described), None)
+        if pair not in differ and path is not None:
+            equal.setdefault(pair.after, path)
+    return sorted(changed), equal
+
+
+def _files(views: Views, found: Findings, seconds: float) -> ProbeResult:
+    other = {path for path, _ in found.differences}
+    gone = sum(path not in other for path in views.walk.gone)
+    rewritten = sum(map(len, found.rewritten.values()))
+    same = len(views.after.fs.nodes) - len(views.walk.added) - len(other & views.after.fs.nodes.keys())
+    notes = [
+        f"{same - rewritten - found.follows:,} paths are the same in content and metadata",
+        f"{gone:,} are gone{', as declared' if views.declared.plan is not None else ''}",
+        *(
+            f"{len(files):,} {'files are' if len(files) > 1 else 'file is'} rewritten, and loaders cannot tell ({what})"
+            for what, files in sorted(found.rewritten.items())
+        ),
+    ]
+    if found.follows:
+        notes.append(f"{found.follows:,} metadata files follow from that, and are true")
+    details = [f"{shown('/' + path)}: {how}" for path, how in found.differences[:_MOST]]
+    if len(found.differences) > _MOST:
+        details.append(f"and {len(found.differences) - _MOST:,} more differences")
+    return _result(
+        "every path", "files", details, notes + found.notes, seconds, _paths(views.before), _paths(views.after)
+    )
+
+
+def _paths(ledger: Ledger) -> str:
+    return f"{len(ledger.fs.nodes):,} paths"
+
+
+def _config(before: Ledger, after: Ledger, plan: Plan | None) -> ProbeResult:
+    details = config_differences(before.image, after.image, plan)
+    keys = f"{len(before.image.run_config):,} keys", f"{len(after.image.run_config):,} keys"
+    return _result("configuration", "config", details, [], 0.0, *keys)
+
+
+def _result(
+    name: str, kind: str, details: list[str], notes: list[str], seconds: float, before: str, after: str
+) -> ProbeResult:
+    return ProbeResult(
+        name=name,
+        kind=kind,
+        outcome="differs" if details else "same",
+        ok=not details,
+        must=False,
+        before=before,
+        after=after,
+        before_seconds=None,
+        after_seconds=seconds,
+        details=details,
+        notes=notes,
+    )

@@ -1,0 +1,168 @@
+"""Verification from end to end: the proof, images in their sandboxes, one probe after the other, the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from deadweight.image.filesystem import Key
+from deadweight.ledger.ledger import Ledger
+from deadweight.plan import Plan
+from deadweight.sizes import parse_size
+from deadweight.verify.defaults import default_probes
+from deadweight.verify.model import ProbeResult, Verdict, verdict_of
+from deadweight.verify.names import named
+from deadweight.verify.probes import judge, observe
+from deadweight.verify.probes.kinds import kind_of
+from deadweight.verify.proof import prove
+from deadweight.verify.sandbox import Limits, Options, Sandbox
+from deadweight.verify.sandbox.choose import open_sandbox
+from deadweight.verify.side import Side
+from deadweight.verify.spec import HttpProbe, Probe, SizeProbe, Spec, StartProbe
+from deadweight.verify.trees import Unpack, trees
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What probes run in."""
+
+    sandbox: str = "bubblewrap"
+    options: Options = field(default_factory=Options)
+
+
+def verify(
+    before: Ledger,
+    after: Ledger,
+    spec: Spec = Spec(),  # noqa: B008  (frozen)
+    progress: Progress | None = None,
+    *,
+    plan: Plan | None = None,
+    run: bool = True,
+    setting: Setting = Setting(),
+) -> Verdict:
+    """Whether `after` behaves like `before`, of which it is said to be a slim version.
+
+    First the static proof: with `plan` every difference has to be declared there. Then, unless `run` is false, the
+    probes of `spec` in both images. What cannot be run gives no answer rather than an error. Raises PlanError where
+    the plan is not for `before`, DigestError where an image is damaged.
+    """
+    start = time.monotonic()
+    proof = prove(before, after, plan, progress)
+    results = list(proof.results) if run else [_on_its_own(result) for result in proof.results]
+    notes: list[str] = []
+    if run:
+        removed = proof.removed if plan is None else proof.declared
+        defaults = default_probes(before, after, spec, removed) if spec.defaults else []
+        probes = named([*defaults, *asked(spec)])
+        with ExitStack() as resources:
+            bench = _Bench(spec, probes, setting, resources, progress, list(spec.notes))
+            one = bench.side("before", before, before)
+            two = bench.side("after", after, before, proof.equal)
+            for number, probe in enumerate(probes):
+                bench.say(f"probing: {probe.name}", number, len(probes))
+                kind = kind_of(probe)
+                results.append(judge(kind, probe, probe.name, observe(kind, probe, one), observe(kind, probe, two)))
+            notes = bench.notes
+    return verdict_of(results, setting.sandbox if run else "", time.monotonic() - start, notes)
+
+
+def check(
+    image: Ledger,
+    spec: Spec,
+    progress: Progress | None = None,
+    *,
+    setting: Setting = Setting(),
+) -> Verdict:
+    """Whether one image is as `spec` asks: what is compared elsewhere has to succeed here."""
+    start = time.monotonic()
+    probes = named(asked(spec))
+    results: list[ProbeResult] = []
+    with ExitStack() as resources:
+        bench = _Bench(spec, probes, setting, resources, progress, list(spec.notes))
+        side = bench.side("image", image)
+        for number, probe in enumerate(probes):
+            bench.say(f"checking: {probe.name}", number, len(probes))
+            kind = kind_of(probe)
+            results.append(judge(kind, probe, probe.name, None, observe(kind, probe, side)))
+        ran = setting.sandbox if bench.used else ""
+        return verdict_of(results, ran, time.monotonic() - start, bench.notes)
+
+
+def _on_its_own(result: ProbeResult) -> ProbeResult:
+    """A result of the proof where no probe says whether it matters what left undeclared: then it does."""
+    return replace(result, ok=False) if result.outcome == "undeclared" else result
+
+
+def asked(spec: Spec) -> list[Probe]:
+    """The probes that a specification asks for, in the order of the table."""
+    budget = spec.image.max_size
+    return [*([SizeProbe(max=budget)] if budget is not None else ()), *spec.probe]
+
+
+@dataclass
+class _Bench:
+    """Where probes run: images are unpacked, and sandboxes opened, when something is first run in them."""
+
+    spec: Spec
+    probes: Sequence[Probe]
+    setting: Setting
+    resources: ExitStack
+    progress: Progress | None
+    notes: list[str] = field(default_factory=list)
+    used: bool = False
+    _unpack: Unpack | None = None
+    _trees: dict[str, tuple[Path, list[str]]] = field(default_factory=dict)
+
+    def say(self, doing: str, done: int = 0, total: int = 0) -> None:
+        """Reports progress, where somebody looks."""
+        if self.progress is not None:
+            self.progress(doing, done, total)
+
+    def side(
+        self, name: str, ledger: Ledger, original: Ledger | None = None, equal: Mapping[Key, str] | None = None
+    ) -> Side:
+        """One image, ready to be probed; `equal` says which of its files the original's tree has as they are."""
+        limits = self.spec.limits
+
+        def unpacked() -> tuple[Path, list[str]]:
+            shared: dict[Key, str] = {}
+            if original is not None and equal:
+                place, _ = self._tree("before", original, {})
+                shared = {key: str(place / path) for key, path in equal.items()}
+            return self._tree(name, ledger, shared)
+
+        def opened() -> Sandbox:
+            self.used = True
+            sandbox = self.resources.enter_context(
+                open_sandbox(self.setting.sandbox, ledger.image, unpacked, self.setting.options)
+            )
+            self.notes += [note for note in sandbox.notes if note not in self.notes]
+            return sandbox
+
+        return Side(
+            name,
+            ledger,
+            opened,
+            Limits(limits.timeout, parse_size(limits.memory), limits.processes),
+            self.spec.app,
+            tuple(probe for probe in self.probes if isinstance(probe, HttpProbe)),
+            original,
+            next((probe for probe in self.probes if isinstance(probe, StartProbe)), None),
+            self.spec.folder,
+        )
+
+    def _tree(self, name: str, ledger: Ledger, shared: Mapping[Key, str]) -> tuple[Path, list[str]]:
+        """The root of an image's files on disk, and notes about it."""
+        if name not in self._trees:
+            if self._unpack is None:
+                self._unpack = self.resources.enter_context(trees())
+            self.say(f"unpacking the image ({name})")
+            self._trees[name] = self._unpack(name, ledger.fs, shared)
+        return self._trees[name]
