@@ -23,6 +23,7 @@ from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
 from deadweight.cli.doctor import doctor_command
 from deadweight.cli.gpus import gpus_command
+from deadweight.cli.init import init_command
 from deadweight.cli.inspect import inspect_command
 from deadweight.cli.output import ReaderGone
 from deadweight.cli.passes import passes_command
@@ -75,6 +76,7 @@ for _command in (
     slim_command,
     verify_command,
     check_command,
+    init_command,
     prune_command,
     wheel_command,
     compare_command,

@@ -1,7 +1,7 @@
 """What is probed where nobody says what: everything that an image shows of itself.
 
 In the order of the table: modules, libraries, routes, the server's start, pip's own check, and what importing the
-application takes. A default probe stays out where the specification has one of its kind.
+application takes. A default probe stays out where the specification has one that does the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ HOOKS = frozenset({"_distutils_hack", "_virtualenv", "distutils_precedence"})
 
 def default_probes(before: Ledger, after: Ledger, spec: Spec, removed: Collection[str] = frozenset()) -> list[Probe]:
     """The probes for two images, in the order of the table. `removed` are the paths that a plan removes."""
-    given = {type(probe) for probe in spec.probe}
     found = discover(before, spec.app)
     heavy = heaviest(before, after, found)
     probes: list[Probe] = [ImportProbe(name="modules import", modules=modules(before, after, removed))]
@@ -52,7 +51,19 @@ def default_probes(before: Ledger, after: Ledger, spec: Spec, removed: Collectio
                 memory_ratio=MEMORY_RATIO,
             )
         )
-    return [probe for probe in probes if type(probe) not in given]
+    return [probe for probe in probes if not _asked(spec, probe)]
+
+
+def _asked(spec: Spec, probe: Probe) -> bool:
+    """Whether the specification has a probe that does what a default one would."""
+    for one in spec.probe:
+        if isinstance(one, ImportProbe) and isinstance(probe, ImportProbe):
+            measured = probe.time_ratio is not None
+            if (one.time_ratio or one.memory_ratio) if measured else one.modules is None:
+                return True
+        elif type(one) is type(probe) and not isinstance(one, RunProbe):
+            return True
+    return False
 
 
 def modules(before: Ledger, after: Ledger, removed: Collection[str] = frozenset()) -> list[str]:

@@ -127,7 +127,7 @@ def _head(facts: _Facts) -> str:
             ),
             "#   deadweight verify BEFORE AFTER --spec deadweight.toml    whether two images do the same",
             "#   deadweight check IMAGE --spec deadweight.toml            whether one image is as this says",
-            "# The default probes run as well, but for the kinds that this file has probes of.",
+            "# The default probes run as well, but for those that this file has itself.",
         ]
     )
 

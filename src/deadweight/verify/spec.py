@@ -234,7 +234,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A deadweight.toml."""
 
     defaults: bool = True
-    """Whether the default probes run as well, but for the kinds that the spec has probes of."""
+    """Whether the default probes run as well, but for those that the spec has itself."""
     image: ImageTable = ImageTable()
     app: AppTable = AppTable()
     limits: LimitsTable = LimitsTable()

@@ -65,11 +65,14 @@ def test_a_module_that_is_gone_is_named(images: Images, tmp_path: Path, capsys: 
 def test_without_a_plan_what_is_gone_is_said_to_be_undeclared(
     images: Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, after, _ = images
-    assert main(["verify", before, after, "--static-only"]) == 0
+    before, after, folder = images
+    assert main(["verify", before, after, "--static-only"]) == 1  # and no probe says that it does not matter
     text = capsys.readouterr().out
     assert "undeclared" in text
-    assert "nothing was run" in text
+    assert "nothing was run" in " ".join(text.split())
+    assert main(["verify", before, after]) == 0
+    assert "undeclared" in capsys.readouterr().out
+    assert main(["verify", before, after, "--static-only", "--plan", str(folder / "plan.json")]) == 0
 
 
 def test_without_an_answer_there_is_no_verdict(

@@ -80,6 +80,7 @@ def test_members_of_npz_files_have_names_of_both() -> None:
         (header("{'descr': '<f8', 'fortran_order': False, 'shape': (True,)}", bytes(8)), "shape is none"),
         (header("{'descr': '<f8', 'fortran_order': 0, 'shape': ()}", bytes(8)), "fortran_order"),
         (header("{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387903, 99)}"), "0 bytes of elements"),
+        (header("{'descr': '<f8', 'fortran_order': False, 'shape': ()}" + " " * 20_000, bytes(8)), "a header of 20,0"),
         (b"\x93NUMPY\2\0" + b"\xff\xff\xff\x7f" + bytes(100), "a header of 2,147,483,647 bytes"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from deadweight.ledger.ledger import Ledger
 from deadweight.verify.defaults import default_probes, left_out, modules
 from deadweight.verify.discover import Discovery, discover
-from deadweight.verify.spec import AppTable, HttpProbe, ImportProbe, RoutesProbe, Spec, StartProbe
+from deadweight.verify.spec import AppTable, HttpProbe, ImportProbe, LibrariesProbe, RoutesProbe, Spec, StartProbe
 from support.contexts import SITE, context, distribution
 from support.images import Member, directory, file, symlink
 
@@ -225,7 +225,11 @@ def test_default_probes() -> None:
         "import main: time, memory",
     ]
     given = Spec(probe=[RoutesProbe(), StartProbe(), ImportProbe(), HttpProbe(path="/")])
-    assert [probe.name for probe in default_probes(ledger, ledger, given)] == ["libraries resolve"]
+    left = ["libraries resolve", "import main: time, memory"]
+    assert [probe.name for probe in default_probes(ledger, ledger, given)] == left
+    other = Spec(probe=[ImportProbe(modules=["main"], time_ratio=3.0), LibrariesProbe()])
+    left = ["modules import", "application loads", "server starts"]
+    assert [probe.name for probe in default_probes(ledger, ledger, other)] == left
     python = file("usr/local/bin/python3", b"\x7fELF", mode=0o755)
     ledger = ledger_of(["true"], {}, python, *distribution("pip", "pip/__init__.py"))
     assert [probe.name for probe in default_probes(ledger, ledger, Spec())] == [

@@ -14,6 +14,7 @@ import pytest
 
 from deadweight import Ledger, Plan
 from deadweight.errors import DigestError, PlanError
+from deadweight.image.model import build_image
 from deadweight.verify.proof import prove
 from support.careless import SITE, library, service_image, urlsafe
 from support.images import FixtureImage, Member, directory, file, hardlink, make_image, make_tar, opaque, symlink, xattr
@@ -352,3 +353,14 @@ def test_layers_that_are_not_their_diff_ids_are_refused(side: str, slim: Slim) -
         pytest.raises(DigestError, match="does not hash to its diff-id"),
     ):
         prove(Ledger(one), Ledger(two), slim.plan)
+
+
+def test_one_blob_in_the_place_of_two_layers_is_refused() -> None:
+    """Archives may name one file for several layers: its digest is that of the first, and not of the second."""
+    first, second = make_tar(file("a", b"one")), make_tar(file("a", b"two"))
+    honest = make_image(first, second)
+    with opened(honest) as one, opened(dataclasses.replace(honest, layers=(first, first))) as two:
+        blob = two.layers[0].tar
+        twice = build_image("twice", two.config_bytes, [(blob, None), (blob, None)], two.resources)
+        with pytest.raises(DigestError, match="does not hash to its diff-id"):
+            prove(Ledger(one), Ledger(twice))

@@ -17,7 +17,11 @@ from support.mini import site
 from support.probing import checked, probed
 
 OUT = "import os, shutil\nshutil.copytree('/data', os.environ['DEADWEIGHT_OUT'], dirs_exist_ok=True)\n"
-SCRIPT = "import sys, answer, shared\nprint(answer.value, shared.value, sys.argv[1:], __name__, __file__)\n"
+SCRIPT = """
+import sys, answer, shared
+ours = [path for path in sys.path if ".deadweight" in path]
+print(answer.value, shared.value, sys.argv[1:], ours, __name__, __file__)
+"""
 
 
 def saved(array: object) -> bytes:
@@ -157,8 +161,8 @@ def test_summaries_say_what_was_printed(results: dict[str, ProbeResult]) -> None
 def test_a_script_has_the_application_in_its_path_and_not_itself(results: dict[str, ProbeResult]) -> None:
     result = results["script"]
     assert result.details[1:] == [
-        "-0.5 shared [] __main__ /tmp/.deadweight/script/work.py",
-        "+0.501 shared [] __main__ /tmp/.deadweight/script/work.py",
+        "-0.5 shared [] [] __main__ /tmp/.deadweight/script/work.py",
+        "+0.501 shared [] [] __main__ /tmp/.deadweight/script/work.py",
     ]
 
 
@@ -202,6 +206,8 @@ def test_a_script_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
         ("100 rows", "100.5 rows", True),
         ("1 row", "1 column", False),
         ("torch 2.9.0", "torch 2.9.1", False),
+        ("torch 2.9.0", "torch 2.9001.0", False),
+        ("10px", "10.001px", False),
         ("id a1e5", "id a1e6", False),
         ("0x10", "0x11", False),
         ("a 1 b", "a 1 b 2", False),

@@ -379,6 +379,28 @@ def test_an_interrupt_leaves_nothing(box: Bubblewrap) -> None:
     assert not own_groups(os.getpid())
 
 
+def test_an_interrupt_at_any_moment_of_the_start_leaves_nothing(box: Bubblewrap) -> None:
+    mark = f"3600.{secrets.randbelow(10**9)}"
+
+    class Interrupted(BaseException):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for moment in range(1, 61):
+            signal.setitimer(signal.ITIMER_REAL, moment * 0.0003)
+            with pytest.raises(Interrupted):
+                shell(box, f"sleep {mark}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    wait_for(lambda: not processes_with(mark))
+    assert not own_groups(os.getpid())
+
+
 def own_groups(pid: int) -> list[Path]:
     """Control groups that a process has made for runs."""
     return [path for folder in parents().values() for path in folder.glob(f"deadweight-{pid}-*")]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from deadweight.verify.sandbox.cgroups import new_group, parents
 from deadweight.verify.sandbox.choose import open_sandbox
 from deadweight.verify.sandbox.gpus import DRIVER, driver_libraries, gpu_words
 from deadweight.verify.sandbox.paths import Tree
-from deadweight.verify.sandbox.users import User, find_user
+from deadweight.verify.sandbox.users import User, become, find_user
 from deadweight.verify.trees import trees
 from support.images import Member, directory, file, hardlink, make_image, make_tar, symlink, write_docker_archive
 
@@ -53,6 +56,14 @@ def test_users_are_found_as_engines_find_them(wanted: str, user: User) -> None:
 def test_users_that_are_none(wanted: str) -> None:
     with pytest.raises(BadInputError, match="is to run as"):
         find_user(wanted, PASSWD, GROUP)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on groups")
+def test_taking_on_a_user_changes_no_environment() -> None:
+    """Python itself sets LC_CTYPE in an environment that has no locale (PEP 538)."""
+    words = become(User(0, 0, (44,)), lambda name: sys.executable)
+    done = subprocess.run([*words, "/usr/bin/env"], env={"A": "b"}, capture_output=True, check=True)
+    assert done.stdout == b"A=b\n"
 
 
 def test_an_image_without_users_has_root() -> None:
@@ -102,8 +113,6 @@ def test_paths_are_resolved_inside(tmp_path: Path) -> None:
 
 
 def test_a_fifo_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
-    import os
-
     os.mkfifo(tmp_path / "passwd")
     assert Tree([tmp_path]).read("/passwd", 10) == b""
 

@@ -38,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status = 302
         elif self.path == "/large":
             kind, body = "text/plain", b"x" * (20 << 20) + b"WORD"
+        elif self.path == "/medium":
+            kind, body = "text/plain", b"x" * (5 << 20) + b"WORD"
         elif self.path == "/slow":
             time.sleep(60)
         elif self.path == "/env":
@@ -81,6 +83,7 @@ REQUESTS = [
     HttpProbe(name="bytes", path="/bytes"),
     HttpProbe(name="moved", path="/moved"),
     HttpProbe(name="large", path="/large"),
+    *(HttpProbe(name=f"medium {n}", path="/medium") for n in range(3)),
     HttpProbe(name="missing", path="/nothing here"),
     HttpProbe(name="wanted", path="/nothing", status=200),
     HttpProbe(name="slow", path="/slow", timeout=0.5),
@@ -105,7 +108,7 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ProbeResult]:
     folder = tmp_path_factory.mktemp("images")
-    probes: list[Probe] = [StartProbe(name="start"), *REQUESTS]
+    probes: list[Probe] = [StartProbe(name="start", timeout=60), *REQUESTS]
     return compared(folder, server(), server("two", 0.6), probes, CONFIG, app=AppTable(env={"SET": "by app"}))
 
 
@@ -141,6 +144,9 @@ def test_other_bodies_are_compared_byte_for_byte(results: dict[str, ProbeResult]
     assert results["text"].details == ["body differs, first in line 2:", "-the word is one", "+the word is two"]
     assert results["bytes"].details == ["body: 5 bytes -> 5 bytes, which are not the same"]
     assert results["large"].outcome == "differs"
+    # Bodies are kept as far as there is room for them, and told apart by their digests behind.
+    assert results["medium 0"].details[0].startswith("body differs, first in line 1")
+    assert results["medium 1"].details == ["body: 5,242,883 bytes -> 5,242,883 bytes, which are not the same"]
     assert results["moved"].details == ["location: /one -> /two"]  # no redirect is followed
 
 
@@ -223,7 +229,7 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ProbeResult]:
         python("six"),
         python("raises"),
         python("deaf"),
-        python("noisy"),
+        python("noisy", timeout=20),
         python("mute", timeout=4),
         python("killed"),
         msgspec.structs.replace(python("not_http", path="/", timeout=3), name="http wanted"),

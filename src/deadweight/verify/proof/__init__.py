@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from deadweight.errors import shown
 from deadweight.image.filesystem import Key
 from deadweight.image.model import Layer
@@ -60,9 +62,8 @@ def prove(before: Ledger, after: Ledger, plan: Plan | None = None, progress: Pro
     gone = frozenset(seen.gone)
     files = _files(views, found, time.monotonic() - start)
     config = _config(before, after, plan)
-    covered = gone if plan is not None else frozenset[str]()
-    covered = frozenset(path for path in covered if path in what.removed or before.fs.nodes[path].entry is None)
-    return Proof(equal, (files, config), gone, covered)
+    covered = (path for path in gone if path in what.removed or before.fs.nodes[path].entry is None)
+    return Proof(equal, (files, config), gone, frozenset(covered if plan is not None else ()))
 
 
 def _silent(doing: str, done: int, total: int) -> None:
@@ -71,9 +72,10 @@ def _silent(doing: str, done: int, total: int) -> None:
 
 def _compare(before: Ledger, after: Ledger, seen: Walk, say: Progress) -> tuple[list[Pair], dict[Key, str]]:
     """The files whose contents differ; and those that are equal in all, each with a path of the original."""
-    layers: dict[tuple[int, int, int], Layer] = {}
+    layers: dict[tuple[str, int, int, int], Layer] = {}
     for layer in (*before.image.layers, *after.image.layers):
-        layers.setdefault((layer.tar.fd, layer.tar.start, layer.tar.size), layer)
+        # An archive can name one blob twice; under each diff-id it has to be looked at.
+        layers.setdefault((layer.diff_id, layer.tar.fd, layer.tar.start, layer.tar.size), layer)
     changed: list[Pair] = []
 
     def compare(batch: list[Pair]) -> None:
@@ -109,9 +111,12 @@ def _files(views: Views, found: Findings, seconds: float) -> ProbeResult:
     details = [f"{shown('/' + path)}: {how}" for path, how in found.differences[:_MOST]]
     if len(found.differences) > _MOST:
         details.append(f"and {len(found.differences) - _MOST:,} more differences")
-    return _result(
+    result = _result(
         "every path", "files", details, notes + found.notes, seconds, _paths(views.before), _paths(views.after)
     )
+    if views.declared.plan is None and not details and (gone or rewritten):
+        return msgspec.structs.replace(result, outcome="undeclared")
+    return result
 
 
 def _paths(ledger: Ledger) -> str:

@@ -35,14 +35,14 @@ class Box:
     """The first process inside, by its number out here; None when bwrap failed before it had one."""
     handle: int | None = None
     """The same as a file (pidfd_open(2)), which never means another process."""
+    _said: bytes = b""
 
     def wait_until_ready(self) -> None:
         """Waits until the process inside is there, or bwrap at its end."""
-        said = b""
-        while not said.endswith(b"}\n") and (more := os.read(self.status, _STATUS_LIMIT)):
-            said += more
-        if said:
-            self.pid = int(json.loads(said)["child-pid"])
+        while not self._said.endswith(b"}\n") and (more := os.read(self.status, _STATUS_LIMIT)):
+            self._said += more
+        if self._said.endswith(b"}\n") and self.handle is None:
+            self.pid = int(json.loads(self._said)["child-pid"])
             with suppress(OSError):  # gone already
                 self.handle = os.pidfd_open(self.pid)
 
@@ -53,6 +53,8 @@ class Box:
 
     def kill(self) -> None:
         """Ends all that runs inside; it is gone when this returns, but for what the kernel itself holds."""
+        # bwrap killed between the start of the process inside and its word that it may go on leaves it waiting for ever.
+        self.wait_until_ready()
         if self.handle is not None:
             with suppress(OSError):
                 signal.pidfd_send_signal(self.handle, signal.SIGKILL)
