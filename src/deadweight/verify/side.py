@@ -28,7 +28,10 @@ class NoAnswer(Exception):
 
 
 class Ended(Exception):
-    """The sandbox ended a run before it gave its answer; the message says why."""
+    """A run ended before it gave its answer, and why: by a limit, or since the image's Python does not work.
+
+    In one image of two that is a difference.
+    """
 
 
 @dataclass
@@ -80,13 +83,13 @@ class Side:
 
     @cached_property
     def python(self) -> str:
-        """The interpreter that the application runs under, as a path of the image. Raises NoAnswer without one."""
+        """The interpreter that the application runs under, as a path of the image. Raises Ended without one."""
         wanted = (self.app.python,) if self.app.python else _PYTHONS
         for word in wanted:
             chain = list(locate(self.fs, word))
             if chain:
                 return "/" + chain[0].path  # not what a link leads to: a virtual environment's Python is one
-        raise NoAnswer(f"there is no {' or '.join(map(shown, wanted))} in the image")
+        raise Ended(f"there is no {' or '.join(map(shown, wanted))} in the image")
 
     @property
     def workdir(self) -> str:
@@ -106,7 +109,7 @@ class Side:
     def ask(self, task: str, arguments: Any, timeout: float | None = None, **more: Any) -> Any:
         """What the agent answers to a task of its own (a file of agent/), decoded from JSON.
 
-        Raises NoAnswer where no Python runs it, and Ended where a limit ended it.
+        Raises Ended where the image's Python does not run it, or a limit ended it; NoAnswer where there is no sandbox.
         """
         binds = {f"{INSIDE}/agent": AGENT, **more.pop("binds", {})}
         argv = (self.python, f"{INSIDE}/agent/main.py", task)
@@ -116,7 +119,7 @@ class Side:
         try:
             return msgspec.json.decode(ran.stdout)
         except msgspec.DecodeError:
-            raise NoAnswer(f"{self.python} did not run: exit status {ran.status}, {last_line(ran.stderr)}") from None
+            raise Ended(f"{self.python} did not run: exit status {ran.status}, {last_line(ran.stderr)}") from None
 
 
 def how_it_ended(ran: Ran, limits: Limits) -> str:
@@ -128,6 +131,12 @@ def how_it_ended(ran: Ran, limits: Limits) -> str:
         "processes": "too many processes",
         "output": "too much output",
     }[ran.ended]
+
+
+def gist(text: str) -> str:
+    """An error's first line and its last: the first says what failed, the last often why."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else ""
 
 
 def last_line(text: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
 from deadweight.plan import Plan
 from deadweight.sizes import parse_size
-from deadweight.verify.defaults import default_probes
+from deadweight.verify.defaults import default_probes, left_out, modules
 from deadweight.verify.model import ProbeResult, Verdict, verdict_of
 from deadweight.verify.names import named
 from deadweight.verify.probes import judge, observe
@@ -23,7 +23,7 @@ from deadweight.verify.proof import prove
 from deadweight.verify.sandbox import Limits, Options, Sandbox
 from deadweight.verify.sandbox.choose import open_sandbox
 from deadweight.verify.side import Side
-from deadweight.verify.spec import HttpProbe, Probe, SizeProbe, Spec, StartProbe
+from deadweight.verify.spec import HttpProbe, ImportProbe, Probe, SizeProbe, Spec, StartProbe
 from deadweight.verify.trees import Unpack, trees
 
 Progress = Callable[[str, int, int], None]
@@ -60,7 +60,7 @@ def verify(
     if run:
         removed = proof.removed if plan is None else proof.declared
         defaults = default_probes(before, after, spec, removed) if spec.defaults else []
-        probes = named([*defaults, *asked(spec)])
+        probes = named([_filled(probe, before, after, removed) for probe in (*defaults, *asked(spec))])
         with ExitStack() as resources:
             bench = _Bench(spec, probes, setting, resources, progress, list(spec.notes))
             one = bench.side("before", before, before)
@@ -70,6 +70,7 @@ def verify(
                 kind = kind_of(probe)
                 results.append(judge(kind, probe, probe.name, observe(kind, probe, one), observe(kind, probe, two)))
             notes = bench.notes
+        notes += [f"{name} is not imported: {why}" for name, why in left_out(before, after, removed).items()]
     return verdict_of(results, setting.sandbox if run else "", time.monotonic() - start, notes)
 
 
@@ -93,6 +94,13 @@ def check(
             results.append(judge(kind, probe, probe.name, None, observe(kind, probe, side)))
         ran = setting.sandbox if bench.used else ""
         return verdict_of(results, ran, time.monotonic() - start, bench.notes)
+
+
+def _filled(probe: Probe, before: Ledger, after: Ledger, removed: Collection[str]) -> Probe:
+    """An import probe that names no modules is for those of the original, in both images."""
+    if isinstance(probe, ImportProbe) and probe.modules is None:
+        return replace(probe, modules=modules(before, after, removed))
+    return probe
 
 
 def _on_its_own(result: ProbeResult) -> ProbeResult:

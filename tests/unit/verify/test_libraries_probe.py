@@ -112,7 +112,7 @@ def test_what_resolves_is_the_same(results: dict[str, ProbeResult]) -> None:
 
 
 def test_each_name_of_a_file_is_asked_for_itself(results: dict[str, ProbeResult]) -> None:
-    assert results["good"].before == "3 files, 1 of them not in order"
+    assert results["good"].before == "3 files, 1 with something missing"
     assert results["good"].details == [
         "/good/elsewhere/libouter.so: 1 library, libinner.so not found, 2 undefined symbols"
     ]

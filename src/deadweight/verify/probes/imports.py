@@ -11,7 +11,7 @@ from deadweight.errors import shown
 from deadweight.sizes import show_size
 from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind, by_facts
-from deadweight.verify.side import Ended, NoAnswer, Side
+from deadweight.verify.side import Ended, NoAnswer, Side, gist
 from deadweight.verify.spec import ImportProbe
 
 WORKS = "imports"
@@ -79,6 +79,7 @@ def _own(side: Side) -> list[str]:
 
 def _fact(error: str) -> str:
     """An error without what differs from run to run: addresses, temporary names, numbers of processes."""
+    error = gist(error)
     for pattern, text in _VARIES:
         error = pattern.sub(text, error)
     return shown(error, 500)[1:-1] or WORKS
@@ -86,12 +87,6 @@ def _fact(error: str) -> str:
 
 def differences(probe: ImportProbe, before: Observation, after: Observation) -> list[str]:
     """Modules that import in one image only, or fail otherwise; then those that take more than their ratio."""
-    if probe.modules is None:  # what a distribution brought that is gone as a whole is not missed
-        common = before.facts.keys() & after.facts.keys()
-        before, after = (
-            msgspec.structs.replace(seen, facts={name: fact for name, fact in seen.facts.items() if name in common})
-            for seen in (before, after)
-        )
     found = by_facts(probe, before, after)
     both = [name for name in before.data if name in after.data]
     for name in both:

@@ -65,7 +65,7 @@ def observe(probe: LibrariesProbe, side: Side) -> Observation:
     facts = {path: _fact(found[path]) for path in sorted(found)}
     failed = tuple(path for path in facts if found[path].missing or found[path].errors)
     summary = f"{len(facts):,} file{'' if len(facts) == 1 else 's'}" + (
-        f", {len(failed):,} of them not in order" if failed else ""
+        f", {len(failed):,} with something missing" if failed else ""
     )
     return Observation(summary, facts, failed, data={path: found[path] for path in facts})
 

@@ -13,7 +13,7 @@ from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind, failures
 from deadweight.verify.probes.start import stable
 from deadweight.verify.servers import TARGET
-from deadweight.verify.side import NoAnswer, Side
+from deadweight.verify.side import NoAnswer, Side, gist
 from deadweight.verify.spec import RoutesProbe
 
 LOADS = "application"
@@ -47,7 +47,7 @@ def observe(probe: RoutesProbe, side: Side) -> Observation:
     except msgspec.ValidationError as error:
         raise NoAnswer(f"what the sandbox answers about routes cannot be read: {error}") from None
     if loaded.error:
-        return Observation("does not load", {LOADS: stable(f"{target}: {loaded.error}")}, (LOADS,))
+        return Observation("does not load", {LOADS: stable(f"{target}: {gist(loaded.error)}")}, (LOADS,))
     facts = {LOADS: f"{target} loads"}
     seen: Counter[str] = Counter()
     for name, endpoint in loaded.routes:

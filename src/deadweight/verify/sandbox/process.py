@@ -53,7 +53,7 @@ class Box:
 
     def kill(self) -> None:
         """Ends all that runs inside; it is gone when this returns, but for what the kernel itself holds."""
-        # bwrap killed between the start of the process inside and its word that it may go on leaves it waiting for ever.
+        # bwrap killed between the start of the process inside and its word that it may go on leaves that one waiting.
         self.wait_until_ready()
         if self.handle is not None:
             with suppress(OSError):
