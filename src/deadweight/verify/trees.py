@@ -13,7 +13,7 @@ from deadweight.image.compression import temporary_folder
 from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.transports.destination import need_space, remove_tree, writing
 from deadweight.image.transports.unpack import unpack_view
-from deadweight.verify.cleanup import surely
+from deadweight.verify.cleanup import deferred
 
 Unpack = Callable[[str, Filesystem, Mapping[Key, str]], tuple[Path, list[str]]]
 
@@ -39,7 +39,8 @@ def trees() -> Iterator[Unpack]:
                 root.mkdir(0o700)
                 return root, list(unpack_view(view, str(root), shared))
         except BaseException:
-            surely(lambda: remove_tree(root))
+            with deferred():
+                remove_tree(root)
             raise
 
     try:
@@ -47,7 +48,8 @@ def trees() -> Iterator[Unpack]:
             folder.mkdir(0o700)
         yield unpack
     finally:
-        surely(lambda: remove_tree(folder))
+        with deferred():
+            remove_tree(folder)
 
 
 def space(fs: Filesystem, shared: Mapping[Key, str], block: int) -> int:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from deadweight.image.compression import temporary_folder
 from deadweight.image.transports.destination import remove_tree, writing
-from deadweight.verify.cleanup import surely
 from deadweight.verify.sandbox.paths import Tree
 
 COPY_LIMIT = 64 << 20
@@ -25,13 +24,13 @@ _MOUNTED = frozenset({"proc", "dev"})
 
 @contextmanager
 def temporary_copies() -> Iterator[Path]:
-    """A folder for copies, which vanishes."""
+    """A folder for copies, which vanishes. Signals are to be deferred meanwhile."""
     folder = Path(tempfile.mkdtemp(prefix="deadweight-copies-", dir=temporary_folder()))
     try:
         with writing(folder):
             yield folder
     finally:
-        surely(lambda: remove_tree(folder))
+        remove_tree(folder)
 
 
 def read_only_root(root: Path, tree: Tree, writable: Sequence[str], folder: Path, memory: int) -> list[str]:
