@@ -11,7 +11,7 @@ import pytest
 
 from deadweight.image.transports import open_image
 from deadweight.ledger.ledger import Ledger
-from deadweight.verify.container_structure import read_cst
+from deadweight.verify.spec.container_structure import read_cst
 from deadweight.verify.verification import check
 from support.cuda import oracle
 from support.images import directory, file, make_image, make_tar, symlink, whiteout, write_docker_archive

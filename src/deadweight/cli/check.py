@@ -103,7 +103,7 @@ def _joined(spec: Spec, where: str, more: Sequence[Probe], from_cst: Sequence[st
     """The specification with further probes, and where it all came from."""
     import msgspec  # noqa: PLC0415
 
-    from deadweight.verify.container_structure import read_cst  # noqa: PLC0415
+    from deadweight.verify.spec.container_structure import read_cst  # noqa: PLC0415
 
     read = [read_cst(path) for path in from_cst]
     probes = [*more, *spec.probe, *(probe for each in read for probe in each.probe)]

@@ -81,7 +81,6 @@ def slim_command(
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
     from deadweight.verify.model import Verdict  # noqa: PLC0415
-    from deadweight.verify.verification import verify  # noqa: PLC0415
 
     to = parse_destination(destination)
     check_outputs([json_to, plan_out], [image, planning["base"], verify_with or None], to.path)
@@ -98,6 +97,8 @@ def slim_command(
         written = build(worked, source, to, compression, force, report)  # type: ignore[arg-type]
         verdict = Verdict()
         if spec is not None:
+            from deadweight.verify.verification import verify  # noqa: PLC0415
+
             with opened(str(to), None, report) as slim:
                 verdict = verify(
                     ledger, Ledger(slim), spec, report, plan=worked.plan, setting=setting_of(sandbox, False, False)

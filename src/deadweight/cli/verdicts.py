@@ -23,8 +23,8 @@ def spec_of(
     """
     import msgspec  # noqa: PLC0415
 
-    from deadweight.verify.reading import read_spec  # noqa: PLC0415
     from deadweight.verify.spec import Spec  # noqa: PLC0415
+    from deadweight.verify.spec.reading import read_spec  # noqa: PLC0415
 
     if source is None and default and Path(DEFAULT_SPEC).is_file():
         source = DEFAULT_SPEC

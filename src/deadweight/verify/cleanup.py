@@ -28,11 +28,11 @@ def deferred() -> Iterator[Callable[[], None]]:
             before[number](number, None)
 
     if threading.current_thread() is threading.main_thread():  # no other one is interrupted by signals
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
-            if callable(handler):
-                before[number] = handler
-                signal.signal(number, note)
+        for each in signal.valid_signals():
+            current = signal.getsignal(each)
+            if callable(current):
+                before[each] = current
+                signal.signal(each, note)
     try:
         yield let_through
     finally:

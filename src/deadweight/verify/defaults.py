@@ -12,7 +12,7 @@ from collections.abc import Collection
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.passes.commands import locate
-from deadweight.verify.discover import Discovery, discover
+from deadweight.verify.application.discover import Discovery, discover
 from deadweight.verify.spec import ImportProbe, LibrariesProbe, Probe, RoutesProbe, RunProbe, Spec, StartProbe
 
 TIME_RATIO = 2.0

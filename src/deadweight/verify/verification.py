@@ -16,7 +16,6 @@ from deadweight.plan import Plan
 from deadweight.sizes import parse_size
 from deadweight.verify.defaults import default_probes, left_out, modules
 from deadweight.verify.model import ProbeResult, Verdict, verdict_of
-from deadweight.verify.names import named
 from deadweight.verify.probes import judge, observe
 from deadweight.verify.probes.kinds import kind_of
 from deadweight.verify.proof import prove
@@ -24,6 +23,7 @@ from deadweight.verify.sandbox import Limits, Options, Sandbox
 from deadweight.verify.sandbox.choose import open_sandbox
 from deadweight.verify.side import Side
 from deadweight.verify.spec import HttpProbe, ImportProbe, Probe, SizeProbe, Spec, StartProbe
+from deadweight.verify.spec.names import named
 from deadweight.verify.trees import Unpack, trees
 
 Progress = Callable[[str, int, int], None]

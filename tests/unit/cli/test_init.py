@@ -8,7 +8,7 @@ import pytest
 
 from deadweight.cli.init import init_command
 from deadweight.errors import DeadweightError, UsageError
-from deadweight.verify.reading import read_spec
+from deadweight.verify.spec.reading import read_spec
 from support.images import directory, file, make_image, make_tar, write_docker_archive, write_oci
 
 MAIN = b"from fastapi import FastAPI\napp = FastAPI()\n"

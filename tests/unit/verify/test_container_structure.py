@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from deadweight.errors import BadInputError
-from deadweight.verify.container_structure import read_cst
-from deadweight.verify.go_regex import python_regex
 from deadweight.verify.spec import ConfigProbe, FileProbe, RunProbe
-from deadweight.verify.variables import expanded
+from deadweight.verify.spec.container_structure import read_cst
+from deadweight.verify.spec.go_regex import python_regex
+from deadweight.verify.spec.variables import expanded
 
 # The examples of its README, put together.
 DOCUMENTED = r"""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from deadweight.ledger.ledger import Ledger
+from deadweight.verify.application.discover import Discovery, discover
 from deadweight.verify.defaults import default_probes, left_out, modules
-from deadweight.verify.discover import Discovery, discover
 from deadweight.verify.spec import AppTable, HttpProbe, ImportProbe, LibrariesProbe, RoutesProbe, Spec, StartProbe
 from support.contexts import SITE, context, distribution
 from support.images import Member, directory, file, symlink

@@ -14,12 +14,12 @@ from deadweight.errors import EnvironmentFailure
 from deadweight.image.transports import open_image
 from deadweight.ledger.ledger import Ledger
 from deadweight.verify.model import ProbeResult
-from deadweight.verify.patterns import SEARCHED, compiled
 from deadweight.verify.probes import judge, observe
 from deadweight.verify.probes.kinds import kind_of
 from deadweight.verify.sandbox import Limits, Sandbox
 from deadweight.verify.side import Side
 from deadweight.verify.spec import AbsentProbe, AppTable, ConfigProbe, FileProbe, Probe, SizeProbe, Spec
+from deadweight.verify.spec.patterns import SEARCHED, compiled
 from deadweight.verify.verification import check
 from support.images import (
     Member,

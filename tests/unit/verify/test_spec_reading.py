@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from deadweight.errors import BadInputError
 from deadweight.verify import spec
-from deadweight.verify.names import name_of, named
-from deadweight.verify.reading import KINDS, builtin_names, read_spec
-from deadweight.verify.toml_lines import key_lines
+from deadweight.verify.spec.names import name_of, named
+from deadweight.verify.spec.reading import KINDS, builtin_names, read_spec
+from deadweight.verify.spec.toml_lines import key_lines
 
 EVERY_KIND = """\
 #:schema docs/deadweight.schema.json

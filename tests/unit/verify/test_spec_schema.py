@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deadweight.verify import schema
+from deadweight.verify.spec import schema
 from support.cuda import oracle
 
 REPOSITORY = Path(__file__).parents[3]
@@ -20,7 +20,7 @@ EXAMPLES = [*REPOSITORY.glob("src/deadweight/verify/builtin/*.toml"), *REPOSITOR
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:
-    again = f"{Path(sys.executable).name} -m deadweight.verify.schema > docs/deadweight.schema.json"
+    again = f"{Path(sys.executable).name} -m deadweight.verify.spec.schema > docs/deadweight.schema.json"
     assert PUBLISHED.read_text() == schema.text(), f"out of date; write it again: {again}"
 
 

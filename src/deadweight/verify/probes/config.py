@@ -8,10 +8,10 @@ from typing import Any
 from deadweight.errors import shown
 from deadweight.image.model import Image
 from deadweight.verify.model import Observation
-from deadweight.verify.patterns import compiled, searched
 from deadweight.verify.probes import Kind, nothing_differs
 from deadweight.verify.side import Side
 from deadweight.verify.spec import ConfigProbe
+from deadweight.verify.spec.patterns import compiled, searched
 
 
 def observe(probe: ConfigProbe, side: Side) -> Observation:

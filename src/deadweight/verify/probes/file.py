@@ -9,11 +9,11 @@ from deadweight.errors import shown
 from deadweight.image.filesystem import Filesystem, Node
 from deadweight.sizes import show_size
 from deadweight.verify.model import Observation
-from deadweight.verify.patterns import SEARCHED, compiled, searched
 from deadweight.verify.probes import Kind, nothing_differs
 from deadweight.verify.side import NoAnswer, Side
 from deadweight.verify.spec import FileProbe
-from deadweight.verify.variables import expanded
+from deadweight.verify.spec.patterns import SEARCHED, compiled, searched
+from deadweight.verify.spec.variables import expanded
 
 _TYPES = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK, "fifo": stat.S_IFIFO}
 _IMPLIED = 0o755  # what engines give a directory that no layer has an entry of

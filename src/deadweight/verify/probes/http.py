@@ -10,11 +10,11 @@ from typing import Any
 from deadweight.verify.arrays import apart
 from deadweight.verify.model import Observation
 from deadweight.verify.outputs import output_difference, without
-from deadweight.verify.patterns import compiled
 from deadweight.verify.probes import Kind, by_facts
 from deadweight.verify.probes.start import Answer, seconds_to_start, serve, stable, why_down
 from deadweight.verify.side import Ended, Side
 from deadweight.verify.spec import HttpProbe
+from deadweight.verify.spec.patterns import compiled
 
 STATUS = "status"
 OUT_OF_TIME = "out of time"

@@ -8,11 +8,11 @@ from collections import Counter
 import msgspec
 
 from deadweight.errors import UsageError, shown
-from deadweight.verify.discover import Discovery, discover
+from deadweight.verify.application.discover import Discovery, discover
+from deadweight.verify.application.servers import TARGET
 from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind, failures
 from deadweight.verify.probes.start import stable
-from deadweight.verify.servers import TARGET
 from deadweight.verify.side import NoAnswer, Side, gist
 from deadweight.verify.spec import RoutesProbe
 

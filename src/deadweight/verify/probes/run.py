@@ -18,12 +18,12 @@ from deadweight.image.compression import temporary_folder
 from deadweight.verify.arrays import Array, ArrayError, array_difference, read_arrays
 from deadweight.verify.model import Observation
 from deadweight.verify.outputs import line_shown, output_difference, text_of, without
-from deadweight.verify.patterns import SEARCHED, compiled, searched
 from deadweight.verify.probes import Kind, failures
 from deadweight.verify.sandbox import INSIDE, Command, Limits
 from deadweight.verify.side import AGENT, Ended, NoAnswer, Side, how_it_ended, last_line
 from deadweight.verify.spec import RunProbe
-from deadweight.verify.variables import expanded
+from deadweight.verify.spec.patterns import SEARCHED, compiled, searched
+from deadweight.verify.spec.variables import expanded
 
 ARRAYS_LIMIT = 40_000_000
 """Bytes of arrays that are compared: they come out as text, and a run's output has a limit."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from deadweight.errors import EnvironmentFailure, shown
 from deadweight.image.model import Image
 from deadweight.passes.commands import DEFAULT_PATH
+from deadweight.verify.cleanup import deferred
 from deadweight.verify.sandbox import CAPABILITIES, HOSTNAME, INSIDE, Command, Limits, Options, Ran
 from deadweight.verify.sandbox.cgroups import new_group
 from deadweight.verify.sandbox.copies import read_only_root, temporary_copies
@@ -60,7 +61,7 @@ class Bubblewrap:
     def run(self, command: Command, limits: Limits) -> Ran:
         """Runs a program in the image."""
         start = time.monotonic()
-        with ExitStack() as stack:
+        with deferred() as let_signals_through, ExitStack() as stack:
             group = stack.enter_context(new_group(limits.memory, limits.processes + 1))  # bwrap's own is one more
             options, argv, data = self._words(command, limits, stack)
             box = stack.enter_context(started(self.program, options, argv, data))
@@ -72,7 +73,7 @@ class Bubblewrap:
                     group.folders = {}  # one that takes no processes limits none
             gauge = Gauge(limits, group, box.pid)
             box.release()
-            done = attend(box.process, command.stdin, limits.seconds, gauge.exceeded, box.kill)
+            done = attend(box.process, command.stdin, limits.seconds, gauge.exceeded, box.kill, let_signals_through)
             gauge.pid = None
             ended = done.ended if done.ended != "exited" else gauge.look() or "exited"
             status = box.exit_status()
@@ -146,7 +147,7 @@ class Bubblewrap:
         for namespace in (self.namespace, True):
             for overlay, words in roots.items():
                 options = [*_NAMESPACES, "--unshare-net", "--die-with-parent", *_identity(User(), namespace), *words]
-                with started(self.program, options, (_NOWHERE,)) as box:
+                with deferred(), started(self.program, options, (_NOWHERE,)) as box:
                     box.wait_until_ready()
                     box.release()
                     _, error = box.process.communicate()

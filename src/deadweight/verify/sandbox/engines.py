@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from deadweight.image.output import keep_image
 from deadweight.image.reference import Reference
 from deadweight.image.transports import write_image
 from deadweight.image.transports.destination import remove_tree, writing
-from deadweight.verify.cleanup import surely
+from deadweight.verify.cleanup import deferred
 from deadweight.verify.sandbox import CAPABILITIES, HOSTNAME, Command, Limits, Options, Ran
 from deadweight.verify.sandbox.cgroups import Group
 from deadweight.verify.sandbox.limits import Gauge, attend
@@ -58,6 +58,7 @@ class Client:
                 stdin=stdin or subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
+                start_new_session=True,  # signals of the terminal are for deadweight alone
                 timeout=_CALL_SECONDS,
             )
         except FileNotFoundError:
@@ -112,16 +113,22 @@ class Engine:
     def run(self, command: Command, limits: Limits) -> Ran:
         """Runs a program in a new container. The peak of memory is not known."""
         name = f"deadweight-{os.getpid()}-{secrets.token_hex(6)}"
+        with deferred() as let_signals_through:
+            return self._run(name, command, limits, let_signals_through)
+
+    def _run(self, name: str, command: Command, limits: Limits, let_signals_through: Callable[[], None]) -> Ran:
         try:
             self.client.ask("create", "--name", name, *self._words(command, limits))
             if command.restored is not None:
                 self._restore(command.restored, name)
             with tempfile.TemporaryDirectory(prefix="deadweight-run-") as folder:
-                return self._start(name, command, limits, Path(folder))
+                return self._start(name, command, limits, Path(folder), let_signals_through)
         finally:
-            surely(lambda: self.client.call("rm", "--force", "--volumes", name))
+            self.client.call("rm", "--force", "--volumes", name)
 
-    def _start(self, name: str, command: Command, limits: Limits, folder: Path) -> Ran:
+    def _start(
+        self, name: str, command: Command, limits: Limits, folder: Path, let_signals_through: Callable[[], None]
+    ) -> Ran:
         start = time.monotonic()
         process = subprocess.Popen(
             [*self.client.command, "start", "--attach", "--interactive", name],
@@ -129,15 +136,17 @@ class Engine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=folder,
-            start_new_session=True,  # signals of the terminal are for deadweight alone
+            start_new_session=True,
         )
         try:
             gauge = Gauge(limits, Group({}))
-            done = attend(
-                process, command.stdin, limits.seconds, gauge.exceeded, lambda: self.client.call("kill", name)
-            )
+
+            def kill() -> None:
+                self.client.call("kill", name)
+
+            done = attend(process, command.stdin, limits.seconds, gauge.exceeded, kill, let_signals_through)
         finally:
-            surely(lambda: _end(process))
+            _end(process)
         seconds = time.monotonic() - start
         state: dict[str, Any] = json.loads(self.client.ask("inspect", "--format", "{{json .State}}", name))
         status = int(state.get("ExitCode", 0))
@@ -220,7 +229,8 @@ def loaded(engine: Client, image: Image, options: Options) -> Iterator[Engine]:
         _load(engine, image, name)
         yield Engine(engine, image, name, options)
     finally:
-        surely(lambda: engine.call("rmi", "--force", name))
+        with deferred():
+            engine.call("rmi", "--force", name)
 
 
 def _load(engine: Client, image: Image, name: str) -> None:
@@ -232,7 +242,8 @@ def _load(engine: Client, image: Image, name: str) -> None:
         write_image(keep_image(image), Reference("docker-archive", archive, name))
         engine.ask("load", "--input", str(archive))
     finally:
-        surely(lambda: remove_tree(folder))
+        with deferred():
+            remove_tree(folder)
 
 
 def _last_line(text: bytes) -> str:

@@ -127,10 +127,12 @@ def attend(
     seconds: float,
     exceeded: Callable[[], End | None],
     kill: Callable[[], object],
+    let_signals_through: Callable[[], None],
 ) -> Attended:
     """Feeds a process with three pipes, and reads what it writes, until it and all that it started are gone.
 
-    `kill` ends what is left: it is called when a limit is hit, and when the process itself is at its end.
+    `kill` ends what is left: it is called when a limit is hit, and when the process itself is at its end. Signals that
+    are deferred have their effect here.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -147,6 +149,7 @@ def attend(
         waiting.register(process.stdin.fileno(), selectors.EVENT_WRITE)
         left = memoryview(stdin)
         while True:
+            let_signals_through()
             gone = process.poll() is not None
             now = time.monotonic()
             if dead_by is None:

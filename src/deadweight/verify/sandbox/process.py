@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from deadweight.errors import BadInputError, shown
-from deadweight.verify.cleanup import surely
 from deadweight.verify.sandbox.limits import DYING_SECONDS
 
 _STATUS_LIMIT = 1 << 16
@@ -79,6 +78,7 @@ def started(
     """A bwrap with these options for a program. Options and environment do not show in the list of processes.
 
     `data` are small files for the sandbox, by their places. At the end the sandbox is killed.
+    Signals are to be deferred meanwhile.
     """
     encoded(argv)
     with ExitStack() as ours:
@@ -99,13 +99,14 @@ def started(
                 stderr=subprocess.PIPE,
                 pass_fds=[*passed, arguments, status_end, gate_end],
                 cwd="/",
+                start_new_session=True,  # signals of the terminal are for deadweight alone
                 env={},  # bwrap itself heeds nothing that the image says
             )
         box = Box(process, status, gate)
         try:
             yield box
         finally:
-            surely(lambda: _end(box))
+            _end(box)
 
 
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:

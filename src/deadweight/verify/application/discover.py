@@ -18,7 +18,9 @@ from weakref import WeakKeyDictionary
 
 from deadweight.errors import shown
 from deadweight.ledger.ledger import Ledger
-from deadweight.verify.appsources import (
+from deadweight.verify.application.material import SHELLS, Material, Sources, material_of
+from deadweight.verify.application.servers import TOOLS, Served, port_of, served, statements
+from deadweight.verify.application.sources import (
     DJANGO,
     FACTORIES,
     FRAMEWORKS,
@@ -30,8 +32,6 @@ from deadweight.verify.appsources import (
     health_rank,
     server_calls,
 )
-from deadweight.verify.material import SHELLS, Material, Sources, material_of
-from deadweight.verify.servers import TOOLS, Served, port_of, served, statements
 from deadweight.verify.spec import AppTable
 
 SOURCE_COUNT = 3000

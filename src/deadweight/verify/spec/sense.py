@@ -13,8 +13,8 @@ import msgspec
 from deadweight.errors import UsageError, shown
 from deadweight.sizes import parse_size
 from deadweight.verify import spec
-from deadweight.verify.patterns import compiled
-from deadweight.verify.toml_lines import Path as Keys
+from deadweight.verify.spec.patterns import compiled
+from deadweight.verify.spec.toml_lines import Path as Keys
 
 Problem = tuple[Keys, str]
 """Keys, and what is wrong there."""

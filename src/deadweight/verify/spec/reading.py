@@ -13,10 +13,9 @@ from typing import Any
 import msgspec
 
 from deadweight.errors import BadInputError, shown
-from deadweight.verify import toml_lines
-from deadweight.verify.names import named
-from deadweight.verify.sense import problems
-from deadweight.verify.spec import Probe, Spec
+from deadweight.verify.spec import Probe, Spec, toml_lines
+from deadweight.verify.spec.names import named
+from deadweight.verify.spec.sense import problems
 
 LIMIT = 1_000_000
 BUILTIN = "builtin:"

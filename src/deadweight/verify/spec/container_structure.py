@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from deadweight.errors import BadInputError, shown
-from deadweight.verify.go_regex import python_regex
-from deadweight.verify.names import named
-from deadweight.verify.patterns import compiled
 from deadweight.verify.spec import ConfigProbe, FileProbe, Probe, RunProbe, Spec
-from deadweight.verify.variables import filled_in
-from deadweight.verify.yaml_nodes import Place, read_yaml
+from deadweight.verify.spec.go_regex import python_regex
+from deadweight.verify.spec.names import named
+from deadweight.verify.spec.patterns import compiled
+from deadweight.verify.spec.variables import filled_in
+from deadweight.verify.spec.yaml_nodes import Place, read_yaml
 
 LIMIT = 1_000_000
 VERSION = "2.0.0"

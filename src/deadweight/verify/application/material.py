@@ -14,7 +14,7 @@ from deadweight.passes.application import sources
 from deadweight.passes.base import Context
 from deadweight.passes.commands import SCRIPT_COUNT, SCRIPT_LIMIT, locate, shebang
 from deadweight.passes.imports import parse
-from deadweight.verify.servers import port_of, substitute
+from deadweight.verify.application.servers import port_of, substitute
 
 SOURCE_LIMIT = 256 << 10
 PARSED_LIMIT = 16 << 20

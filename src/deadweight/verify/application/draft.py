@@ -18,10 +18,10 @@ from deadweight.passes.base import Context
 from deadweight.passes.commands import locate
 from deadweight.passes.compiling import compiles, installed
 from deadweight.sizes import show_size
+from deadweight.verify.application.discover import Discovery, discover, discover_in
+from deadweight.verify.application.project import read_project
+from deadweight.verify.application.servers import TARGET
 from deadweight.verify.defaults import BY_MISTAKE, HOOKS, MEMORY_RATIO, TIME_RATIO
-from deadweight.verify.discover import Discovery, discover, discover_in
-from deadweight.verify.project import read_project
-from deadweight.verify.servers import TARGET
 
 MODULE_LIMIT = 200
 _BUILD_COMMANDS = ("gcc", "g++", "cc", "make")

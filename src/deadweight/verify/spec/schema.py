@@ -1,6 +1,6 @@
 """The JSON Schema of deadweight.toml, for editors: `#:schema deadweight.schema.json` on its first line.
 
-python -m deadweight.verify.schema > docs/deadweight.schema.json
+python -m deadweight.verify.spec.schema > docs/deadweight.schema.json
 """
 
 from __future__ import annotations
