@@ -69,9 +69,17 @@ sandbox_options = together(
     sandbox_option,
     click.option("--gpus", is_flag=True, help="Let probes use this machine's GPUs."),
     click.option("--network", is_flag=True, help="Let probes use the network."),
-    click.option("--memory", type=size, metavar="SIZE", help="What one probe may take of memory.  [default: 8GB]"),
     click.option(
-        "--timeout", type=click.FloatRange(0.1), metavar="SECONDS", help="What one probe may take.  [default: 600]"
+        "--memory",
+        type=size,
+        metavar="SIZE",
+        help="What one probe may take of memory.  [default: the specification's, 8GB]",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(0.1),
+        metavar="SECONDS",
+        help="What one probe may take.  [default: the specification's, 600]",
     ),
 )
 target_options = together(

@@ -105,6 +105,8 @@ def conclusion(verdict: Verdict) -> str:
     if verdict.same is False:
         what = "The images do NOT behave the same" if ran else "What differs was NOT all declared"
         what = what if two else "The image is NOT as asked"
+        if missing:
+            wrong.append(f"and there is no answer to {', '.join(missing)}")
         return f"{what}: {plain(', '.join(wrong))} ({how})."
     if missing:
         return f"NO VERDICT: there is no answer to {plain(', '.join(missing))} ({how})."

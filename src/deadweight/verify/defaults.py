@@ -1,7 +1,7 @@
 """What is probed where nobody says what: everything that an image shows of itself.
 
-In the order of the table: modules, libraries, routes, the server's start, pip's own check, and what importing the
-application takes. A default probe stays out where the specification has one that does the same.
+In the order of the table: modules, libraries, routes, the server's start, what is to be gone, pip's own check, and what
+importing the application takes. A default probe stays out where the specification has one that does the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.passes.commands import locate
 from deadweight.verify.application.discover import Discovery, discover
-from deadweight.verify.spec import ImportProbe, LibrariesProbe, Probe, RoutesProbe, RunProbe, Spec, StartProbe
+from deadweight.verify.spec import (
+    AbsentProbe,
+    ImportProbe,
+    LibrariesProbe,
+    Probe,
+    RoutesProbe,
+    RunProbe,
+    Spec,
+    StartProbe,
+)
 
 TIME_RATIO = 2.0
 """An import may take twice as long: on busy machines the same import varies by half."""
@@ -24,6 +33,9 @@ BY_MISTAKE = frozenset(
     ("test", "tests", "testing", "docs", "doc", "examples", "example", "benchmarks", "benchmark", "conftest")
 )
 """Top-level names that distributions install by mistake: nobody imports them from there."""
+COMMANDS = ("gcc", "g++", "cc", "make", "uv")
+MODULES = ("pytest", "mypy")
+"""What a deployment has no use for: where a plan takes it out, it is to be gone."""
 HOOKS = frozenset({"_distutils_hack", "_virtualenv", "distutils_precedence"})
 """Modules that .pth files set up when Python starts; imported again they only get in their own way."""
 
@@ -38,6 +50,9 @@ def default_probes(before: Ledger, after: Ledger, spec: Spec, removed: Collectio
         probes.append(RoutesProbe(name="application loads"))
     if found.server:
         probes.append(StartProbe(name="server starts"))
+    gone = _gone(before, after, removed)
+    if gone is not None:
+        probes.append(gone)
     python = _python_with_pip(before, after, spec)
     if python:
         command = [python, "-m", "pip", "check"]
@@ -64,6 +79,18 @@ def _asked(spec: Spec, probe: Probe) -> bool:
         elif type(one) is type(probe) and not isinstance(one, RunProbe):
             return True
     return False
+
+
+def _gone(before: Ledger, after: Ledger, removed: Collection[str]) -> AbsentProbe | None:
+    """Compilers, installers and test tools that the plan says have left: they are to be really gone."""
+    found = []
+    for command in COMMANDS:
+        chain = list(locate(before.fs, command))
+        if chain and chain[0].path in removed:
+            found.append(command)
+    kept = {dist.name for dist in after.distributions}
+    left = [name for name in MODULES if name not in kept and any(dist.name == name for dist in before.distributions)]
+    return AbsentProbe(name="build and test tools are gone", commands=found, modules=left) if found or left else None
 
 
 def modules(before: Ledger, after: Ledger, removed: Collection[str] = frozenset()) -> list[str]:

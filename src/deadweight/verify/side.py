@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from deadweight.errors import EnvironmentFailure, shown
+from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.commands import locate
@@ -104,7 +104,11 @@ class Side:
     def run(self, command: Command, timeout: float | None = None) -> Ran:
         """Runs a program, within the probe's own time where it has one."""
         limits = self.limits if timeout is None else Limits(timeout, self.limits.memory, self.limits.processes)
-        return self.sandbox.run(command, limits)
+        sandbox = self.sandbox
+        try:
+            return sandbox.run(command, limits)
+        except (EnvironmentFailure, BadInputError) as error:  # an unknown user, say: this image cannot be run here
+            raise NoAnswer(str(error)) from None
 
     def ask(self, task: str, arguments: Any, timeout: float | None = None, **more: Any) -> Any:
         """What the agent answers to a task of its own (a file of agent/), decoded from JSON.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from deadweight.errors import BadInputError, EnvironmentFailure, UsageError
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.transports import open_image
+from deadweight.verify.cleanup import deferred
 from deadweight.verify.sandbox import Options
 from deadweight.verify.sandbox.cgroups import new_group, parents
 from deadweight.verify.sandbox.choose import open_sandbox
@@ -20,6 +22,40 @@ from deadweight.verify.sandbox.paths import Tree
 from deadweight.verify.sandbox.users import User, become, find_user
 from deadweight.verify.trees import trees
 from support.images import Member, directory, file, hardlink, make_image, make_tar, symlink, write_docker_archive
+
+
+class Stopped(BaseException):
+    """What a signal's handler raises."""
+
+
+def test_signals_wait_and_then_have_their_effect() -> None:
+    done: list[str] = []
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # as the command line does: only the first one counts
+        raise Stopped
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(Stopped), deferred():  # noqa: PT012  (where in the block it raises is the point)
+            signal.raise_signal(signal.SIGUSR1)
+            done.append("the rest of the block")
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+        signal.signal(signal.SIGUSR1, stop)
+        with pytest.raises(Stopped), deferred() as let_through:  # noqa: PT012
+            let_through()
+            signal.raise_signal(signal.SIGUSR1)
+            let_through()
+            done.append("never")
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+        signal.signal(signal.SIGUSR1, stop)
+        with deferred():
+            done.append("nothing came")
+        assert signal.getsignal(signal.SIGUSR1) is stop
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert done == ["the rest of the block", "nothing came"]
+
 
 PASSWD = b"""root:x:0:0:root:/root:/bin/sh
 # a:b:c:d:e:f:g

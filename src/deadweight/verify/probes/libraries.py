@@ -45,6 +45,13 @@ class _Answer(msgspec.Struct):
 def observe(probe: LibrariesProbe, side: Side) -> Observation:
     """Asks the loader about every file."""
     asked, found = _files(probe, side)
+    ledgers = [ledger for ledger in (side.ledger, side.original) if ledger is not None]
+    if (
+        probe.paths
+        and side.name != "before"
+        and not any(_wanted(probe, path) for each in ledgers for path, _ in elf_paths(each))
+    ):
+        raise NoAnswer(f"no ELF file matches {', '.join(map(shown, probe.paths))}: patterns are for whole paths")
     seconds = probe.timeout or side.limits.seconds
     arguments = {
         "files": list(asked.items()),

@@ -113,7 +113,9 @@ def _judge_gone(views: Views, found: Findings) -> None:
     elif undeclared:
         every = set(undeclared)
         tops = [path for path in undeclared if posixpath.dirname(path) not in every]
-        found.notes += _noted(f"undeclared, with what was in them {len(undeclared):,} paths, are gone", tops)
+        found.notes += _noted(
+            f"{len(undeclared):,} paths are gone undeclared (--plan FILE declares), with all in them", tops
+        )
 
 
 def _judge_fresh(views: Views, fresh: Collection[str], found: Findings) -> None:

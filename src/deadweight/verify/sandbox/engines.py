@@ -142,6 +142,8 @@ class Engine:
             gauge = Gauge(limits, Group({}))
 
             def kill() -> None:
+                # First whoever reads along: an engine waits for what was written to be read before it calls it dead.
+                process.kill()
                 self.client.call("kill", name)
 
             done = attend(process, command.stdin, limits.seconds, gauge.exceeded, kill, let_signals_through)

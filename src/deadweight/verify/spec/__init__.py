@@ -138,7 +138,7 @@ class TestsProbe(ProbeBase, frozen=True, kw_only=True, tag="tests"):
     """Distributions."""
     select: list[str] = []
     """Files, directories or modules of the suite (`numpy.linalg`, `numpy/linalg/tests/test_linalg.py`); all without."""
-    tools: list[str] = msgspec.field(default_factory=lambda: ["pytest"])
+    tools: list[str] = msgspec.field(default_factory=lambda: ["pytest", "hypothesis"])
     """What pip brings in from outside."""
     arguments: list[str] = []
     """Further arguments for pytest."""
