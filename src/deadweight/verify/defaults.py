@@ -44,7 +44,8 @@ def default_probes(before: Ledger, after: Ledger, spec: Spec, removed: Collectio
     """The probes for two images, in the order of the table. `removed` are the paths that a plan removes."""
     found = discover(before, spec.app)
     heavy = heaviest(before, after, found)
-    probes: list[Probe] = [ImportProbe(name="modules import", modules=modules(before, after, removed))]
+    names = modules(before, after, removed)
+    probes: list[Probe] = [ImportProbe(name="modules import", modules=names)] if names else []
     probes.append(LibrariesProbe(name="libraries resolve"))
     if found.app:
         probes.append(RoutesProbe(name="application loads"))
@@ -76,9 +77,18 @@ def _asked(spec: Spec, probe: Probe) -> bool:
             measured = probe.time_ratio is not None
             if (one.time_ratio or one.memory_ratio) if measured else one.modules is None:
                 return True
-        elif type(one) is type(probe) and not isinstance(one, RunProbe):
+        elif type(one) is type(probe) and _as_wide(one):
             return True
     return False
+
+
+def _as_wide(probe: Probe) -> bool:
+    """Whether a probe of a specification looks at all that the default one of its kind does."""
+    if isinstance(probe, LibrariesProbe):
+        return not probe.paths
+    if isinstance(probe, RoutesProbe):
+        return probe.app is None
+    return isinstance(probe, StartProbe) and probe.command is None
 
 
 def _gone(before: Ledger, after: Ledger, removed: Collection[str]) -> AbsentProbe | None:

@@ -70,6 +70,8 @@ def verify(
                 kind = kind_of(probe)
                 results.append(judge(kind, probe, probe.name, observe(kind, probe, one), observe(kind, probe, two)))
             notes = bench.notes
+        if not bench.used:
+            results[:2] = map(_on_its_own, results[:2])
         if any(isinstance(probe, ImportProbe) and probe.modules is None for probe in asked(spec)) or spec.defaults:
             notes += [f"{name} is not imported: {why}" for name, why in left_out(before, after, removed).items()]
     return verdict_of(results, setting.sandbox if run else "", time.monotonic() - start, notes)

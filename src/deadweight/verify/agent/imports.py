@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ERROR_LIMIT = 2000
+NAMESPACE = "imports as a namespace package"
 _WAIT = 0.005  # seconds between looks at the children
 
 
@@ -141,12 +142,20 @@ def child(name: str, write: int) -> None:
     error = ""
     begin = time.perf_counter()
     try:
-        importlib.import_module(name)
+        if is_namespace(importlib.import_module(name)):
+            error = NAMESPACE
     except BaseException as caught:
         error = described(caught)
     taken = time.perf_counter() - begin
     os.write(write, ("%f\n%s" % (taken, error)).encode("utf-8", "backslashreplace"))
     os._exit(0)
+
+
+def is_namespace(module: Any) -> bool:
+    """Whether nothing but a directory was imported: what is left of a package without its __init__.py is one, too."""
+    spec = getattr(module, "__spec__", None)
+    place = getattr(spec, "submodule_search_locations", None)
+    return place is not None and getattr(spec, "origin", None) is None and getattr(module, "__file__", None) is None
 
 
 def described(caught: BaseException) -> str:

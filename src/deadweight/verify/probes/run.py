@@ -19,6 +19,7 @@ from deadweight.verify.arrays import Array, ArrayError, array_difference, read_a
 from deadweight.verify.model import Observation
 from deadweight.verify.outputs import line_shown, output_difference, text_of, without
 from deadweight.verify.probes import Kind, failures
+from deadweight.verify.probes.start import stable
 from deadweight.verify.sandbox import INSIDE, Command, Limits
 from deadweight.verify.side import AGENT, Ended, NoAnswer, Side, how_it_ended, last_line
 from deadweight.verify.spec import RunProbe
@@ -238,6 +239,8 @@ def differences(probe: RunProbe, before: Observation, after: Observation) -> lis
     found = []
     if one.status != two.status:
         found.append(f"{STATUS}: {before.facts[STATUS]} -> {after.facts[STATUS]}")
+    elif before.failures and after.failures and stable(before.facts[STATUS]) != stable(after.facts[STATUS]):
+        found.append(f"{STATUS}, and why: {before.facts[STATUS]} -> {after.facts[STATUS]}")
     found += output_difference("standard output", one.stdout, two.stdout, probe.tolerance)
     for name in [*one.arrays, *(name for name in two.arrays if name not in one.arrays)]:
         a, b = one.arrays.get(name), two.arrays.get(name)
