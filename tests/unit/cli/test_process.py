@@ -166,5 +166,5 @@ def test_a_full_disk_is_said_to_be_full(image: str) -> None:
 
 def test_completion_completes() -> None:
     done = deadweight(_DEADWEIGHT_COMPLETE="bash_complete", COMP_WORDS="deadweight in", COMP_CWORD="1")
-    assert done.stdout == b"plain,inspect\n"
+    assert done.stdout == b"plain,init\nplain,inspect\n"
     assert done.returncode == 0
