@@ -514,3 +514,19 @@ def test_as_an_ordinary_user(tmp_path: Path) -> None:
     if "may not make namespaces" in done.stderr:
         pytest.skip("ordinary users may not make namespaces here")
     assert done.stdout.startswith("0 b'1001\\n1002\\n/home/app\\nx\\napp\\nbin\\n"), done.stdout + done.stderr
+
+
+def test_no_program_makes_a_user_namespace(box: Bubblewrap) -> None:
+    """In one it could mount the cgroups and lift its own limits; threads and processes are made as ever."""
+    code = """
+import ctypes, os, subprocess, threading
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.unshare(0x10000000), ctypes.get_errno())
+print(libc.syscall(56 if os.uname().machine == "x86_64" else 220, 0x10000000 | 17, 0, 0, 0, 0), ctypes.get_errno())
+thread = threading.Thread(target=print, args=("thread",))
+thread.start()
+thread.join()
+print(subprocess.run(["/bin/true"]).returncode)
+"""
+    ran = box.run(Command(("python3", "-c", code)), MINUTE)
+    assert ran.stdout.splitlines() == [b"-1 1", b"-1 1", b"thread", b"0"]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from deadweight.errors import BadInputError, shown
 from deadweight.verify.sandbox.limits import DYING_SECONDS
+from deadweight.verify.sandbox.seccomp import no_user_namespaces
 
 _STATUS_LIMIT = 1 << 16
 
@@ -88,6 +89,10 @@ def started(
             for place, content in (data or {}).items():
                 passed.append(_memory_file(content, theirs))
                 words += ["--perms", "0644", "--ro-bind-data", str(passed[-1]), place]
+            program_filter = no_user_namespaces()
+            if program_filter:
+                passed.append(_memory_file(program_filter, theirs))
+                words += ["--seccomp", str(passed[-1])]
             arguments = _memory_file(encoded(words), theirs)
             status, status_end = _pipe(ours, theirs)
             gate_end, gate = _pipe(theirs, ours)
