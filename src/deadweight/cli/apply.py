@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import click
 
-from deadweight.cli.common import opened
+from deadweight.cli.common import opened, plan_at
 from deadweight.cli.options import json_option, top_option, writing_options
 from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
 from deadweight.cli.progress import progress
-from deadweight.errors import BadInputError, PlanError, shown
 
 
 @click.command("apply")
@@ -46,15 +42,11 @@ def apply_command(
     from deadweight.apply import apply_plan  # noqa: PLC0415
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
-    from deadweight.plan import read_plan  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
 
     to = parse_destination(destination)
-    try:
-        given = read_plan(_read(plan))
-    except PlanError as error:
-        raise PlanError(f"{shown(plan)}: {error} (`deadweight plan IMAGE -o FILE` writes one)") from None
+    given = plan_at(plan)
     image = source if source is not None else given.image.reference
     check_outputs([json_to], [plan, image], to.path)
     wanted = platform or given.image.platform
@@ -71,13 +63,3 @@ def apply_command(
         )
         found = slim_report(given, original, applied, to)
     deliver(found, json_to, lambda console: print_slim(console, found, top))
-
-
-def _read(name: str) -> bytes:
-    """A plan's bytes. Raises BadInputError when it cannot be read."""
-    if name == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise BadInputError(f"cannot read the plan {shown(name)}: {error.strerror}") from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import json_option, platform_option, sandbox_options, size, spec_option
+from deadweight.cli.options import size, spec_option, verdict_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--from-cst", metavar="FILE", multiple=True, help="Run the tests of a container-structure-test YAML file as well."
 )
-@sandbox_options
-@json_option
-@click.option("-n", "--top", type=click.IntRange(1), default=10, show_default=True, help="How many details to show.")
-@platform_option
+@verdict_options
 @click.pass_context
 def check_command(
     context: click.Context,

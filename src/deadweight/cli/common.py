@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from deadweight.image.model import Image
     from deadweight.ledger.ledger import Ledger
     from deadweight.passes.base import Risk
-    from deadweight.plan import Worked
+    from deadweight.plan import Plan, Worked
 
 
 @contextmanager
@@ -104,3 +106,18 @@ def check_passes(skip: Collection[str]) -> None:
     for name in skip:
         if name not in names:
             raise UsageError(f"there is no pass {shown(name)} to skip; there are: {', '.join(names)}")
+
+
+def plan_at(name: str) -> Plan:
+    """The plan in a file, or on standard input (`-`). Raises BadInputError when it cannot be read, or is none."""
+    from deadweight.errors import BadInputError, PlanError, shown  # noqa: PLC0415
+    from deadweight.plan import read_plan  # noqa: PLC0415
+
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise BadInputError(f"cannot read the plan {shown(name)}: {error.strerror}") from None
+    try:
+        return read_plan(data)
+    except PlanError as error:
+        raise PlanError(f"{shown(name)}: {error} (`deadweight plan IMAGE -o FILE` writes one)") from None

@@ -65,7 +65,7 @@ sandbox_option = click.option(
     show_default=True,
     help="What runs the images' programs: bubblewrap needs no daemon.",
 )
-sandbox_options = together(
+verdict_options = together(
     sandbox_option,
     click.option("--gpus", is_flag=True, help="Let probes use this machine's GPUs."),
     click.option("--network", is_flag=True, help="Let probes use the network."),
@@ -81,6 +81,11 @@ sandbox_options = together(
         metavar="SECONDS",
         help="What one probe may take.  [default: the specification's, 600]",
     ),
+    json_option,
+    click.option(
+        "-n", "--top", type=click.IntRange(1), default=10, show_default=True, help="How many details to show."
+    ),
+    platform_option,
 )
 target_options = together(
     click.option(

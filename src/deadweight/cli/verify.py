@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from deadweight.cli.common import opened
-from deadweight.cli.options import json_option, platform_option, sandbox_options, spec_option
+from deadweight.cli.common import opened, plan_at
+from deadweight.cli.options import spec_option, verdict_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
@@ -19,10 +17,7 @@ from deadweight.cli.verdicts import STATUS, setting_of, spec_of
 @spec_option
 @click.option("--plan", "plan_from", metavar="FILE", help="The plan by which AFTER was made: it declares what differs.")
 @click.option("--static-only", is_flag=True, help="Run nothing: compare files, libraries' memory and configuration.")
-@sandbox_options
-@json_option
-@click.option("-n", "--top", type=click.IntRange(1), default=10, show_default=True, help="How many details to show.")
-@platform_option
+@verdict_options
 @click.pass_context
 def verify_command(
     context: click.Context,
@@ -59,13 +54,12 @@ def verify_command(
       deadweight verify oci:layout:latest oci:layout:slim --static-only
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
-    from deadweight.plan import read_plan  # noqa: PLC0415
     from deadweight.report.verdict import print_verify, verify_report  # noqa: PLC0415
     from deadweight.verify.verification import verify  # noqa: PLC0415
 
     check_outputs([json_to], [before, after, spec_from, plan_from])
     spec, where = spec_of(spec_from, memory, timeout)
-    plan = None if plan_from is None else read_plan(Path(plan_from).read_bytes())
+    plan = None if plan_from is None else plan_at(plan_from)
     with (
         progress(f"reading {before}") as report,
         opened(before, platform, report) as one,
