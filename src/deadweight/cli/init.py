@@ -34,7 +34,7 @@ def init_command(source: str, output: str, force: bool, platform: str | None) ->
       deadweight init docker-daemon:app:latest -o -
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
-    from deadweight.verify.application.draft import draft_image, draft_project  # noqa: PLC0415
+    from deadweight.verify.draft import draft_image, draft_project  # noqa: PLC0415
 
     check_outputs([output], [None if is_project(source) else source])
     if output != STANDARD and not force and Path(output).exists():

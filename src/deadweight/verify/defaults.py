@@ -9,10 +9,10 @@ from __future__ import annotations
 import keyword
 from collections.abc import Collection
 
+from deadweight.application.discover import Discovery, discover
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.passes.commands import locate
-from deadweight.verify.application.discover import Discovery, discover
 from deadweight.verify.spec import (
     AbsentProbe,
     ImportProbe,

@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
+from deadweight.application.table import AppTable
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.commands import locate
 from deadweight.verify.sandbox import INSIDE, Command, Limits, Ran, Sandbox
-from deadweight.verify.spec import AppTable, HttpProbe, StartProbe
+from deadweight.verify.spec import HttpProbe, StartProbe
 
 AGENT = Path(__file__).parent / "agent"
 _PYTHONS = ("python3", "python")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from deadweight.application.project import last_stage
 from deadweight.errors import BadInputError
-from deadweight.verify.application.draft import Draft, draft_image, draft_project, quoted
-from deadweight.verify.application.project import last_stage
+from deadweight.verify.draft import Draft, draft_image, draft_project, quoted
 from deadweight.verify.spec import AbsentProbe, HttpProbe, ImportProbe, RoutesProbe, Spec, StartProbe
 from deadweight.verify.spec.reading import read_spec
 from support.contexts import context, distribution

@@ -10,9 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from deadweight.application.table import AppTable
 from deadweight.verify.model import ProbeResult
 from deadweight.verify.probes import libraries
-from deadweight.verify.spec import AppTable, LibrariesProbe
+from deadweight.verify.spec import LibrariesProbe
 from support.elf import gcc
 from support.images import Member, file, hardlink
 from support.probing import checked, probed

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deadweight.application.table import AppTable
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.transports import open_image
 from deadweight.ledger.ledger import Ledger
@@ -18,7 +19,7 @@ from deadweight.verify.probes import judge, observe
 from deadweight.verify.probes.kinds import kind_of
 from deadweight.verify.sandbox import Limits, Sandbox
 from deadweight.verify.side import Side
-from deadweight.verify.spec import AbsentProbe, AppTable, ConfigProbe, FileProbe, Probe, SizeProbe, Spec
+from deadweight.verify.spec import AbsentProbe, ConfigProbe, FileProbe, Probe, SizeProbe, Spec
 from deadweight.verify.spec.patterns import SEARCHED, compiled
 from deadweight.verify.verification import check
 from support.images import (

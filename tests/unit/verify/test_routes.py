@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from deadweight.application.table import AppTable
 from deadweight.verify.model import ProbeResult
-from deadweight.verify.spec import AppTable, RoutesProbe
+from deadweight.verify.spec import RoutesProbe
 from support.images import Member, file
 from support.mini import installed
 from support.served import ORACLES, compared, looked_at

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deadweight.application.table import AppTable
 from deadweight.errors import BadInputError
 from deadweight.verify.model import ProbeResult
 from deadweight.verify.outputs import output_difference, same_line
-from deadweight.verify.spec import AppTable, LimitsTable, RunProbe
+from deadweight.verify.spec import LimitsTable, RunProbe
 from support.images import Member, file
 from support.mini import site
 from support.probing import checked, probed

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from deadweight.application.table import AppTable
 from deadweight.verify.model import ProbeResult
 from deadweight.verify.probes.http import ignored, json_differences
 from deadweight.verify.probes.start import quoted, said_last, stable
-from deadweight.verify.spec import AppTable, HttpProbe, Probe, StartProbe
+from deadweight.verify.spec import HttpProbe, Probe, StartProbe
 from support.images import Member, file
 from support.served import compared, looked_at
 

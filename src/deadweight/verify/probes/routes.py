@@ -7,9 +7,9 @@ from collections import Counter
 
 import msgspec
 
+from deadweight.application.discover import Discovery, discover
+from deadweight.application.servers import TARGET
 from deadweight.errors import UsageError, shown
-from deadweight.verify.application.discover import Discovery, discover
-from deadweight.verify.application.servers import TARGET
 from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind, failures
 from deadweight.verify.probes.start import stable

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from deadweight.verify.application.discover import Discovery, discover
-from deadweight.verify.application.material import argv_of
+from deadweight.application.discover import Discovery, discover
+from deadweight.application.material import argv_of
 from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind
 from deadweight.verify.side import Ended, NoAnswer, Side

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from deadweight.application.table import AppTable
+
 Size = Annotated[str, Meta(description="A size: 3GB, 2.5GiB or 1000000.")]
 Seconds = Annotated[float, Meta(gt=0, le=86_400, description="Seconds.")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -203,23 +205,6 @@ class ImageTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[image]: about the image as a whole."""
 
     max_size: Size | None = None
-
-
-class AppTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[app]: the application, as far as the image does not say it itself."""
-
-    asgi: str | None = None
-    """As `package.module:attribute`."""
-    wsgi: str | None = None
-    python: str | None = None
-    """The interpreter, as a path or a name in PATH."""
-    directory: str | None = None
-    """Where the application's own modules are imported from; the image's WORKDIR without."""
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    health: str | None = None
-    """The path of the health check."""
-    env: dict[str, str] = {}
-    """What the application needs to start and the image does not set: DATABASE_URL, say."""
 
 
 class LimitsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from deadweight.application import table as application
 from deadweight.verify import spec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -47,7 +48,7 @@ def _family(name: str) -> list[str]:
 def _docstrings() -> dict[str, dict[str, str]]:
     """What stands below each field, by struct: docstrings of attributes, which Python does not keep."""
     found: dict[str, dict[str, str]] = {}
-    for table in ast.parse(inspect.getsource(spec)).body:
+    for table in [each for module in (spec, application) for each in ast.parse(inspect.getsource(module)).body]:
         if isinstance(table, ast.ClassDef):
             for field, below in zip(table.body, table.body[1:], strict=False):
                 if (

@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from deadweight.application.servers import port_of, substitute
 from deadweight.errors import BadInputError
 from deadweight.image.model import Image
 from deadweight.ledger.ledger import Ledger
@@ -14,7 +15,6 @@ from deadweight.passes.application import sources
 from deadweight.passes.base import Context
 from deadweight.passes.commands import SCRIPT_COUNT, SCRIPT_LIMIT, locate, shebang
 from deadweight.passes.imports import parse
-from deadweight.verify.application.servers import port_of, substitute
 
 SOURCE_LIMIT = 256 << 10
 PARSED_LIMIT = 16 << 20

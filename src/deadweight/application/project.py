@@ -18,11 +18,11 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from deadweight.application.material import Material, Sources
+from deadweight.application.servers import port_of, shlex_split, substitute
 from deadweight.errors import BadInputError, shown
 from deadweight.passes.application import is_test
 from deadweight.passes.commands import SCRIPT_LIMIT
-from deadweight.verify.application.material import Material, Sources
-from deadweight.verify.application.servers import port_of, shlex_split, substitute
 
 FILE_COUNT = 3000
 _DOCKERFILES = ("Dockerfile", "Containerfile", "docker/Dockerfile", "deploy/Dockerfile")

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from deadweight.application.discover import Discovery, discover
+from deadweight.application.table import AppTable
 from deadweight.ledger.ledger import Ledger
-from deadweight.verify.application.discover import Discovery, discover
 from deadweight.verify.defaults import default_probes, left_out, modules
-from deadweight.verify.spec import AppTable, HttpProbe, ImportProbe, LibrariesProbe, RoutesProbe, Spec, StartProbe
+from deadweight.verify.spec import HttpProbe, ImportProbe, LibrariesProbe, RoutesProbe, Spec, StartProbe
 from support.contexts import SITE, context, distribution
 from support.images import Member, directory, file, symlink
 

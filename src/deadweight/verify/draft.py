@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deadweight.application.discover import Discovery, discover, discover_in
+from deadweight.application.project import read_project
+from deadweight.application.servers import TARGET
 from deadweight.errors import shown
 from deadweight.ledger.known import known, matcher
 from deadweight.ledger.ledger import Ledger
@@ -18,9 +21,6 @@ from deadweight.passes.base import Context
 from deadweight.passes.commands import locate
 from deadweight.passes.compiling import compiles, installed
 from deadweight.sizes import show_size
-from deadweight.verify.application.discover import Discovery, discover, discover_in
-from deadweight.verify.application.project import read_project
-from deadweight.verify.application.servers import TARGET
 from deadweight.verify.defaults import BY_MISTAKE, HOOKS, MEMORY_RATIO, TIME_RATIO
 
 MODULE_LIMIT = 200

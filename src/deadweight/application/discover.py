@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from deadweight.errors import shown
-from deadweight.ledger.ledger import Ledger
-from deadweight.verify.application.material import SHELLS, Material, Sources, material_of
-from deadweight.verify.application.servers import TOOLS, Served, port_of, served, statements
-from deadweight.verify.application.sources import (
+from deadweight.application.material import SHELLS, Material, Sources, material_of
+from deadweight.application.servers import TOOLS, Served, port_of, served, statements
+from deadweight.application.sources import (
     DJANGO,
     FACTORIES,
     FRAMEWORKS,
@@ -32,7 +30,9 @@ from deadweight.verify.application.sources import (
     health_rank,
     server_calls,
 )
-from deadweight.verify.spec import AppTable
+from deadweight.application.table import AppTable
+from deadweight.errors import shown
+from deadweight.ledger.ledger import Ledger
 
 SOURCE_COUNT = 3000
 """Files that are looked at at most: an application of its own has fewer."""
