@@ -151,6 +151,16 @@ def draw_up(
     return _Planner(ledger, options, risk, skip, progress).plan(_protected(ledger.image, keep_layers, base), all_layers)
 
 
+def removable(ledger: Ledger) -> frozenset[str]:
+    """Paths that some pass would remove from an image, at any risk, where the user protects nothing."""
+    context = Context(ledger, Options(keep_compile=False))
+    for one in all_passes():
+        if one.rewrite is None:
+            for proposal in one.propose(context):
+                context.accept(one, proposal)
+    return frozenset(context.gone)
+
+
 def _protected(image: Image, count: int, base: Image | None) -> frozenset[int]:
     kept = set(range(min(count, len(image.layers))))
     if base is not None:

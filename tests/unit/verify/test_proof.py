@@ -246,7 +246,7 @@ def test_a_document_of_a_target_has_to_be_declared(slim: Slim) -> None:
 
 
 @pytest.mark.parametrize("path", ["app/run.py", CORE, "usr/lib/libbase.txt", RECORD, "app/link"])
-def test_what_is_gone_undeclared_is_caught_with_a_plan_and_named_without(path: str, slim: Slim) -> None:
+def test_what_is_gone_undeclared_is_caught(path: str, slim: Slim) -> None:
     after = changed(slim.after, path, gone)
     if path == "usr/lib/libbase.txt":  # it hid nothing any more
         assert path not in proved(slim.before, slim.after).removed
@@ -254,7 +254,15 @@ def test_what_is_gone_undeclared_is_caught_with_a_plan_and_named_without(path: s
     assert f"'/{path}': it is gone, undeclared" in found
     proof = proved(slim.before, after)
     assert path in proof.removed
-    assert not [each for each in differences(proof) if f"'/{path}'" in each]
+    assert f"'/{path}': it is gone, undeclared, and no pass takes it out" in differences(proof)
+
+
+def test_without_a_plan_what_passes_take_may_be_gone(slim: Slim) -> None:
+    """And no more: of what lies in one directory, what a pass takes, and what it does not."""
+    after = changed(changed(slim.before, "usr/bin/gcc", gone), "app/run.py", gone)
+    assert differences(proved(slim.before, after)) == [
+        "'/app/run.py': it is gone, undeclared, and no pass takes it out"
+    ]
 
 
 def test_a_whole_directory_that_is_hidden_is_caught(slim: Slim) -> None:

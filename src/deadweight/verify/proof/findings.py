@@ -18,6 +18,7 @@ from deadweight.passes.inodes import names_by_inode
 from deadweight.passes.target import read_slimmed
 from deadweight.verify.proof.contents import Digests, Pair, file_of, first_difference, plain_file, run_all
 from deadweight.verify.proof.declarations import Declared
+from deadweight.verify.proof.expected import unexpected
 from deadweight.verify.proof.metadata import Changes, is_metadata, plain_addition, stale, untrue
 from deadweight.verify.proof.rewrites import check_declared, undeclared_rewrite
 from deadweight.verify.proof.walk import Walk
@@ -112,9 +113,12 @@ def _judge_gone(views: Views, found: Findings) -> None:
         found.notes += _noted("declared to leave, and still there", still)
     elif undeclared:
         every = set(undeclared)
-        tops = [path for path in undeclared if posixpath.dirname(path) not in every]
+        missed = unexpected(views.before, views.after, undeclared)
+        found.differences += [(path, "it is gone, undeclared, and no pass takes it out") for path in missed]
+        every = set(undeclared) - set(missed)
+        tops = [path for path in undeclared if path in every and posixpath.dirname(path) not in every]
         found.notes += _noted(
-            f"{len(undeclared):,} paths are gone undeclared (--plan FILE declares), with all in them", tops
+            f"{len(every):,} paths are gone undeclared (--plan FILE declares), with all in them", tops
         )
 
 
