@@ -1,0 +1,1 @@
+"""Finding stored texts by words and by meaning."""
