@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from deadweight.application.dockerfile import instructions
 from deadweight.application.material import Material, Sources
 from deadweight.application.servers import port_of, shlex_split, substitute
 from deadweight.errors import BadInputError, shown
@@ -27,7 +27,6 @@ from deadweight.passes.commands import SCRIPT_LIMIT
 FILE_COUNT = 3000
 _DOCKERFILES = ("Dockerfile", "Containerfile", "docker/Dockerfile", "deploy/Dockerfile")
 _LEFT_OUT = frozenset({"venv", "node_modules", "build", "dist", "__pycache__", "site-packages"})
-_INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s+(.*)\Z", re.DOTALL)
 _REQUIREMENTS = "requirements.txt"
 
 # Modules of distributions that are called otherwise than their module; all others are taken to be called alike.
@@ -105,7 +104,11 @@ def read_project(folder: Path) -> Project:
     notes: list[str] = []
     document = _pyproject(folder)
     name = next((one for one in _DOCKERFILES if _read(folder, one)), "")
-    stage = last_stage(_read(folder, name).decode("utf-8", "replace")) if name else Stage()
+    stage = Stage()
+    try:
+        stage = last_stage(_read(folder, name).decode("utf-8", "replace"))
+    except BadInputError as error:
+        notes.append(f"{name} was not read: {error}")
     if not name:
         notes.append("there is no Dockerfile")
     requirements = _requirements(folder, document, notes)
@@ -216,12 +219,16 @@ def _read(folder: Path, path: str) -> bytes:
 
 
 def last_stage(text: str) -> Stage:
-    """What a Dockerfile's last stage says, with what it has from the stages that it begins with."""
+    """What a Dockerfile's last stage says, with what it has from the stages that it begins with.
+
+    Raises BadInputError, with the line, for a heredoc that does not end.
+    """
     stages: dict[str, Stage] = {}
     stage = Stage()
-    for name, rest in instructions(text):
+    for one in instructions(text):
+        name, rest = one.name, one.text
         if name == "FROM":
-            words = [word for word in rest.split() if not word.startswith("--")]
+            words = rest.split()
             base = stages.get(words[0].lower(), Stage()) if words else Stage()
             stage = Stage(
                 list(base.entrypoint),
@@ -247,22 +254,6 @@ def last_stage(text: str) -> Stage:
         elif name == "WORKDIR":
             stage.workdir = posixpath.normpath(posixpath.join(stage.workdir, rest.strip().strip("\"'")))
     return stage
-
-
-def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """The instructions of a Dockerfile: names in capitals, lines that go on put together, comments left out."""
-    pending = ""
-    for line in text.splitlines():
-        if line.lstrip().startswith("#"):
-            continue
-        pending += line.rstrip()
-        if pending.endswith("\\"):
-            pending = pending[:-1] + " "
-            continue
-        match = _INSTRUCTION.match(pending)
-        pending = ""
-        if match:
-            yield match[1].upper(), match[2].strip()
 
 
 def _command(text: str) -> list[str]:
