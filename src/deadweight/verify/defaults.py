@@ -70,6 +70,17 @@ def default_probes(before: Ledger, after: Ledger, spec: Spec, removed: Collectio
     return [probe for probe in probes if not _asked(spec, probe)]
 
 
+def not_probed(before: Ledger, spec: Spec) -> list[str]:
+    """What is not probed by default since the image does not show it, and how to say it."""
+    found = discover(before, spec.app)
+    notes = []
+    if not found.app and not any(isinstance(probe, RoutesProbe) for probe in spec.probe):
+        notes.append("no application was found, so no routes are compared: name it by [app] asgi or wsgi")
+    if not found.server and not any(isinstance(probe, StartProbe) for probe in spec.probe):
+        notes.append("the image starts no server that is known here, so none is probed: say [app] port")
+    return notes
+
+
 def _asked(spec: Spec, probe: Probe) -> bool:
     """Whether the specification has a probe that does what a default one would."""
     for one in spec.probe:

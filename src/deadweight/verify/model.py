@@ -21,6 +21,8 @@ class Observation(msgspec.Struct, frozen=True):
     """What was seen of each thing, by the thing's name: `torch` -> `imports`. Two images are compared by these."""
     failures: tuple[str, ...] = ()
     """Names of those facts that say that something does not work."""
+    hung: tuple[str, ...] = ()
+    """Names of those facts that say that something was ended for want of time: its outcome is not known."""
     ended: str = ""
     """Why the sandbox ended it: out of time, say. With such an end in both images there is no answer."""
     unanswered: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import secrets
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -117,12 +118,13 @@ class Side:
         Raises Ended where the image's Python does not run it, or a limit ended it; NoAnswer where there is no sandbox.
         """
         binds = {f"{INSIDE}/agent": AGENT, **more.pop("binds", {})}
-        argv = (self.python, f"{INSIDE}/agent/main.py", task)
+        mark = f"<{secrets.token_hex(16)}>"
+        argv = (self.python, f"{INSIDE}/agent/main.py", task, mark)
         ran = self.run(Command(argv, msgspec.json.encode(arguments), binds=binds, **more), timeout)
         if ran.ended != "exited":
             raise Ended(how_it_ended(ran, self.limits if timeout is None else Limits(timeout)))
         try:
-            return msgspec.json.decode(ran.stdout)
+            return msgspec.json.decode(ran.stdout.rpartition(mark.encode())[2])
         except msgspec.DecodeError:
             raise Ended(f"{self.python} did not run: exit status {ran.status}, {last_line(ran.stderr)}") from None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deadweight.image.compression import temporary_folder
@@ -15,6 +17,8 @@ from deadweight.image.transports.destination import need_space, remove_tree, wri
 from deadweight.image.transports.unpack import unpack_view
 from deadweight.verify.cleanup import deferred
 
+_PREFIX = "deadweight-trees-"
+_YOUNG = 60.0
 Unpack = Callable[[str, Filesystem, Mapping[Key, str]], tuple[Path, list[str]]]
 
 
@@ -24,9 +28,12 @@ def trees() -> Iterator[Unpack]:
 
     Its last argument names files that are on disk already, by the entry that carries their bytes. What was unpacked
     vanishes at the end, and nobody but this user may enter it before. The image's devices are left out: they would be
-    this machine's. Raises EnvironmentFailure when there is no space.
+    this machine's. What a run left that was killed outright is removed first. Raises EnvironmentFailure when there is
+    no space.
     """
-    folder = temporary_folder() / f"deadweight-verify-{secrets.token_hex(8)}"
+    _collect(temporary_folder())
+    folder = temporary_folder() / f"{_PREFIX}{secrets.token_hex(8)}"
+    lock = None
 
     def unpack(name: str, fs: Filesystem, shared: Mapping[Key, str]) -> tuple[Path, list[str]]:
         root = folder / name
@@ -46,10 +53,28 @@ def trees() -> Iterator[Unpack]:
     try:
         with writing(folder):
             folder.mkdir(0o700)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield unpack
     finally:
         with deferred():
             remove_tree(folder)
+            if lock is not None:
+                os.close(lock)
+
+
+def _collect(place: Path) -> None:
+    """Removes trees of this user that no run has a lock on. Young ones stay: their run may be about to lock them."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                seen = os.fstat(lock)
+                if seen.st_uid == os.geteuid() and time.time() - seen.st_ctime > _YOUNG:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove_tree(folder)
+            finally:
+                os.close(lock)
 
 
 def space(fs: Filesystem, shared: Mapping[Key, str], block: int) -> int:

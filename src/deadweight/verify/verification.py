@@ -14,7 +14,7 @@ from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
 from deadweight.plan import Plan
 from deadweight.sizes import parse_size
-from deadweight.verify.defaults import default_probes, left_out, modules
+from deadweight.verify.defaults import default_probes, left_out, modules, not_probed
 from deadweight.verify.model import ProbeResult, Verdict, verdict_of
 from deadweight.verify.probes import judge, observe
 from deadweight.verify.probes.kinds import kind_of
@@ -57,6 +57,7 @@ def verify(
     proof = prove(before, after, plan, progress)
     results = list(proof.results) if run else [_on_its_own(result) for result in proof.results]
     notes: list[str] = []
+    used = False
     if run:
         removed = proof.removed if plan is None else proof.declared
         defaults = default_probes(before, after, spec, removed) if spec.defaults else []
@@ -69,12 +70,14 @@ def verify(
                 bench.say(f"probing: {probe.name}", number, len(probes))
                 kind = kind_of(probe)
                 results.append(judge(kind, probe, probe.name, observe(kind, probe, one), observe(kind, probe, two)))
-            notes = bench.notes
-        if not bench.used:
+            notes, used = bench.notes, bench.used
+        if spec.defaults:
+            notes += not_probed(before, spec)
+        if not used:
             results[:2] = map(_on_its_own, results[:2])
         if any(isinstance(probe, ImportProbe) and probe.modules is None for probe in asked(spec)) or spec.defaults:
             notes += [f"{name} is not imported: {why}" for name, why in left_out(before, after, removed).items()]
-    return verdict_of(results, setting.sandbox if run else "", time.monotonic() - start, notes)
+    return verdict_of(results, setting.sandbox if used else "", time.monotonic() - start, notes)
 
 
 def check(

@@ -88,6 +88,27 @@ def test_a_module_that_hangs_is_named_and_the_others_have_their_answer(results: 
     assert results["hangs"].details == ["hang: imports -> is not imported after 1 s"]
 
 
+def test_what_hangs_in_both_is_no_answer(tmp_path: Path) -> None:
+    """It is not known how it would have gone: for one image alone, too, whether it must or not."""
+    members = site({"hang": {"hang.py": HANG}, "good": {"good.py": b""}})
+    probes = [
+        ImportProbe(name="hangs", modules=["hang", "good"], timeout=3),
+        ImportProbe(name="must", modules=["hang", "good"], timeout=3, must=True),
+    ]
+    for found in (probed(tmp_path, members, members, probes), checked(tmp_path, members, probes)):
+        for name in ("hangs", "must"):
+            assert (found[name].outcome, found[name].ok) == ("no answer", False)
+            assert found[name].details == ["hang: is not imported after 1 s"]
+
+
+def test_python_may_print_when_it_starts(tmp_path: Path) -> None:
+    """As a .pth file of a distribution can have it."""
+    noise = {"noisy.pth": b"import sys; sys.stdout.write('{\"errors\": {}}')\n", "good.py": b""}
+    members = site({"good": noise})
+    found = probed(tmp_path, members, members, [ImportProbe(name="import", modules=["good"])])["import"]
+    assert (found.outcome, found.details) == ("same", [])
+
+
 def test_slower_and_larger_imports_are_named(results: dict[str, ProbeResult]) -> None:
     slower, larger = sorted(results["measured"].details, key=len)
     assert slower.startswith("slower: 0.1")

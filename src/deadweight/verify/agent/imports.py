@@ -20,7 +20,8 @@ def run(arguments: dict[str, Any]) -> dict[str, Any]:
     """How the import of each of `modules` went, and with `repeats` what the import of each takes.
 
     `jobs` run at once; a module has `seconds`, all of them together `total`. What is measured is measured alone, and
-    warm: after all modules were imported once. `unfinished` are those that were not imported by then.
+    warm: after all modules were imported once. `unfinished` are those that were not imported by then, `hung` those that
+    had their time and were ended.
     """
     for path in reversed(arguments["paths"]):
         sys.path.insert(0, path)
@@ -28,11 +29,14 @@ def run(arguments: dict[str, Any]) -> dict[str, Any]:
     errors: dict[str, str] = {}
     measured: dict[str, Any] = {}
     unfinished = []
+    hung = []
     for name, result in batch(arguments["modules"], arguments["jobs"], arguments["seconds"], deadline):
         if result is None:
             unfinished.append(name)
         else:
             errors[name] = result["error"]
+            if result.get("hung"):
+                hung.append(name)
     for name in [name for name in errors if not errors[name]] if arguments["repeats"] else ():
         results = batch([name] * arguments["repeats"], 1, arguments["seconds"], deadline)
         good = [result for _, result in results if result is not None and not result["error"]]
@@ -41,7 +45,7 @@ def run(arguments: dict[str, Any]) -> dict[str, Any]:
             continue
         # The least is what noise disturbs least.
         measured[name] = {key: min(result[key] for result in good) for key in ("seconds", "memory")}
-    return {"errors": errors, "measured": measured, "unfinished": unfinished}
+    return {"errors": errors, "measured": measured, "unfinished": unfinished, "hung": hung}
 
 
 def batch(names: list[str], jobs: int, seconds: float, deadline: float) -> list[Any]:
@@ -110,7 +114,7 @@ def said(read: int) -> str:
 
 def hang(seconds: float) -> dict[str, Any]:
     """The result of a module that was ended."""
-    return {"seconds": seconds, "memory": 0, "error": "is not imported after %g s" % seconds}
+    return {"seconds": seconds, "memory": 0, "error": "is not imported after %g s" % seconds, "hung": True}
 
 
 def outcome(text: str, status: int, usage: Any) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def asked(path: str, loader: str, seconds: float) -> dict[str, Any]:
             words, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"libraries": {}, "undefined": [], "errors": ["no answer after %g s" % seconds]}
+        return {"libraries": {}, "undefined": [], "errors": ["no answer after %g s" % seconds], "hung": True}
     text = (done.stdout[:OUTPUT] + b"\n" + done.stderr[:OUTPUT]).decode("utf-8", "backslashreplace")
     answer = parsed(text, path)
     if done.returncode < 0:

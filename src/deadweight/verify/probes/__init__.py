@@ -94,12 +94,14 @@ def _outcome(
         if before is not None and not all(ends):
             return "differs", False, [f"{before.summary} -> {after.summary}"]
         return "no answer", False, [after.ended]
+    different = [] if before is None else kind.differences(probe, before, after)
+    if different:
+        return "differs", False, different
+    if after.hung:  # in both images, else they differ
+        return "no answer", False, [f"{name}: {after.facts[name]}" for name in after.hung]
     unmet = kind.unmet(probe, after) if must else []
     if before is None:
         return ("not met" if unmet else "met"), not unmet, unmet
-    different = kind.differences(probe, before, after)
-    if different:
-        return "differs", False, different
     if unmet:
         return "not met", False, unmet
     if kind.differences is nothing_differs:

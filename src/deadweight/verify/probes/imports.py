@@ -43,6 +43,7 @@ class _Answer(msgspec.Struct):
     errors: dict[str, str]
     measured: dict[str, _Taken]
     unfinished: list[str]
+    hung: list[str]
 
 
 def observe(probe: ImportProbe, side: Side) -> Observation:
@@ -75,7 +76,7 @@ def observe(probe: ImportProbe, side: Side) -> Observation:
     if len(found.measured) == len(modules) == 1:
         (taken,) = found.measured.values()
         summary = f"{taken.seconds:.2f} s, {show_size(taken.memory)}"
-    return Observation(summary, facts, failed, data=found.measured)
+    return Observation(summary, facts, failed, tuple(found.hung), data=found.measured)
 
 
 def _own(side: Side) -> list[str]:

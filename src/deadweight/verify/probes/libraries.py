@@ -31,6 +31,8 @@ class _Resolved(msgspec.Struct, frozen=True):
     undefined: list[str] = []
     """Symbols that none of them has."""
     errors: list[str] = []
+    hung: bool = False
+    """Whether the loader was ended before it had said all."""
 
     @property
     def missing(self) -> list[str]:
@@ -74,7 +76,8 @@ def observe(probe: LibrariesProbe, side: Side) -> Observation:
     summary = f"{len(facts):,} file{'' if len(facts) == 1 else 's'}" + (
         f", {len(failed):,} with something missing" if failed else ""
     )
-    return Observation(summary, facts, failed, data={path: found[path] for path in facts})
+    hung = tuple(path for path in facts if found[path].hung)
+    return Observation(summary, facts, failed, hung, data={path: found[path] for path in facts})
 
 
 def _files(probe: LibrariesProbe, side: Side) -> tuple[dict[str, str], dict[str, _Resolved]]:

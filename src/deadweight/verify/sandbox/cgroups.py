@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +66,7 @@ def new_group(memory: int, processes: int) -> Iterator[Group]:
 
     At the end everything in it is killed, and it is removed. Signals are to be deferred meanwhile.
     """
+    _collect()
     name = f"deadweight-{os.getpid()}-{secrets.token_hex(4)}"
     places = {controller: parent / name for controller, parent in parents().items()}
     folders: dict[Controller, Path] = {}
@@ -131,6 +133,17 @@ def _limit(folder: Path, controller: Controller, memory: int, processes: int) ->
         with suppress(OSError):
             if (folder / name).exists():
                 (folder / name).write_text(str(value))
+
+
+@cache
+def _collect() -> None:
+    """Removes the groups of runs that were killed outright, once for this process: those that nothing is in."""
+    for parent in set(parents().values()):
+        for folder in parent.glob("deadweight-*-*"):
+            pid = folder.name.split("-")[1]
+            if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+                with suppress(OSError):  # something is in it: another PID namespace's, say
+                    folder.rmdir()
 
 
 def _remove(folders: set[Path]) -> None:

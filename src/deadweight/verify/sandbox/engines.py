@@ -38,6 +38,7 @@ _CALL_SECONDS = 600.0
 # conmon, which podman runs containers by, leaves it in the directory that it was called in. Under control groups of
 # version 1 that is all that is said of a program that was killed for want of memory.
 _OOM = "oom"
+_SAID = 1000  # characters of an engine's message
 _NEVER_STARTED = ("created", "configured", "initialized")
 
 
@@ -72,7 +73,7 @@ class Client:
         """What it prints. Raises EnvironmentFailure with its own words when it fails."""
         done = self.call(*words, stdin=stdin)
         if done.returncode != 0:
-            raise EnvironmentFailure(f"{self.name} {words[0]} failed: {shown(_last_line(done.stderr))}")
+            raise EnvironmentFailure(f"{self.name} {words[0]} failed: {shown(_last_line(done.stderr), _SAID)}")
         return done.stdout.decode("utf-8", "replace").strip()
 
 
@@ -93,9 +94,8 @@ def check(engine: Client) -> None:
     """Raises EnvironmentFailure where the engine is missing or does not answer."""
     done = engine.call("version")
     if done.returncode != 0:
-        raise EnvironmentFailure(
-            f"{engine.name} does not work here: {shown(_last_line(done.stderr))}; start its service, or use bubblewrap"
-        )
+        why = shown(_last_line(done.stderr), _SAID)
+        raise EnvironmentFailure(f"{engine.name} does not work here: {why}; start its service, or use bubblewrap")
 
 
 @dataclass
@@ -204,7 +204,7 @@ def _not_started(engine: str, status: int, said: str) -> int:
             return 127
         if "permission denied" in words:
             return 126
-    raise EnvironmentFailure(f"{engine} could not start a container: {shown(said)}")
+    raise EnvironmentFailure(f"{engine} could not start a container: {shown(said, _SAID)}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
