@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from sqlalchemy import func, literal_column, select, text
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Session
 
 from truthgraph.storage.tables import StoredText
@@ -18,7 +19,7 @@ def by_words(session: Session, table: type[StoredText], words: Sequence[str], li
     if session.get_bind().dialect.name == "postgresql":
         # websearch_to_tsquery takes any text without an error; `or` is its only word with a meaning, and a stop word.
         query = func.websearch_to_tsquery("english", " or ".join(word for word in words if word.lower() != "or"))
-        column = literal_column(f"{name}.words")
+        column = literal_column(f"{name}.words", TSVECTOR)
         ranked = (
             select(table.id)
             .where(column.bool_op("@@")(query))
@@ -38,7 +39,7 @@ def by_words(session: Session, table: type[StoredText], words: Sequence[str], li
 def by_vector(session: Session, table: type[StoredText], model: str, vector: Vector, limit: int) -> list[int]:
     """Numbers of the texts nearest to a unit vector of this model. Both databases compare every row: it is exact."""
     if session.get_bind().dialect.name == "postgresql":
-        distance = table.embedding.cosine_distance(vector)  # type: ignore[attr-defined]  # pgvector's comparator
+        distance = table.embedding.cosine_distance(vector)
         query = (
             select(table.id)
             .where(table.embedding_model == model, func.vector_dims(table.embedding) == len(vector))
