@@ -6,19 +6,24 @@ a change of code changes one small layer, the application in `APP`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-VENV = "/opt/venv"
-"""Where dependencies are: a virtual environment of the base's Python."""
-APP = "/app"
-"""The working directory, which the user owns."""
-APP_LIB = "/app/lib"
-"""Where a project that can be installed is (`pip install --no-deps --target`), in PYTHONPATH; its scripts in `bin`."""
-USER = "app"
-UID = 10001
-"""Of the user and its group: high enough for no base to have it."""
+from packaging.utils import canonicalize_name
+
+from deadweight.application.discover import discover_in
+from deadweight.application.project import read_project
+from deadweight.build.locks import Candidate, find_locks
+from deadweight.build.parts import copied_parts, serving
+from deadweight.build.places import APP, APP_LIB, UID, USER, VENV
+from deadweight.build.pyproject import Pyproject, read_inside, read_pyproject
+from deadweight.build.pythons import newest
+from deadweight.build.system import HEALTH_CLIENT, system_packages
+from deadweight.errors import BadInputError, shown
+
+__all__ = ["APP", "APP_LIB", "UID", "USER", "VENV", "Lock", "Recipe", "read_recipe"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Lock:
     """Below the project."""
     hashes: bool
     """Whether it states the hash of every file."""
+    files: tuple[str, ...] = ()
+    """All that installing from it reads: itself, what it includes by -r and -c, pyproject.toml beside uv.lock."""
+    pinned: bool = True
+    """False for a requirements file that leaves versions open: then there is nothing better."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class Recipe:
     lock: Lock | None
     """For the whole image. The same uv.lock serves both."""
     dev_lock: Lock | None
+    """For developers, to be installed beside the core's or the whole one."""
     packages: tuple[str, ...]
     """Debian packages that the running service needs: of shared libraries, clients, curl for the health check."""
     build_packages: tuple[str, ...]
@@ -65,9 +75,21 @@ class Recipe:
     """The path of the health check; empty where there is none."""
     copied: tuple[str, ...]
     """Files and folders of the project that it reads when it runs, beside its package, or all of it where it is not
-    installable."""
+    installable. Paths below the project, which they keep below `APP`."""
     notes: tuple[str, ...]
     """What was assumed, and what could not be found."""
+    version: str = ""
+    """The project's; empty where only building it tells."""
+    python: str = "3.13"
+    """The newest Python, as X.Y, that the project and its lock allow."""
+    python_path: tuple[str, ...] = ()
+    """PYTHONPATH."""
+    dev_groups: tuple[str, ...] = ()
+    """Dependency groups (PEP 735) that INCLUDE_DEV adds."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why each of `packages` is needed."""
+    scm_version: bool = False
+    """Whether building the project asks version control for its version, which an image's build does not see."""
 
 
 def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recipe:
@@ -75,4 +97,80 @@ def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recip
 
     Raises BadInputError where there is no project, or an extra that it does not have.
     """
-    raise NotImplementedError
+    _check_project(folder)
+    project = read_pyproject(folder)
+    dev = tuple(extra for extra in project.extras if project.development(extra))
+    wanted = _extras(project, extras, dev)
+    dev = tuple(extra for extra in dev if extra not in wanted)
+    locks = find_locks(folder, project, wanted, dev)
+    notes = [*project.notes, *locks.notes]
+    if locks.whole is None:
+        notes.append(
+            "no lock was found (uv.lock, pylock.toml, requirements*.txt): versions are resolved anew each time; "
+            "`uv lock` pins them"
+        )
+    if locks.core is None and locks.whole is not None and wanted:
+        notes.append("no lock was found for the image without extras")
+    python, why = newest(folder, project, locks, wanted)
+    notes += why
+    names = locks.names(project, wanted, int(python.partition(".")[2])) | {
+        str(canonicalize_name(one.name)) for one in project.required(wanted)
+    }
+    found = discover_in(read_project(folder).material)
+    service = serving(folder, project, found, names, wanted)
+    copied, python_path = copied_parts(folder, project, service.file)
+    reasons, building = system_packages(names)
+    if service.port is not None:
+        reasons[HEALTH_CLIENT] = "the health check"
+    return Recipe(
+        folder=folder,
+        name=project.name,
+        version=project.version,
+        installable=project.installable,
+        requires_python=project.requires_python,
+        python=python,
+        extras=wanted,
+        dev_extras=dev,
+        dev_groups=project.groups,
+        core_lock=_lock(locks.core),
+        lock=_lock(locks.whole),
+        dev_lock=_lock(locks.developers),
+        packages=tuple(reasons),
+        reasons=reasons,
+        build_packages=building,
+        command=service.command,
+        port=service.port,
+        health=service.health,
+        copied=copied,
+        python_path=python_path,
+        notes=tuple(dict.fromkeys([*notes, *service.notes])),
+        scm_version=not project.version
+        and bool({"setuptools-scm", "hatch-vcs", "versioningit"} & set(project.build_requires)),
+    )
+
+
+def _check_project(folder: Path) -> None:
+    if "\0" in str(folder) or not folder.is_dir():
+        raise BadInputError(f"there is no directory {shown(str(folder))}: name the folder of a Python project")
+    signs = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "uv.lock", "pylock.toml")
+    if not any(read_inside(folder, sign) is not None for sign in signs) and not list(
+        folder.glob("requirements*/*.txt")
+    ):
+        raise BadInputError(
+            f"{shown(str(folder))} is no Python project: it has none of {', '.join(signs)}; name another folder"
+        )
+
+
+def _extras(project: Pyproject, extras: tuple[str, ...] | None, dev: tuple[str, ...]) -> tuple[str, ...]:
+    if extras is None:
+        return tuple(extra for extra in project.extras if extra not in dev)
+    wanted = [str(canonicalize_name(extra)) for extra in extras]
+    for extra in wanted:
+        if extra not in project.extras:
+            there = ", ".join(project.extras) or "none"
+            raise BadInputError(f"{project.name} has no extra {shown(extra)}; there are: {there}")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _lock(one: Candidate | None) -> Lock | None:
+    return Lock(one.kind, one.path, one.hashes, one.files, one.pinned) if one is not None else None

@@ -1,0 +1,203 @@
+"""pyproject.toml as a recipe needs it: read, checked, and never run.
+
+What goes into a Dockerfile or a command line is checked here: names and extras are letters, digits, `.`, `_` and `-`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from deadweight.errors import BadInputError, shown
+
+SIZE_LIMIT = 64 << 20
+"""Bytes of a file that is read whole: the largest uv.lock seen had 3 MB."""
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
+_CLASSIFIER = re.compile(r"Programming Language :: Python :: 3\.(\d{1,2})\Z")
+_DEVELOPMENT = re.compile(
+    r"(?:dev|devel|develop|development|tests?|testing|docs?|documentation|lint|linting|linters?|typing|types|mypy|"
+    r"type-?check(?:ing)?|style|format|bench|benchmarks?|examples?|ci|debug|notebooks?|release|build|pre-commit)\Z"
+)
+"""Extras and groups for who works on a project."""
+
+
+@dataclass(frozen=True)
+class Pyproject:
+    """A project's own description of itself."""
+
+    name: str
+    version: str = ""
+    """Empty where it is worked out when the project is built."""
+    installable: bool = False
+    build_requires: tuple[str, ...] = ()
+    """Canonical names of what building needs."""
+    requires_python: str = ""
+    minors: tuple[int, ...] = ()
+    """Y of each Python 3.Y that the classifiers name."""
+    dependencies: tuple[Requirement, ...] = ()
+    extras: Mapping[str, tuple[Requirement, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    """Of PEP 735, those for developers."""
+    scripts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def development(self, extra: str) -> bool:
+        """Whether an extra is for developers: by its name, or since it takes in one that is."""
+        todo, seen = [extra], set[str]()
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if _DEVELOPMENT.match(name):
+                return True
+            own = (one for one in self.extras.get(name, ()) if canonicalize_name(one.name) == self.name)
+            todo += [str(canonicalize_name(each)) for one in own for each in one.extras]
+        return False
+
+    def required(self, extras: Iterable[str] = ()) -> list[Requirement]:
+        """What the project requires, and what these extras add; those that it names of itself are taken apart."""
+        found = list(self.dependencies)
+        todo, seen = list(extras), set[str]()
+        while todo:
+            extra = todo.pop()
+            if extra in seen:
+                continue
+            seen.add(extra)
+            for one in self.extras.get(extra, ()):
+                if canonicalize_name(one.name) == self.name:
+                    todo += [str(canonicalize_name(each)) for each in one.extras]
+                else:
+                    found.append(one)
+        return found
+
+
+def read_inside(folder: Path, path: str, limit: int = SIZE_LIMIT) -> bytes | None:
+    """A file of the project; None where there is none, where it lies elsewhere, or is larger than `limit`."""
+    try:
+        real = Path(os.path.realpath(folder / path))
+        if real.is_relative_to(os.path.realpath(folder)) and real.is_file() and real.stat().st_size <= limit:
+            return real.read_bytes()
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def read_toml(folder: Path, path: str) -> dict[str, Any]:
+    """A TOML file of the project; empty where there is none. Raises BadInputError for what is no TOML."""
+    data = read_inside(folder, path)
+    if data is None:
+        return {}
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInputError(f"{shown(str(folder / path))} is no TOML: {error}") from None
+
+
+def table(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """A table of tables; empty where there is none."""
+    found: Any = document
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def strings(value: Any) -> list[str]:
+    """The strings of a list; none of what is no list."""
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def read_pyproject(folder: Path) -> Pyproject:
+    """What pyproject.toml says; the folder's name, and little more, where there is none.
+
+    Raises BadInputError for what is no TOML, and for names that no project can have.
+    """
+    document = read_toml(folder, "pyproject.toml")
+    project, poetry = table(document, "project"), table(document, "tool", "poetry")
+    notes: list[str] = []
+    where = shown(str(folder / "pyproject.toml"))
+    extras = {
+        _name(name, "an extra", where): _requirements(strings(lines), notes)
+        for name, lines in table(project, "optional-dependencies").items()
+    }
+    if not project:
+        extras |= {
+            _name(name, "an extra", where): _requirements(strings(lines), notes)
+            for name, lines in table(poetry, "extras").items()
+        }
+    name = project.get("name") or poetry.get("name")
+    groups = [_name(one, "a dependency group", where) for one in table(document, "dependency-groups")]
+    installable = bool(table(document, "build-system")) or any(
+        read_inside(folder, one) is not None for one in ("setup.py", "setup.cfg")
+    )
+    return Pyproject(
+        name=_name(name, "the project", where) if name else _folder_name(folder),
+        version=_version(project.get("version") or poetry.get("version")),
+        installable=installable and table(document, "tool", "uv").get("package") is not False,
+        build_requires=tuple(
+            str(canonicalize_name(one.name))
+            for one in _requirements(strings(table(document, "build-system").get("requires")), notes)
+        ),
+        requires_python=_specifier(project.get("requires-python"), where),
+        minors=tuple(
+            sorted(int(match[1]) for one in strings(project.get("classifiers")) if (match := _CLASSIFIER.match(one)))
+        ),
+        dependencies=_requirements(
+            strings(project.get("dependencies"))
+            or [name for name in table(poetry, "dependencies") if name != "python" and not project],
+            notes,
+        ),
+        extras=extras,
+        groups=tuple(one for one in groups if _DEVELOPMENT.match(one)),
+        scripts=tuple(one for one in table(project, "scripts") if _NAME.match(one)),
+        notes=tuple(notes),
+    )
+
+
+def _name(text: Any, what: str, where: str) -> str:
+    if not isinstance(text, str) or not _NAME.match(text) or len(text) > 200:
+        raise BadInputError(
+            f"{where} calls {what} {shown(str(text))}: names are letters and digits, with . _ - in between; rename it"
+        )
+    return str(canonicalize_name(text))
+
+
+def _folder_name(folder: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")
+    return str(canonicalize_name(name[:200])) or "project"
+
+
+def _version(text: Any) -> str:
+    try:
+        return str(Version(text)) if isinstance(text, str) else ""
+    except InvalidVersion:
+        return ""
+
+
+def _specifier(text: Any, where: str) -> str:
+    try:
+        return str(SpecifierSet(text)) if isinstance(text, str) else ""
+    except InvalidSpecifier:
+        raise BadInputError(
+            f"{where}: requires-python is {shown(text)}, which is no version specifier: write it as '>=3.11'"
+        ) from None
+
+
+def _requirements(lines: Iterable[str], notes: list[str]) -> tuple[Requirement, ...]:
+    found = []
+    for line in lines:
+        try:
+            found.append(Requirement(line))
+        except InvalidRequirement:
+            notes.append(f"{shown(line)} is no requirement: passed over")
+    return tuple(found)
