@@ -1,7 +1,7 @@
 # Two commands on a fresh Debian: `make demo` (the main job on a real torch image) and `make test`.
 # Each does its own set-up: see scripts/setup.sh.
 
-.PHONY: help demo demo-small test test-all lint bench gpu-check clean
+.PHONY: help demo demo-small test test-all lint bench phases gpu-check clean
 
 help:
 	@echo "make demo        build a real torch service's image without an engine, slim it, show the report (30 GB of disk)"
@@ -10,6 +10,7 @@ help:
 	@echo "make test-all    the slow ones too (the whole torch stack, 25 GB of disk)"
 	@echo "make lint        ruff and mypy --strict"
 	@echo "make bench       speed and memory beside openssl, dive, syft and docker save (40 GB of disk)"
+	@echo "make phases      the reference service's image in every shape, built and measured (40 GB of disk, over an hour)"
 	@echo "make gpu-check   on a machine with an NVIDIA GPU: does a pruned torch compute the same? (TORCH_PYTHON=python3)"
 	@echo "make clean       remove what the above made"
 
@@ -37,6 +38,10 @@ lint:
 bench:
 	scripts/setup.sh python demo test bench
 	.venv/bin/python bench/bench.py
+
+phases:
+	scripts/setup.sh python demo phases
+	.venv/bin/python bench/phases.py
 
 gpu-check:
 	scripts/setup.sh python

@@ -5,6 +5,7 @@
 #
 #   python   .venv with the locked requirements and this project, editable
 #   demo     mmdebstrap, which makes the demo image's base
+#   phases   a Docker engine and a registry, which make phases builds and measures with
 #   bench    .venv-bench with the peers that make bench measures
 #   test     what tests judge images and files with: skopeo, umoci, podman, docker; elfutils, gcc, linkers;
 #            .venv-oracles with NVIDIA's tools, and libraries of theirs to shrink
@@ -80,7 +81,7 @@ make_oracles() {
 }
 
 if [ $# -eq 0 ]; then
-    echo "usage: scripts/setup.sh python|demo|test|bench..." >&2
+    echo "usage: scripts/setup.sh python|demo|test|phases|bench..." >&2
     exit 2
 fi
 
@@ -118,13 +119,20 @@ for group in "$@"; do
         need python3-venv "$PYTHON" -c 'import ensurepip, venv'
         oracles=yes
         ;;
+    phases)
+        need docker.io command -v dockerd
+        need runc command -v runc
+        need docker-registry command -v docker-registry
+        need skopeo command -v skopeo
+        need git command -v git
+        ;;
     bench)
         bench=yes
         need openssl command -v openssl
         need python3-venv "$PYTHON" -c 'import ensurepip, venv'
         ;;
     *)
-        echo "setup: no group is called $group: python, demo, test and bench are" >&2
+        echo "setup: no group is called $group: python, demo, test, phases and bench are" >&2
         exit 2
         ;;
     esac
