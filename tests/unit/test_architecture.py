@@ -23,7 +23,7 @@ ALLOWED = {
     "wheel": {"errors", "image", "binary", "ledger", "files"},
     "application": {"errors", "image", "ledger", "passes"},
     "verify": {"errors", "sizes", "image", "binary", "ledger", "application", "passes", "plan"},
-    "build": {"errors", "sizes", "image", "binary", "ledger", "files", "prune", "application", "passes"},
+    "build": {"errors", "sizes", "image", "binary", "ledger", "files", "prune", "application", "passes", "plan"},
     "report": {
         "errors",
         "sizes",

@@ -200,7 +200,8 @@ def instructions(text: str) -> Iterator[Instruction]:
             parts.append((line[: line.rindex(escape)], at))
         one = _instruction(parts, first + 1, at, tuple(comments))
         comments = []
-        if one.name in _HEREDOCS and one.words is None and "<<" in one.text:
+        name = one.text.split(None, 1)[0].upper() if one.name == "ONBUILD" and one.text else one.name
+        if name in _HEREDOCS and one.words is None and "<<" in one.text:
             heredocs, at = _heredocs(one, lines, at)
             one = Instruction(one.name, one.line, at, one.text, one.flags, None, heredocs, one.comments, one.starts)
         yield one

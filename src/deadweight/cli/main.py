@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from deadweight.cli.apply import apply_command
+from deadweight.cli.build import build_command
 from deadweight.cli.check import check_command
 from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
@@ -25,6 +26,7 @@ from deadweight.cli.doctor import doctor_command
 from deadweight.cli.gpus import gpus_command
 from deadweight.cli.init import init_command
 from deadweight.cli.inspect import inspect_command
+from deadweight.cli.lint import lint_command
 from deadweight.cli.output import ReaderGone
 from deadweight.cli.passes import passes_command
 from deadweight.cli.plan import plan_command
@@ -76,7 +78,9 @@ for _command in (
     slim_command,
     verify_command,
     check_command,
+    lint_command,
     init_command,
+    build_command,
     prune_command,
     wheel_command,
     compare_command,

@@ -82,18 +82,34 @@ class _Names:
         return None
 
 
-def _reason(names: Sequence[_Names], key: Key, entry: Entry) -> tuple[str, str]:
+def hidden_by(fs: Filesystem) -> dict[Key, tuple[int, str]]:
+    """For each hidden entry the position of the layer that hides it, and whether that `replaces` or `deletes` it."""
+    names = [_Names(layer.entries) for layer in fs.image.layers]
+    found = {}
+    for key in fs.hidden():
+        position, verb, _ = _hiding(names, key, fs.entry(key))
+        found[key] = position, verb
+    return found
+
+
+def _hiding(names: Sequence[_Names], key: Key, entry: Entry) -> tuple[int, str, str]:
+    """The position of the layer that hides an entry, the verb, and the path that does it."""
     for position in range(key[0] + 1, len(names)):
         found = names[position].hides(entry.name)
-        if found is None:
-            continue
-        verb, path = found
-        what = "it" if path == entry.name else f"/{path}"
-        if verb == "deletes":
-            return "deleted by a later layer", f"layer {position + 1} deletes {what}"
-        why = "repeated by a later layer" if entry.kind == "dir" else "overwritten by a later layer"
-        return why, f"layer {position + 1} has {what} again"
-    return "overwritten in its own layer", f"layer {key[0] + 1} has it again"
+        if found is not None:
+            return position, *found
+    return key[0], "replaces", entry.name
+
+
+def _reason(names: Sequence[_Names], key: Key, entry: Entry) -> tuple[str, str]:
+    position, verb, path = _hiding(names, key, entry)
+    if position == key[0]:
+        return "overwritten in its own layer", f"layer {key[0] + 1} has it again"
+    what = "it" if path == entry.name else f"/{path}"
+    if verb == "deletes":
+        return "deleted by a later layer", f"layer {position + 1} deletes {what}"
+    why = "repeated by a later layer" if entry.kind == "dir" else "overwritten by a later layer"
+    return why, f"layer {position + 1} has {what} again"
 
 
 PASS = Pass(
