@@ -43,6 +43,8 @@ from deadweight.files.tree import Inode, Tree, find_root, read_tree
 from deadweight.ledger.reach import Reach, reach_notes
 
 SCHEMA: Final = "deadweight.prune/1"
+OUTSIDE: Final = "had other names outside the directory"
+"""In the note on such files: whoever has put them there knows."""
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and the bytes done and to be done."""
 
@@ -286,8 +288,8 @@ def _notes(work: _Work) -> list[str]:
     if work.outside:
         kept = sum(file.before_bytes for file in work.outside)
         notes.append(
-            f"{_count(len(work.outside), 'file')} had other names outside the directory, as in uv's cache: these keep "
-            f"the old content, whose {kept:,} bytes are free only when they go"
+            f"{_count(len(work.outside), 'file')} {OUTSIDE}, as in uv's cache: these keep the "
+            f"old content, whose {kept:,} bytes are free only when they go"
         )
     if work.tree.links_out:
         notes.append(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deadweight.errors import DeadweightError
+from deadweight.image.bytes import ByteRange
 from deadweight.image.compression import Compression
 from deadweight.image.model import Image, Layer
 
@@ -26,11 +27,15 @@ class OutputLayer:
     """The original layer, when this is it, untouched: its blob is then stored as it is where it may be."""
     compression: Compression = "none"
     """What a store that keeps compressions gives a new stream: what the original layer had."""
+    diff_id: str | None = None
+    """What a new stream has to hash to, where it was written before; an untouched layer's is its source's."""
+    file: ByteRange | None = None
+    """Where the uncompressed tar lies as a whole file that has just been found to hash to `diff_id`."""
 
     @property
     def diff_id_known(self) -> str | None:
-        """The diff-id of an untouched layer; a new one's is known once it is written."""
-        return self.source.diff_id if self.source is not None else None
+        """The diff-id, where it is known before the layer is written."""
+        return self.source.diff_id if self.source is not None else self.diff_id
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from deadweight.image.layer import BLOCK, padding
 from deadweight.image.model import sha256
+from deadweight.image.transports.memory import Memory
 from deadweight.image.transports.steady import SteadyFile
 from deadweight.image.transports.stream import Stored
 
@@ -86,10 +89,35 @@ def _header(name: str, size: int, *, directory: bool = False) -> bytes:
 class FolderStore:
     """An OCI layout directory. Blobs that are there already stay; `undo` removes those that were added."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory: Memory | None = None) -> None:
         self._folder = folder / BLOBS
         self._added: list[Path] = []
+        self._memory = memory
+        self._damaged: set[Path] = set()
         self._folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, stored: Stored) -> bool:
+        """Whether a layer's blob is there: the memory vouches for it, or it is hashed now. One that is damaged is not,
+        and will be replaced.
+        """
+        path = self._folder / stored.digest[7:]
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        with os.fdopen(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != stored.stored:
+                return False
+            if self._memory is not None and self._memory.vouches(stored.digest, status):
+                return True
+            found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+            same = found == stored.digest and _unchanged(status, os.fstat(fd))
+        if same and self._memory is not None:
+            self._memory.note(stored.digest, status)
+        if not same:
+            self._damaged.add(path)
+        return same
 
     def layer(self, write: Callable[[BinaryIO], Stored]) -> Stored:
         partial, file = _partial(self._folder)
@@ -100,6 +128,8 @@ class FolderStore:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+        if self._memory is not None:
+            self._memory.note_packed(stored)
         return stored
 
     def blob(self, data: bytes) -> str:
@@ -121,13 +151,24 @@ class FolderStore:
 
     def _settle(self, partial: Path, digest: str, size: int) -> None:
         path = self._folder / digest[7:]
-        if not path.is_symlink() and path.is_file() and path.stat().st_size == size:
+        there = not path.is_symlink() and path.is_file() and path.stat().st_size == size
+        if there and path not in self._damaged:
             partial.unlink()
             return
         new = not os.path.lexists(path)
         partial.replace(path)
         if new:
             self._added.append(path)
+        if self._memory is not None:
+            self._memory.note(digest, path.lstat())
+
+
+def _unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    )
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from deadweight.errors import DigestError
-from deadweight.image.bytes import CHUNK
+from deadweight.image.bytes import CHUNK, ByteRange
 from deadweight.image.compression import Compression, compressor
 from deadweight.image.model import Layer
 from deadweight.image.output import OutputLayer, PredictionError, Progress
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 Keep = Literal["keep"]
 _QUEUE = 4
 _SMALL = 64 << 10
+_STEP = 64 << 20
+NOT_IN_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
+"""What copying inside the kernel says where it cannot be done."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,9 @@ def write_layer(
     if compression is None:
         assert layer.source is not None
         return _copy_blob(layer, layer.source, file, progress)
+    if compression == "none" and layer.file is not None and layer.diff_id is not None:
+        _copy_file(layer, layer.file, file, where, progress)
+        return Stored(layer.diff_id, layer.diff_id, layer.size, layer.size, compression)
     with Hasher() as content:
         pieces = _counted(layer, content, where, progress)
         if compression == "none":
@@ -110,8 +118,8 @@ def write_layer(
                     packed.write(piece)
             digest = "sha256:" + counting.digest.hexdigest()
             stored = Stored(content.digest(), digest, layer.size, counting.count, compression)
-    if layer.source is not None:
-        _same(stored.diff_id, layer.source.diff_id, layer.source)
+    if layer.diff_id_known is not None:
+        _same(stored.diff_id, layer.diff_id_known, where if layer.source is None else layer.source.where)
     return stored
 
 
@@ -170,14 +178,46 @@ def _copy_blob(layer: OutputLayer, source: Layer, file: BinaryIO, progress: Prog
                 progress(size * done // source.blob.size)
         digest = content.digest()
     if source.compression == "none":
-        _same(digest, source.diff_id, source)
+        _same(digest, source.diff_id, source.where)
     if source.digest is not None:
-        _same(digest, source.digest, source)
+        _same(digest, source.digest, source.where)
     if size != layer.size:
         raise PredictionError(_mismatch(source.where, layer.size, f"{size:,}"))
     return Stored(source.diff_id, digest, size, done, source.compression)
 
 
-def _same(got: str, stated: str, source: Layer) -> None:
+def _copy_file(layer: OutputLayer, source: ByteRange, file: BinaryIO, where: str, progress: Progress | None) -> None:
+    """A layer that lies in a file and is known to be sound, copied inside the kernel where that can be done."""
+    if source.size != layer.size:
+        raise PredictionError(_mismatch(where, layer.size, f"{source.size:,}"))
+    before = os.fstat(source.fd)
+    file.flush()
+    start = file.tell()
+    done = 0
+    while done < source.size:
+        count = min(_STEP, source.size - done)
+        try:
+            count = os.copy_file_range(source.fd, file.fileno(), count, source.start + done, start + done)
+        except OSError as error:
+            if error.errno not in NOT_IN_KERNEL:
+                raise
+            count = 0
+        if not count:
+            break
+        done += count
+        if progress is not None:
+            progress(done)
+    file.seek(start + done)
+    for chunk in source.chunks(done):
+        file.write(chunk)
+        done += len(chunk)
+        if progress is not None:
+            progress(done)
+    after = os.fstat(source.fd)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise DigestError(f"{where} changed while it was copied; run it again")
+
+
+def _same(got: str, stated: str, where: str) -> None:
     if got != stated:
-        raise DigestError(f"{source.where} does not hash to {stated}: the image is damaged, get it again")
+        raise DigestError(f"{where} does not hash to {stated}: the image is damaged, get it again")

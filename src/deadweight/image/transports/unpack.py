@@ -27,11 +27,10 @@ from deadweight.image.layer import Entry
 from deadweight.image.model import Image, build_image
 from deadweight.image.output import NewImage, Progress, Written
 from deadweight.image.transports.destination import need_space, new_folder
-from deadweight.image.transports.stream import write_layer
+from deadweight.image.transports.stream import NOT_IN_KERNEL, write_layer
 
 XATTR = "SCHILY.xattr."
 _STEP = 32 << 20
-_NOT_IN_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
 def unpack_image(new: NewImage, path: Path, progress: Progress | None) -> Written:
@@ -150,7 +149,7 @@ def _copy(content: ByteRange, file: io.BufferedWriter) -> None:
         try:
             count = os.copy_file_range(content.fd, file.fileno(), min(_STEP, content.size - done), content.start + done)
         except OSError as error:
-            if error.errno not in _NOT_IN_KERNEL:
+            if error.errno not in NOT_IN_KERNEL:
                 raise
             count = 0
         if not count:  # not between these file systems; or the file is shorter than it was, which `chunks` says

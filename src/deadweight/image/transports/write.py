@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from deadweight.image.transports.manifests import (
     layer_type,
     read_document,
 )
+from deadweight.image.transports.memory import Memory
 from deadweight.image.transports.oci import config_platform, open_regular
 from deadweight.image.transports.store import BLOBS, FolderStore, Store, TarStore, replace_file
 from deadweight.image.transports.stream import Stored, write_layer
@@ -59,13 +60,15 @@ def write_image(
     compression: CompressionChoice = "keep",
     force: bool = False,
     progress: Progress | None = None,
+    memory: Memory | None = None,
 ) -> Written:
     """Writes an image to where `destination` says.
 
     `compression` is that of new layers; `keep` gives each what its original had, in OCI stores, and plain tars in a
     docker-archive, as docker save does. An untouched layer's blob is stored as it is, except that a docker-archive
     has plain layers unless another compression is asked for, and that plain ones are compressed when it is.
-    `force` replaces a file that is there; an OCI layout that is there gains the image.
+    `force` replaces a file that is there; an OCI layout that is there gains the image. With `memory`, blobs that an OCI
+    layout has already are neither written nor read again where it vouches for them; they are hashed where it does not.
 
     Raises UsageError when the destination cannot be meant, EnvironmentFailure when it cannot be written,
     PredictionError when a layer is not as long as it was said to be, DigestError when an untouched layer is damaged.
@@ -78,7 +81,7 @@ def write_image(
         if destination.transport == "rootfs":
             return unpack_image(new, path, progress)
         if destination.transport == "oci":
-            return _write_layout(new, path, destination.tag, compression, progress)
+            return _write_layout(new, path, destination.tag, compression, progress, memory)
         if destination.transport in ("docker-archive", "oci-archive"):
             docker = destination.transport == "docker-archive"
             return _write_archive(new, path, destination.tag, compression, docker, force, progress)
@@ -115,30 +118,64 @@ def _write_archive(
 
 
 def _write_layout(
-    new: NewImage, path: Path, tag: str | None, compression: CompressionChoice, progress: Progress | None
+    new: NewImage,
+    path: Path,
+    tag: str | None,
+    compression: CompressionChoice,
+    progress: Progress | None,
+    memory: Memory | None,
 ) -> Written:
     annotations = _annotations(tag, new.tag, docker=False)
     choices = [_compression(layer, compression, docker=False) for layer in new.layers]
     if path.is_dir() and any(path.iterdir()):
-        need_space(path / "blobs", _needed(new.layers, choices))
-        with _locked(path), _undone_on_error(FolderStore(_check_layout(path))) as store:
+        with _locked(path), _undone_on_error(FolderStore(_check_layout(path), memory)) as store:
             entries = _other_entries(path, tag)
-            stored = _store(new, store, choices, progress)
+            there = [_there(*pair, store, memory) for pair in zip(new.layers, choices, strict=True)]
+            need_space(path / "blobs", _needed(new.layers, choices, there))
+            stored = _store(new, store, choices, progress, there)
             replace_file(path / "index.json", _index([*entries, _annotated(stored.manifest, annotations)]))
     else:
         need_space(path, _needed(new.layers, choices))
         with new_folder(path) as folder:
-            stored = _store(new, FolderStore(folder), choices, progress)
+            stored = _store(new, FolderStore(folder, memory), choices, progress)
             replace_file(folder / "oci-layout", LAYOUT)
             replace_file(folder / "index.json", _index([_annotated(stored.manifest, annotations)]))
     return _written(path, stored)
 
 
-def _store(new: NewImage, store: Store, choices: list[Compression | None], progress: Progress | None) -> _Stored:
-    """Stores layers, configuration and manifest. A choice of None stores an untouched blob as it is."""
+def _there(layer: OutputLayer, choice: Compression | None, store: FolderStore, memory: Memory | None) -> Stored | None:
+    """What a layer comes to, where that is known beforehand and the store has it."""
+    if memory is None or layer.diff_id_known is None:
+        return None
+    known = None
+    if choice is None and layer.source is not None:
+        plain = layer.source.compression == "none"
+        digest = layer.source.diff_id if plain else layer.source.digest
+        if digest is not None:
+            size = layer.source.blob.size
+            known = Stored(layer.source.diff_id, digest, layer.size, size, layer.source.compression)
+    elif choice == "none":
+        known = Stored(layer.diff_id_known, layer.diff_id_known, layer.size, layer.size, "none")
+    elif choice is not None:
+        known = memory.packed(layer.diff_id_known, choice)
+    return known if known is not None and known.size == layer.size and store.has(known) else None
+
+
+def _store(
+    new: NewImage,
+    store: Store,
+    choices: list[Compression | None],
+    progress: Progress | None,
+    there: Sequence[Stored | None] = (),
+) -> _Stored:
+    """Stores layers, configuration and manifest. A choice of None stores an untouched blob as it is.
+
+    `there` has what layers came to that the store has already.
+    """
     layers: list[Stored] = []
     before = 0
-    for number, (layer, choice) in enumerate(zip(new.layers, choices, strict=True), 1):
+    there = there or [None] * len(choices)
+    for number, (layer, choice, known) in enumerate(zip(new.layers, choices, there, strict=True), 1):
         report = None if progress is None else _after(progress, before)
 
         def write(
@@ -146,7 +183,7 @@ def _store(new: NewImage, store: Store, choices: list[Compression | None], progr
         ) -> Stored:
             return write_layer(layer, file, choice, f"layer {n}", report)
 
-        layers.append(store.layer(write))
+        layers.append(known if known is not None else store.layer(write))
         before += layer.size
         if progress is not None:
             progress(before)
@@ -191,10 +228,14 @@ def _compression(layer: OutputLayer, choice: CompressionChoice, docker: bool) ->
     return None if had == wanted else wanted
 
 
-def _needed(layers: tuple[OutputLayer, ...], choices: list[Compression | None]) -> int:
+def _needed(
+    layers: tuple[OutputLayer, ...], choices: list[Compression | None], there: Sequence[Stored | None] = ()
+) -> int:
     """Bytes that will be written, as far as they are known: what a new layer compresses to is not."""
     needed = 0
-    for layer, choice in zip(layers, choices, strict=True):
+    for layer, choice, known in zip(layers, choices, there or [None] * len(choices), strict=True):
+        if known is not None:
+            continue
         if choice is None and layer.source is not None:
             needed += layer.source.blob.size
         elif choice == "none":

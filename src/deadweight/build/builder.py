@@ -1,0 +1,282 @@
+"""Builds a project's image without an engine: the base, the user, the dependencies, and last the project.
+
+    built = build_project(read_recipe(folder), "debian:bookworm", parse_destination("oci:out:latest"), Settings())
+
+Nothing of the base is run. Building runs the project's build backend on this machine, as pip does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache as once
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import msgspec
+
+from deadweight.binary.target_document import labels, target_document
+from deadweight.build.base import Base, read_base
+from deadweight.build.cache import Cache, Cached, default_folder, key_of
+from deadweight.build.configuration import make_config
+from deadweight.build.debian import PREFIX, debian_image
+from deadweight.build.dependencies import Host, Options, Progress, dependencies_layer, find_host, silent
+from deadweight.build.pack import pack
+from deadweight.build.places import APP, APP_LIB, UID, USER, VENV
+from deadweight.build.project import project_layer
+from deadweight.build.recipe import Recipe
+from deadweight.build.users import user_items
+from deadweight.build.uv import find_uv, parse_epoch
+from deadweight.errors import BadInputError
+from deadweight.image.compression import temporary_folder
+from deadweight.image.model import Image, Layer
+from deadweight.image.output import NewImage, OutputLayer, Written
+from deadweight.image.reference import Reference
+from deadweight.image.transports import CompressionChoice, open_image, write_image
+
+EPOCH: Final = 1_580_601_600
+"""2020-02-02, the time of everything where SOURCE_DATE_EPOCH is not set: that of build backends in the same case, and
+late enough for zip files, which know no year before 1980."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to build."""
+
+    options: Options = field(default_factory=Options)
+    compression: CompressionChoice = "keep"
+    force: bool = False
+    cache: Path | None = None
+    """The cache; None: the usual place."""
+    keep: bool = True
+    """Whether there is a cache at all."""
+    platform: str | None = None
+    mirror: str | None = None
+    """Debian's archive, for `debian:SUITE`."""
+    refresh_base: bool = False
+
+
+class BuiltLayer(msgspec.Struct, frozen=True):
+    """One layer of the image."""
+
+    name: str
+    """`base`, `user`, `dependencies` or `project`."""
+    diff_id: str
+    bytes: int
+    stored_bytes: int
+    cached: bool
+    """Whether it was there already: the base's own always are."""
+    seconds: float
+    """That making it took, or finding it."""
+    created_by: str
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built."""
+
+    written: Written
+    layers: tuple[BuiltLayer, ...]
+    platform: str
+    python: str
+    """As X.Y.Z."""
+    savings: dict[str, int]
+    """What pruning the dependencies took out; empty where nothing was pruned."""
+    cache_bytes: int
+    """Of layers in the cache afterwards."""
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Made:
+    name: str
+    made_by: str
+    cached: Cached
+    seconds: float
+
+
+def build_project(
+    recipe: Recipe, base: str, destination: Reference, settings: Settings, progress: Progress | None = None
+) -> Built:
+    """Builds the image of a recipe over the image that `base` names, `debian:SUITE` or a reference.
+
+    Raises what reading the base raises, BadInputError where the project or its dependencies cannot be installed there,
+    EnvironmentFailure where this machine lacks something, and what `write_image` raises. Nothing is left behind then
+    but the cache.
+    """
+    started = time.monotonic()
+    epoch = parse_epoch(os.environ, EPOCH)
+    uv = find_uv()
+    say = progress or silent
+    with ExitStack() as resources:
+        cache = Cache(resources.enter_context(_cache_folder(settings)))
+        work = resources.enter_context(cache.workplace())
+        say(f"opening {base}", 0, 0)
+        used: list[str] = []
+        fresh = False
+        opened = time.monotonic()
+        if base.startswith(PREFIX):
+            key, layer, image = debian_image(
+                base,
+                recipe.packages,
+                cache,
+                work,
+                epoch,
+                resources,
+                platform=settings.platform,
+                mirror=settings.mirror,
+                refresh=settings.refresh_base,
+            )
+            used.append(key)
+            fresh = layer.fresh
+            files: dict[int, Cached] = {0: layer}
+        else:
+            image = resources.enter_context(open_image(base, settings.platform))
+            files = {}
+        facts = read_base(image, cache)
+        _check_python(recipe, facts)
+        took = time.monotonic() - opened
+        host: Callable[[], Host] = once(lambda: find_host(uv, facts.python, work, epoch))
+        steps: list[tuple[str, str, Callable[[], tuple[str, Cached]]]] = [
+            ("user", f"USER {USER} ({UID}), WORKDIR {APP}", lambda: _user_layer(facts, cache, epoch, resources)),
+            (
+                "dependencies",
+                f"dependencies in {VENV}",
+                lambda: dependencies_layer(
+                    recipe, facts, uv, host, settings.options, cache, work, epoch, resources, progress
+                ),
+            ),
+            (
+                "project",
+                f"{recipe.name} in {APP_LIB if recipe.installable else APP}",
+                lambda: project_layer(recipe, facts, uv, host, cache, work, epoch, resources, progress),
+            ),
+        ]
+        made = []
+        for name, made_by, make in steps:
+            start = time.monotonic()
+            key, cached = make()
+            used.append(key)
+            made.append(_Made(name, made_by, cached, time.monotonic() - start))
+        new = NewImage(
+            (
+                *(_base_layer(one, facts, files.get(one.position)) for one in image.layers),
+                *(_new_layer(one.cached, image) for one in made),
+            ),
+            lambda diff_ids: make_config(
+                image,
+                facts,
+                recipe,
+                [f"deadweight build: {one.made_by}" for one in made],
+                diff_ids,
+                _labels(settings.options),
+                epoch,
+                curl=base.startswith(PREFIX) and "curl" in recipe.packages,
+            ),
+            recipe.name,
+        )
+        written = write_image(
+            new,
+            destination,
+            compression=settings.compression,
+            force=settings.force,
+            progress=None if progress is None else lambda count: progress("writing", count, new.size),
+            memory=cache.memory,
+        )
+        kept = cache.trim(used)
+        notes = dict.fromkeys(
+            [
+                *image.notes,
+                *recipe.notes,
+                *_base_notes(base, recipe),
+                *(n for one in made for n in one.cached.record.notes),
+                *written.notes,
+            ]
+        )
+        about: dict[str, Any] = made[1].cached.record.about
+        return Built(
+            written,
+            tuple(_lines(image, made, written, took, fresh)),
+            image.platform,
+            facts.python.full_version,
+            {name: value for name, value in about.items() if isinstance(value, int)},
+            kept if settings.keep else 0,
+            time.monotonic() - started,
+            tuple(notes),
+        )
+
+
+@contextmanager
+def _cache_folder(settings: Settings) -> Iterator[Path]:
+    if settings.keep:
+        yield settings.cache or default_folder()
+        return
+    with TemporaryDirectory(prefix="deadweight-build-", dir=temporary_folder()) as name:
+        yield Path(name)
+
+
+def _check_python(recipe: Recipe, base: Base) -> None:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
+
+    try:
+        allowed = SpecifierSet(recipe.requires_python)
+    except InvalidSpecifier:
+        return  # which the recipe says
+    if not allowed.contains(base.python.full_version, prereleases=True):
+        raise BadInputError(
+            f"the base has Python {base.python.full_version}, and the project asks for {recipe.requires_python}: take "
+            "another base"
+        )
+
+
+def _user_layer(base: Base, cache: Cache, epoch: int, resources: ExitStack) -> tuple[str, Cached]:
+    key = key_of(layer="user", format=1, accounts=msgspec.to_builtins(base.accounts), folders=base.folders, epoch=epoch)
+    cached = cache.layer(key, resources)
+    return key, cached or cache.make(key, lambda file: pack(user_items(base), file, epoch), resources)
+
+
+def _base_layer(layer: Layer, base: Base, file: Cached | None) -> OutputLayer:
+    """A layer of the base, as it is. Its size is known: a compressed one is unpacked only where it has to be."""
+    if file is not None:
+        return OutputLayer(file.record.bytes, file.blob.chunks, diff_id=layer.diff_id, file=file.blob)
+
+    def chunks() -> Iterator[bytes]:
+        return layer.tar.chunks()
+
+    return OutputLayer(base.sizes[layer.position], chunks, layer, layer.compression)
+
+
+def _new_layer(cached: Cached, image: Image) -> OutputLayer:
+    compression = image.layers[-1].compression if image.layers else "none"
+    record = cached.record
+    return OutputLayer(record.bytes, cached.blob.chunks, None, compression, record.diff_id, cached.blob)
+
+
+def _labels(options: Options) -> dict[str, str]:
+    return {} if options.target is None else labels(target_document(options.target))
+
+
+def _base_notes(reference: str, recipe: Recipe) -> Iterator[str]:
+    if not reference.startswith(PREFIX):
+        wanted = [name for name in recipe.packages if name != "curl"]
+        if wanted:
+            yield (
+                f"the base has to bring what these Debian packages hold: {', '.join(wanted)}; with debian:SUITE as a "
+                "base they are installed"
+            )
+    if not recipe.command:
+        yield "no command was found: the image runs what the base says"
+
+
+def _lines(image: Image, made: list[_Made], written: Written, took: float, fresh: bool) -> Iterator[BuiltLayer]:
+    rows = [("base", layer.created_by, not fresh, took if layer.position == 0 else 0.0) for layer in image.layers]
+    rows += [(one.name, one.made_by, not one.cached.fresh, one.seconds) for one in made]
+    for (name, made_by, cached, seconds), diff_id, size, stored in zip(
+        rows, written.diff_ids, written.sizes, written.stored_sizes, strict=True
+    ):
+        yield BuiltLayer(name, diff_id, size, stored, cached, round(seconds, 3), made_by)

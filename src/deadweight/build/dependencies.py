@@ -1,0 +1,266 @@
+"""The layer with the dependencies: what the lock names, installed for the base's Python and pruned."""
+
+from __future__ import annotations
+
+import platform as machine
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deadweight.binary.gpu import Target
+from deadweight.build.base import Base, Python
+from deadweight.build.cache import Cache, Cached, key_of
+from deadweight.build.pack import Item, Packed, pack
+from deadweight.build.places import VENV
+from deadweight.build.recipe import Lock, Recipe
+from deadweight.build.stage import Layout, Stage, new_stage, platform_words, put_right
+from deadweight.build.uv import Uv, UvFailed, run_uv
+from deadweight.errors import BadInputError, shown
+from deadweight.prune import OUTSIDE, Pruned, prune_tree
+
+FORMAT = 1
+"""Of the layer: raised where the same inputs give other bytes than before, so that none of those are used."""
+Progress = Callable[[str, int, int], None]
+_LOCAL = re.compile(r"^\s*(?:-e\b|--editable|-r\b|--requirement|-c\b|--constraint|[./])|file:", re.MULTILINE)
+_BUILT = re.compile(r"^ +Built (\S+)$", re.MULTILINE)
+_INTERPRETER = f"{VENV}/bin/python"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to become of the libraries."""
+
+    target: Target | None = None
+    symbols: bool = True
+    """Whether symbols leave."""
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What is to be installed."""
+
+    words: tuple[str, ...]
+    """For `uv pip install`."""
+    text: bytes
+    """What the words stand for, as far as it is known: two equal ones install the same."""
+    local: bool
+    """Whether it names places on this machine, of which the text says too little."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Host:
+    """What stands in for the image's Python on this machine."""
+
+    interpreter: str
+    builds: bool
+    """Whether what it builds runs in the image: it is of the same version, machine and C library."""
+
+
+def find_host(uv: Uv, python: Python, work: Path, epoch: int) -> Host:
+    """A Python of this machine: one of the image's version where there is one."""
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    interpreter, same = sys.executable, own == python.version
+    if not same:
+        try:
+            words = ["python", "find", "--no-project", "--system", python.version]
+            interpreter, same = run_uv(uv, words, work, epoch, said=False).strip(), True
+        except UvFailed:
+            same = False
+    library, release = machine.libc_ver()
+    glibc = tuple(int(part) for part in release.split(".")[:2] if part.isdigit()) if library == "glibc" else ()
+    fits = machine.machine() == python.machine and not python.musl and () < glibc <= python.glibc
+    return Host(interpreter if same else sys.executable, same and fits)
+
+
+def read_requirements(recipe: Recipe, uv: Uv, python: Python, work: Path, epoch: int) -> Requirements | None:
+    """What the project's lock names; resolved now where there is none. None where nothing is to be installed."""
+    lock = recipe.lock if recipe.extras else recipe.core_lock or recipe.lock
+    extras = [word for name in recipe.extras for word in ("--extra", name)]
+    if lock is None:
+        return _resolve(recipe, uv, python, extras, work, epoch)
+    path = recipe.folder / lock.path
+    if lock.kind == "uv":
+        exported = work / "requirements.txt"
+        words = ["export", "-q", "--frozen", "--no-dev", "--no-emit-project", "--no-editable", "--no-header", *extras]
+        _try(uv, [*words, "-o", str(exported)], recipe.folder, epoch, f"{shown(lock.path)} cannot be used")
+        text = exported.read_bytes()
+        return _requirements(exported, text, lock, hashes=b"--hash=" in text)
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"cannot read {shown(str(path))}: {error.strerror}") from None
+    if lock.kind == "pylock":
+        return Requirements(("-r", str(path), *extras), text + repr(extras).encode(), local=b"path = " in text)
+    return _requirements(path, text, lock, hashes=lock.hashes)
+
+
+def _requirements(path: Path, text: bytes, lock: Lock, *, hashes: bool) -> Requirements:
+    local = _LOCAL.search(text.decode("utf-8", "replace")) is not None
+    words = ("-r", str(path), *(("--require-hashes",) if hashes and not local else ()))
+    notes = () if hashes else (f"{lock.path} has no hashes: what is downloaded is not held to it",)
+    return Requirements(words, text, local, notes)
+
+
+def _resolve(recipe: Recipe, uv: Uv, python: Python, extras: list[str], work: Path, epoch: int) -> Requirements | None:
+    """What the project asks for, resolved now."""
+    source = next((name for name in ("pyproject.toml", "requirements.txt") if (recipe.folder / name).is_file()), None)
+    if source is None:
+        return None
+    resolved = work / "requirements.txt"
+    words = ["pip", "compile", "-q", "--generate-hashes", "--no-header", "--no-annotate", *platform_words(python)]
+    constraint = ["-c", recipe.core_lock.path] if recipe.core_lock is not None else []
+    what = "the dependencies cannot be resolved"
+    words += [*extras, *constraint, source, "-o", str(resolved)]
+    _try(uv, words, recipe.folder, epoch, what)
+    text = resolved.read_bytes()
+    if not any(line[:1].isalnum() for line in text.decode("utf-8", "replace").splitlines()):
+        return None
+    note = "there is no lock: versions were resolved now, and another day gives other ones (uv lock, or uv pip compile)"
+    local = _LOCAL.search(text.decode("utf-8", "replace")) is not None
+    return Requirements(("-r", str(resolved), *(() if local else ("--require-hashes",))), text, local, (note,))
+
+
+def dependencies_layer(
+    recipe: Recipe,
+    base: Base,
+    uv: Uv,
+    host: Callable[[], Host],
+    options: Options,
+    cache: Cache,
+    work: Path,
+    epoch: int,
+    resources: ExitStack,
+    progress: Progress | None,
+) -> tuple[str, Cached]:
+    """The layer and its key: from the cache, or made now.
+
+    Raises BadInputError where something cannot be installed, EnvironmentFailure where this machine cannot do it.
+    """
+    say = progress or silent
+    say("resolving", 0, 0)
+    wanted = read_requirements(recipe, uv, base.python, work, epoch)
+    key = key_of(
+        layer="dependencies",
+        format=FORMAT,
+        deadweight=version("deadweight"),
+        uv=uv.version,
+        requirements=sha256(wanted.text).hexdigest() if wanted is not None else None,
+        python=msgspec.to_builtins(base.python),
+        folders=base.folders,
+        target=None if options.target is None else repr(options.target),
+        symbols=options.symbols,
+        epoch=epoch,
+    )
+    cached = None if wanted is not None and wanted.local else cache.layer(key, resources)
+    if cached is not None:
+        return key, cached
+    notes: list[str] = []
+    about: dict[str, Any] = {}
+    items = list(_environment(base.python))
+    if wanted is not None:
+        notes += wanted.notes
+        stage = new_stage(work / "venv", uv, host().interpreter, epoch)
+        say("installing", 0, 0)
+        notes += _install(stage, wanted, uv, base.python, host(), recipe.folder, epoch)
+        about["distributions"] = sum(1 for _ in stage.site.glob("*.dist-info"))
+        if options.target is not None or options.symbols:
+            pruned = prune_tree(stage.site, options.target, symbols=options.symbols, progress=progress)
+            notes += [note for note in pruned.notes if OUTSIDE not in note]  # uv's cache keeps its own files
+            about |= _savings(pruned)
+        layout = Layout(VENV.strip("/"), f"lib/python{base.python.version}/site-packages")
+        items += put_right(stage, base.python, layout, _INTERPRETER)
+    known = {item.path: item for item in items}
+    items = [*known.values(), *(Item(folder) for folder in _above(base) if folder not in known)]
+    say("packing", 0, 0)
+
+    def write(file: Any) -> Packed:
+        return pack(items, file, epoch)
+
+    return key, cache.make(key, write, resources, lambda: (tuple(notes), about))
+
+
+def silent(_doing: str, _done: int, _total: int) -> None:
+    """Progress for who wants none."""
+
+
+def _above(base: Base) -> Iterator[str]:
+    """The directories above the environment that the base does not have."""
+    parts = VENV.strip("/").split("/")
+    return (path for end in range(1, len(parts)) if (path := "/".join(parts[:end])) not in base.folders)
+
+
+def _environment(python: Python) -> Iterator[Item]:
+    """What makes a directory a virtual environment of the image's Python (PEP 405)."""
+    root = VENV.strip("/")
+    settings = {
+        "home": python.home,
+        "implementation": "CPython",
+        "version": python.full_version,
+        "include-system-site-packages": "false",
+    }
+    text = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    for folder in ("", "/bin", "/lib", f"/lib/python{python.version}", f"/lib/python{python.version}/site-packages"):
+        yield Item(root + folder)
+    yield Item(f"{root}/pyvenv.cfg", text.encode(), mode=0o644)
+    yield Item(f"{root}/bin/python", target=python.executable, mode=0o777)
+    yield Item(f"{root}/bin/python3", target="python", mode=0o777)
+    yield Item(f"{root}/bin/python{python.version}", target="python", mode=0o777)
+
+
+def _install(
+    stage: Stage, wanted: Requirements, uv: Uv, python: Python, host: Host, folder: Path, epoch: int
+) -> list[str]:
+    """Installs what is wanted; gives what is to be said of it."""
+    into = ["--python", str(stage.root / "bin" / "python"), *platform_words(python)]
+    wheels = [] if host.builds else ["--only-binary", ":all:"]
+    where = f"Python {python.version} on {platform_words(python)[-1]}"
+    what = f"the dependencies cannot be installed for {where}"
+    if wheels:
+        what += (
+            " (wheels alone are used, since this machine's Python is another: what was built here would not run there)"
+        )
+    said = _try(uv, ["pip", "install", "--no-deps", *into, *wheels, *wanted.words], folder, epoch, what)
+    notes = [
+        f"{_plain(name)} was built here from its sources, which ran its code; another machine's result may differ"
+        for name in sorted(set(_BUILT.findall(said)))
+    ]
+    try:
+        run_uv(uv, ["pip", "check", *into], folder, epoch)
+    except UvFailed as error:
+        problems = [" ".join(line.split()) for line in error.output.splitlines() if line.startswith("The package")]
+        missing = [line for line in problems if "not installed" in line]
+        if missing:
+            raise BadInputError(
+                f"the lock leaves out what {where} needs: {'; '.join(map(_plain, missing[:5]))}; lock for this platform"
+            ) from None
+        notes += [_plain(line) for line in problems] or [f"uv pip check: {error}"]
+    return notes
+
+
+def _plain(text: str) -> str:
+    return shown(text, 300)[1:-1]
+
+
+def _savings(pruned: Pruned) -> dict[str, int]:
+    return {
+        "before_bytes": pruned.before_bytes,
+        "after_bytes": pruned.after_bytes,
+        "gpu_code_bytes": pruned.gpu_code_bytes,
+        "symbols_bytes": pruned.symbols_bytes,
+    }
+
+
+def _try(uv: Uv, words: list[str], where: Path, epoch: int, what: str) -> str:
+    try:
+        return run_uv(uv, words, where, epoch)
+    except UvFailed as error:
+        raise BadInputError(f"{what}: {error}") from None

@@ -1,0 +1,188 @@
+"""The layer with the project itself: its wheel, installed where `PYTHONPATH` names it, and what it reads beside that.
+
+A project is copied before it is built: backends write where they build, and what earlier builds left there is not to
+be in the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from deadweight.build.backend import build_wheel
+from deadweight.build.base import Base, Python
+from deadweight.build.cache import Cache, Cached, key_of
+from deadweight.build.dependencies import Host, Progress, silent
+from deadweight.build.pack import Item, Packed, file_item, pack
+from deadweight.build.places import APP, APP_LIB, VENV
+from deadweight.build.recipe import Recipe
+from deadweight.build.stage import Layout, new_stage, platform_words, put_right
+from deadweight.build.uv import Uv, UvFailed, run_uv
+from deadweight.errors import BadInputError, EnvironmentFailure, shown
+
+FORMAT: Final = 1
+"""Of the layer: raised where the same inputs give other bytes than before."""
+_LEFT_OUT: Final = frozenset({"__pycache__", "node_modules"})
+_LEFT_OUT_AT_TOP: Final = frozenset({"build", "dist", "venv", "env"})
+_LEFT_OUT_OF_IMAGES: Final = re.compile(r".*\.py[co]\Z")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file or link of the project."""
+
+    path: str
+    """Below the project."""
+    digest: str
+    """Of its content, or its target, and whether it is executable."""
+
+
+def project_layer(
+    recipe: Recipe,
+    base: Base,
+    uv: Uv,
+    host: Callable[[], Host],
+    cache: Cache,
+    work: Path,
+    epoch: int,
+    resources: ExitStack,
+    progress: Progress | None,
+) -> tuple[str, Cached]:
+    """The layer and its key: from the cache where no file of the project has changed, or made now.
+
+    Building runs the project's own build backend. Raises BadInputError where that fails.
+    """
+    say = progress or silent
+    say("looking for changes", 0, 0)
+    copy = work / "project"
+    files = list(_copy(recipe.folder, copy)) if recipe.installable else list(_parts(recipe, recipe.folder))
+    locks = (recipe.dev_lock, recipe.lock, recipe.core_lock)
+    pins = [recipe.folder / lock.path for lock in locks if lock is not None and lock.kind == "requirements"]
+    key = key_of(
+        layer="project",
+        format=FORMAT,
+        deadweight=version("deadweight"),
+        uv=uv.version,
+        name=recipe.name,
+        installable=recipe.installable,
+        copied=recipe.copied,
+        files=[(file.path, file.digest) for file in files],
+        python=msgspec.to_builtins(base.python),
+        epoch=epoch,
+    )
+    cached = cache.layer(key, resources)
+    if cached is not None:
+        return key, cached
+    items: list[Item] = []
+    notes: list[str] = []
+    if recipe.installable:
+        say("building the project", 0, 0)
+        wheel, said = build_wheel(copy, work / "wheel", uv, host().interpreter, cache, pins, epoch)
+        notes += said
+        say("installing the project", 0, 0)
+        items += _installed(wheel, base.python, uv, host(), work, epoch)
+    items += _copied(recipe, copy if recipe.installable else recipe.folder)
+
+    def write(file: BinaryIO) -> Packed:
+        return pack({item.path: item for item in items}.values(), file, epoch)
+
+    return key, cache.make(key, write, resources, lambda: (tuple(notes), {}))
+
+
+def _installed(wheel: Path, python: Python, uv: Uv, host: Host, work: Path, epoch: int) -> list[Item]:
+    """The project's wheel, installed: its packages and scripts below `APP_LIB`."""
+    stage = new_stage(work / "project-venv", uv, host.interpreter, epoch)
+    words = ["pip", "install", "-q", "--no-deps", "--no-index", "--python", str(stage.root / "bin" / "python")]
+    try:
+        run_uv(uv, [*words, *platform_words(python), str(wheel)], work, epoch)
+    except UvFailed as error:
+        raise BadInputError(
+            f"the project's wheel, {shown(wheel.name)}, does not fit the base's Python {python.version} on "
+            f"{platform_words(python)[-1]}: {error}"
+        ) from None
+    return put_right(stage, python, Layout(APP_LIB.strip("/"), ""), f"{VENV}/bin/python")
+
+
+def _copied(recipe: Recipe, folder: Path) -> Iterator[Item]:
+    """Files of the project that it reads when it runs, below `APP`, and the directories that they are in."""
+    folders: set[str] = set()
+    for file in _walk(folder, recipe.copied):
+        place = f"{APP.strip('/')}/{file}"
+        yield file_item(folder / file, place)
+        while "/" in (place := place.rpartition("/")[0]):
+            folders.add(place)
+    yield from map(Item, sorted(folders))
+
+
+def _parts(recipe: Recipe, folder: Path) -> Iterator[_File]:
+    for path in _walk(folder, recipe.copied):
+        yield _File(path, _digest(folder / path))
+
+
+def _walk(folder: Path, parts: Iterable[str]) -> Iterator[str]:
+    """The files below some of a project's files and folders, without caches and what hides."""
+    for part in parts:
+        if (folder / part).is_dir() and not (folder / part).is_symlink():
+            for place, folders, names in os.walk(folder / part):
+                here = Path(place).relative_to(folder)
+                folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and name[0] != ".")
+                links = [name for name in folders if Path(place, name).is_symlink()]
+                for name in sorted([*names, *links]):
+                    if name[0] != "." and not _LEFT_OUT_OF_IMAGES.match(name):
+                        yield (here / name).as_posix()
+        elif os.path.lexists(folder / part):
+            yield part
+
+
+def _copy(folder: Path, to: Path) -> Iterator[_File]:
+    """Copies what a build may need of a project; gives the digest of every file."""
+    for place, folders, names in os.walk(folder):
+        here = Path(place).relative_to(folder)
+        top = here == Path()
+        kept = [name for name in folders if _may_be_built(Path(place, name), top=top)]
+        links = [name for name in kept if Path(place, name).is_symlink()]
+        folders[:] = sorted(name for name in kept if name not in links)
+        (to / here).mkdir()
+        for name in sorted([*names, *links]):
+            source, target = Path(place, name), to / here / name
+            try:
+                if source.is_symlink():
+                    target.symlink_to(os.readlink(source))  # noqa: PTH115
+                elif source.is_file():
+                    shutil.copy(source, target)
+                else:
+                    continue  # a socket, say
+            except OSError as error:
+                raise EnvironmentFailure(f"cannot copy {shown(str(source))}: {error.strerror}") from None
+            yield _File((here / name).as_posix(), _digest(target))
+    with suppress(OSError):  # whose history some backends make a version of
+        (to / ".git").symlink_to((folder / ".git").resolve(strict=True))
+
+
+def _may_be_built(folder: Path, *, top: bool) -> bool:
+    """Whether a folder of the project may be part of what is built: environments, caches and old builds are not."""
+    name = folder.name
+    if name[0] == "." or name in _LEFT_OUT or name.endswith(".egg-info"):
+        return False
+    return not (top and name in _LEFT_OUT_AT_TOP) and not (folder / "pyvenv.cfg").exists()
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return f"-> {os.readlink(path)}".encode("utf-8", "surrogateescape").hex()  # noqa: PTH115
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return digest + ("x" if path.stat().st_mode & 0o111 else "")
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot read {shown(str(path))}: {error.strerror}") from None

@@ -1,0 +1,105 @@
+"""`deadweight build`: a project's image, without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deadweight.cli.common import declared_target
+from deadweight.cli.options import json_option, platform_option, target_options, writing_options
+from deadweight.cli.output import check_outputs, deliver
+from deadweight.cli.progress import progress
+from deadweight.cli.prune import keep_symbols_option
+from deadweight.errors import UsageError
+
+
+@click.command("build")
+@click.argument("project", metavar="[PROJECT]", default=".")
+@click.option(
+    "-b",
+    "--base",
+    required=True,
+    metavar="IMAGE",
+    help="The image to build on, which has a Python: any reference; or debian:SUITE[-slim] (debian:bookworm), which "
+    "mmdebstrap makes with the Debian packages that the project needs.",
+)
+@writing_options
+@click.option(
+    "-e",
+    "--extra",
+    multiple=True,
+    metavar="NAME",
+    help="An extra of the project to install; none gives the core.  [default: all but those for development]",
+)
+@target_options
+@keep_symbols_option
+@click.option("--cache", metavar="DIR", help="Where layers are kept.  [default: ~/.cache/deadweight/build]")
+@click.option("--no-cache", is_flag=True, help="Make every layer anew, and keep none.")
+@click.option("--refresh-base", is_flag=True, help="Make debian:SUITE anew, with Debian's packages of today.")
+@click.option("--mirror", metavar="URL", help="Debian's archive, or a snapshot of it, for debian:SUITE.")
+@json_option
+@platform_option
+def build_command(
+    project: str,
+    base: str,
+    destination: str,
+    compression: str,
+    force: bool,
+    extra: tuple[str, ...],
+    keep_symbols: bool,
+    cache: str | None,
+    no_cache: bool,
+    refresh_base: bool,
+    mirror: str | None,
+    json_to: str | None,
+    platform: str | None,
+    **target: Any,
+) -> None:
+    """Build the image of the Python project in PROJECT, without an engine.
+
+    The same image as that of the Dockerfile which `deadweight dockerfile` prints: the base, a user, the locked
+    dependencies in /opt/venv, and last the project, so that a change of code changes one small layer. uv resolves and
+    installs for the base's Python and machine; GPU code and symbols leave as by `deadweight prune`. Tests and headers
+    that distributions bring stay: `deadweight slim` takes them out of the result.
+
+    Nothing of the base is run. Building runs the project's own build backend on this machine, as pip does, and source
+    distributions run theirs: those are used only where this machine has the base's Python, else wheels alone.
+
+    The same inputs give the same layers on any machine. Times in the image are SOURCE_DATE_EPOCH, or 2020-02-02.
+    Layers that did not change come from the cache, which holds at most 20 GB, and a layer unused at most 30 days.
+
+    \b
+    Examples:
+      deadweight build --base debian:bookworm --to docker-archive:service.tar
+      deadweight build service --base python.tar --to oci:out:latest --extra ml --gpu h100 --drop-ptx
+      deadweight build --base oci:bases:python3.12 --to oci:out:core --extra none
+    """
+    from deadweight.build.builder import Settings, build_project  # noqa: PLC0415
+    from deadweight.build.dependencies import Options  # noqa: PLC0415
+    from deadweight.build.recipe import read_recipe  # noqa: PLC0415
+    from deadweight.image.reference import parse_destination  # noqa: PLC0415
+    from deadweight.report.build import build_report, print_build  # noqa: PLC0415
+
+    to = parse_destination(destination)
+    check_outputs([json_to], [base], to.path)
+    if cache is not None and no_cache:
+        raise UsageError("--cache and --no-cache exclude each other")
+    wanted = declared_target(**target)
+    settings = Settings(
+        Options(wanted, not keep_symbols),
+        compression,  # type: ignore[arg-type]
+        force,
+        None if cache is None else Path(cache).absolute(),
+        not no_cache,
+        platform,
+        mirror,
+        refresh_base,
+    )
+    extras = None if not extra else () if extra == ("none",) else extra
+    with progress(f"reading {project}") as report:
+        recipe = read_recipe(Path(project).absolute(), extras=extras)
+        built = build_project(recipe, base, to, settings, report)
+    found = build_report(recipe, base, to, built, wanted)
+    deliver(found, json_to, lambda console: print_build(console, found))

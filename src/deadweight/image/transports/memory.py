@@ -1,0 +1,97 @@
+"""Blobs that need not be read again: what deadweight wrote or hashed itself, and nobody has touched since.
+
+A file is known by device, inode, size, and both its times to the nanosecond: no write leaves its ctime as it was. On
+any doubt, another machine's cache or a file that was copied, it is not known, and is hashed. What is known of a digest
+holds wherever the file lies, so that renaming a layout loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from deadweight.image.compression import Compression
+from deadweight.image.transports.stream import Stored
+
+_PLACES = 8
+"""Of one digest that are remembered: the newest."""
+_HEX = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """Files that hold a digest's content, newest first."""
+
+    files: list[tuple[int, int, int, int, int]]
+
+
+class _Packed(msgspec.Struct, frozen=True):
+    """What a layer came to in one compression."""
+
+    digest: str
+    size: int
+    stored: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered, in a folder of small files. It may vanish at any time, and then all is read again."""
+
+    folder: Path
+
+    def vouches(self, digest: str, status: os.stat_result) -> bool:
+        """Whether the file of which `status` speaks is known to have this digest."""
+        return _identity(status) in self._seen(digest)
+
+    def note(self, digest: str, status: os.stat_result) -> None:
+        """Remembers that the file, as it is now, has this digest: whoever says so has hashed all of it."""
+        new = _identity(status)
+        # An inode holds one content: what was known of it is no more.
+        others = [each for each in self._seen(digest) if each[:2] != new[:2]]
+        self._write(self._place("seen", digest), _Seen([new, *others][:_PLACES]))
+
+    def packed(self, diff_id: str, compression: Compression) -> Stored | None:
+        """What the layer came to when it was last compressed so."""
+        if compression == "none":
+            return None
+        with suppress(OSError, msgspec.MsgspecError):
+            data = self._place(compression, diff_id).read_bytes()
+            found = msgspec.json.decode(data, type=_Packed)
+            return Stored(diff_id, found.digest, found.size, found.stored, compression)
+        return None
+
+    def note_packed(self, stored: Stored) -> None:
+        """Remembers what a layer came to."""
+        if stored.compression != "none":
+            packed = _Packed(stored.digest, stored.size, stored.stored)
+            self._write(self._place(stored.compression, stored.diff_id), packed)
+
+    def _seen(self, digest: str) -> list[tuple[int, int, int, int, int]]:
+        with suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode(self._place("seen", digest).read_bytes(), type=_Seen).files
+        return []
+
+    def _place(self, kind: str, digest: str) -> Path:
+        match = _HEX.fullmatch(digest)
+        assert match is not None  # digests are checked where they are read
+        return self.folder / f"{kind}-{match[1]}"
+
+    def _write(self, path: Path, value: msgspec.Struct) -> None:
+        """What cannot be remembered is read again: no reason to fail."""
+        partial = path.with_name(f".partial-{secrets.token_hex(8)}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(msgspec.json.encode(value))
+            partial.replace(path)
+        except OSError:
+            with suppress(OSError):
+                partial.unlink()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

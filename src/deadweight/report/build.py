@@ -1,0 +1,105 @@
+"""The report of `deadweight build`: which layers, how large, which of them were there already, and how long it took."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from deadweight.binary.gpu import Target
+from deadweight.binary.target_document import gpu_names
+from deadweight.build.builder import Built, BuiltLayer
+from deadweight.build.recipe import Recipe
+from deadweight.image.reference import Reference
+from deadweight.report.model import ImageLine
+from deadweight.report.tables import BOLD, heading, new_table, paragraphs
+from deadweight.report.text import plain, valid
+from deadweight.sizes import show_size
+
+SCHEMA = "deadweight.build/1"
+
+
+class BuildReport(msgspec.Struct, frozen=True):
+    """The document of `deadweight build`. The layers' bytes add up to `bytes`."""
+
+    schema: str
+    project: str
+    """Its name."""
+    extras: list[str]
+    base: str
+    """As it was named."""
+    python: str
+    """The base's, as 3.11.2."""
+    image: ImageLine
+    gpus: list[str] | None
+    """As sm_90; empty for machines without a GPU, null where none was declared and GPU code stays."""
+    bytes: int
+    """Of the layers' uncompressed tars."""
+    stored_bytes: int
+    """Of the blobs as they were stored."""
+    layers: list[BuiltLayer]
+    distributions: int | None
+    """How many were installed beside the project; null where that layer holds none."""
+    pruned_bytes: int
+    """That left the dependencies."""
+    cache_bytes: int
+    """Of layers in the cache afterwards."""
+    seconds: float
+    notes: list[str]
+
+
+def build_report(recipe: Recipe, base: str, to: Reference, built: Built, target: Target | None) -> BuildReport:
+    """The report of an image that was built at `to`."""
+    written, savings = built.written, built.savings
+    return BuildReport(
+        schema=SCHEMA,
+        project=valid(recipe.name),
+        extras=list(recipe.extras),
+        base=valid(base),
+        python=built.python,
+        image=ImageLine(
+            reference=valid(str(to)),
+            digest=written.config_digest,
+            platform=valid(built.platform),
+            tag=to.tag,
+            manifest_digest=written.manifest_digest,
+        ),
+        gpus=None if target is None else list(gpu_names(target.gpus)),
+        bytes=sum(written.sizes),
+        stored_bytes=sum(written.stored_sizes),
+        layers=[msgspec.structs.replace(layer, created_by=valid(layer.created_by)) for layer in built.layers],
+        distributions=savings.get("distributions"),
+        pruned_bytes=savings.get("before_bytes", 0) - savings.get("after_bytes", 0),
+        cache_bytes=built.cache_bytes,
+        seconds=round(built.seconds, 3),
+        notes=[valid(note) for note in built.notes],
+    )
+
+
+def print_build(console: Console, report: BuildReport) -> None:
+    """What was built, layer by layer."""
+    console.print(Text(plain(report.image.reference), BOLD))
+    console.print(report.image.digest)
+    extras = f"[{','.join(report.extras)}]" if report.extras else ""
+    line = f"{report.project}{extras} on {report.base}, Python {report.python}, {report.image.platform}"
+    console.print(Text(plain(line)))
+    console.print(f"{report.bytes:,} bytes ({show_size(report.bytes)}) in layers, {report.seconds:.1f} s")
+    if report.distributions is not None:
+        line = f"{report.distributions:,} distributions"
+        if report.pruned_bytes:
+            line += f", {report.pruned_bytes:,} bytes ({show_size(report.pruned_bytes)}) pruned"
+        console.print(line)
+    heading(console, "Layers")
+    table = new_table()
+    for header in ("bytes", "size", "seconds"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("layer", overflow="fold", ratio=1)
+    for layer in report.layers:
+        state = "cached" if layer.cached else "made"
+        row = (f"{layer.bytes:,}", show_size(layer.bytes), f"{layer.seconds:.1f}", state, plain(layer.created_by, 300))
+        table.add_row(*map(Text, row))
+    table.add_section()
+    table.add_row(f"{report.bytes:,}", show_size(report.bytes), f"{report.seconds:.1f}", "", "total", style=BOLD)
+    console.print(table)
+    paragraphs(console, "Notes", report.notes)
