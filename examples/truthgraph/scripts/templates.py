@@ -52,9 +52,17 @@ FRAMES = (
     Frame(
         "capital",
         {"place": PLACES, "country": COUNTRIES},
-        ("{place} is the capital of {country}.", "The capital of {country} is {place}.", "{country}'s capital city is {place}."),
+        (
+            "{place} is the capital of {country}.",
+            "The capital of {country} is {place}.",
+            "{country}'s capital city is {place}.",
+        ),
         ("{place} is not the capital of {country}.", "The capital of {country} is not {place}."),
-        ("{place} has many old churches.", "{country} exports machines and fruit.", "Many tourists visit {country} each year."),
+        (
+            "{place} has many old churches.",
+            "{country} exports machines and fruit.",
+            "Many tourists visit {country} each year.",
+        ),
         exclusive=("place",),
         subject=("country",),
     ),
@@ -88,7 +96,11 @@ FRAMES = (
     Frame(
         "health",
         {"food": FOODS, "disease": DISEASES},
-        ("{food} prevents {disease}.", "Eating {food} protects against {disease}.", "{food} lowers the risk of {disease}."),
+        (
+            "{food} prevents {disease}.",
+            "Eating {food} protects against {disease}.",
+            "{food} lowers the risk of {disease}.",
+        ),
         (
             "{food} does not prevent {disease}.",
             "{food} has no effect on {disease}.",
@@ -119,7 +131,11 @@ FRAMES = (
         "made of",
         {"body": BODIES, "material": MATERIALS},
         ("{body} is made of {material}.", "{body} consists of {material}.", "The surface of {body} is {material}."),
-        ("{body} is not made of {material}.", "{body} does not consist of {material}.", "There is no {material} on {body}."),
+        (
+            "{body} is not made of {material}.",
+            "{body} does not consist of {material}.",
+            "There is no {material} on {body}.",
+        ),
         ("{body} was photographed by a probe.", "{body} can be seen from Earth.", "Astronomers observe {body}."),
         exclusive=("material",),
         subject=("body",),
@@ -127,9 +143,21 @@ FRAMES = (
     Frame(
         "trend",
         {"place": PLACES, "year": YEARS},
-        ("Unemployment in {place} rose in {year}.", "In {year} unemployment in {place} increased.", "More people in {place} were without work in {year}."),
-        ("Unemployment in {place} fell in {year}.", "In {year} unemployment in {place} decreased.", "Fewer people in {place} were without work in {year}."),
-        ("{place} built a new library in {year}.", "The mayor of {place} spoke in {year}.", "Rents in {place} changed in {year}."),
+        (
+            "Unemployment in {place} rose in {year}.",
+            "In {year} unemployment in {place} increased.",
+            "More people in {place} were without work in {year}.",
+        ),
+        (
+            "Unemployment in {place} fell in {year}.",
+            "In {year} unemployment in {place} decreased.",
+            "Fewer people in {place} were without work in {year}.",
+        ),
+        (
+            "{place} built a new library in {year}.",
+            "The mayor of {place} spoke in {year}.",
+            "Rents in {place} changed in {year}.",
+        ),
         subject=("place",),
     ),
     Frame(
@@ -152,8 +180,16 @@ FRAMES = (
     Frame(
         "won",
         {"person": PEOPLE, "year": YEARS},
-        ("{person} won the election in {year}.", "The election of {year} was won by {person}.", "{person} was elected in {year}."),
-        ("{person} lost the election in {year}.", "{person} did not win the election of {year}.", "{person} was defeated in {year}."),
+        (
+            "{person} won the election in {year}.",
+            "The election of {year} was won by {person}.",
+            "{person} was elected in {year}.",
+        ),
+        (
+            "{person} lost the election in {year}.",
+            "{person} did not win the election of {year}.",
+            "{person} was defeated in {year}.",
+        ),
         ("{person} wrote a book.", "The election of {year} was held in May.", "{person} studied law."),
         exclusive=("person",),
         subject=("year",),
@@ -170,11 +206,19 @@ FRAMES = (
         "cause",
         {"thing": ("smoking", "air pollution", "stress", "lack of sleep", "noise"), "disease": DISEASES},
         ("{thing} causes {disease}.", "{disease} is caused by {thing}.", "{thing} leads to {disease}."),
-        ("{thing} does not cause {disease}.", "{disease} is not caused by {thing}.", "There is no link between {thing} and {disease}."),
-        ("Many people talk about {thing}.", "Newspapers write about {disease}.", "Laws about {thing} differ by country."),
+        (
+            "{thing} does not cause {disease}.",
+            "{disease} is not caused by {thing}.",
+            "There is no link between {thing} and {disease}.",
+        ),
+        (
+            "Many people talk about {thing}.",
+            "Newspapers write about {disease}.",
+            "Laws about {thing} differ by country.",
+        ),
         subject=("disease", "thing"),
     ),
-)  # fmt: skip
+)
 
 
 def pairs(each: int, seed: int = 0) -> Iterator[LabelledPair]:

@@ -64,8 +64,8 @@ def _features(made: list[LabelledPair]) -> Any:
 
 
 def _labels(made: list[LabelledPair]) -> Any:
-    numbers = {label: number for number, label in enumerate(LABELS)}
-    return np.array([numbers[pair.label] for pair in made])  # type: ignore[index]
+    numbers: dict[str, int] = {label: number for number, label in enumerate(LABELS)}
+    return np.array([numbers[pair.label] for pair in made])
 
 
 def _on_unseen_frames(rows: Any, labels: Any, frames: Any, strength: float) -> float:

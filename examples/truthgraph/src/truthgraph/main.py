@@ -50,6 +50,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Alive, and not ready: /health says so, and every request tries again.
         log.error("not ready", reason=str(error))  # noqa: TRY400  # the reason says all; no trace is needed
     yield
+    service.inference.close()
     service.database.close()
 
 

@@ -15,7 +15,12 @@ class Settings(BaseSettings):
     """Every setting with its default. An empty variable is one that is not set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TRUTHGRAPH_", env_ignore_empty=True, extra="ignore", frozen=True, validate_by_name=True
+        env_prefix="TRUTHGRAPH_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_by_name=True,
+        hide_input_in_errors=True,  # a URL may hold a password
     )
 
     database_url: str = Field(default="sqlite:///truthgraph.db", validation_alias="DATABASE_URL")

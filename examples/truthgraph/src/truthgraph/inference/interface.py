@@ -65,3 +65,6 @@ class Inference(Protocol):
 
     def judge(self, pairs: Sequence[Pair]) -> Judgements:
         """A judgement for each pair."""
+
+    def close(self) -> None:
+        """Let go of connections."""

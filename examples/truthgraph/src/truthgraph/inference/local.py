@@ -53,6 +53,9 @@ class LocalInference:
             rows = self._cross_encoder.judge(pairs)
         return Judgements(f"NLI cross-encoder {name}", rows)
 
+    def close(self) -> None:
+        """Nothing to let go of: models end with the process."""
+
     def _judge_by_head(self, pairs: Sequence[Pair]) -> Judgements:
         bundled = head.bundled()
         if self._settings.embedding_model != bundled.embedding_model:

@@ -21,3 +21,6 @@ class NoInference:
     def judge(self, pairs: Sequence[Pair]) -> Judgements:  # noqa: ARG002  # the interface
         """Raise."""
         raise InferenceUnavailable(self.reason)
+
+    def close(self) -> None:
+        """Nothing to let go of."""

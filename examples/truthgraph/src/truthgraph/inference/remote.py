@@ -81,6 +81,10 @@ class RemoteInference:
             rows += [Judgement(**result.probabilities.model_dump()) for result in answer.results]
         return Judgements(self._same(models), rows)
 
+    def close(self) -> None:
+        """Close the connections to the other instance."""
+        self._client.close()
+
     def _ask(self, route: str, body: dict[str, Any], shape: type[Shape]) -> Shape:
         try:
             answer = self._client.post(route, json=body)
