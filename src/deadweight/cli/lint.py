@@ -107,7 +107,7 @@ def _subject(
         if image or folder or stage:
             raise UsageError("--image, --context and --target go with a Dockerfile: this is an image")
         source = stack.enter_context(opened(target, platform, report))
-        return of_image(target, history(source), Measure(Ledger(source), report)), image_line(source)
+        return of_image(f"{target}#history", history(source), Measure(Ledger(source), report)), image_line(source)
     context = context_of(target, dockerfile, None if folder is None else Path(folder))
     built = None
     line = None

@@ -43,7 +43,7 @@ def _compilers(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(
                 step,
                 what + subject.inherited(step),
-                command=command,
+                line=command.line_of((real or names)[0]),
                 charges=charges,
                 severity="error" if real else "warning",
             )

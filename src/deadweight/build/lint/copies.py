@@ -77,9 +77,8 @@ def _charges(subject: Subject, step: Step, sources: list[str]) -> tuple[Charge, 
     if subject.measure is not None and step.layer is not None:
         places = {posixpath.normpath(source.strip("/")).rpartition("/")[2] for source in sources}
         below = step.destination.strip("/")
-        return subject.measure.entries(step.layer, lambda path: _below(path, below, places)) or _measured(
-            subject.measure, step
-        )
+        found = subject.measure.entries(step.layer, lambda path: _below(path, below, places))
+        return (*found, *(charge for charge in _measured(subject.measure, step) if charge not in found))
     if subject.context is None or step.from_stage is not None:
         return None
     files = subject.context.copied(sources)
@@ -95,7 +94,7 @@ def _below(path: str, destination: str, names: set[str]) -> bool:
 
 
 def _measured(measure: Measure, step: Step) -> tuple[Charge, ...]:
-    """Tests that a layer has, or whose first copy it has."""
+    """The application's tests that a layer has, in this layer or in a later one that has them again."""
     assert step.layer is not None
     below = step.destination.strip("/")
     names = measure.names(step.layer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from deadweight.build.lint.model import Charge, Finding, Rule
 from deadweight.build.lint.shell import Command
@@ -13,26 +14,28 @@ from deadweight.errors import shown
 from deadweight.ledger.known import known
 
 _SWALLOWS = frozenset({"true", ":", "echo", "printf"})
+_TESTS = frozenset({"test", "[", "[[", "command", "which", "type", "hash"})
+_CONTROL = re.compile(r"(?:^|[\s;&|(])(?:if|for|while|until|case|then|do|function)\s|\(\)\s*\{")
 _NULL = re.compile(r"(?:2|&)>>?\s*/dev/null\Z")
 
 
 def _hidden(subject: Subject) -> Iterator[Finding]:
     final = {step.place: step for step in subject.steps}
+    careful = any(step.name == "SHELL" and _sets_e(step.instruction.words or ()) for step in subject.used)
     for step in subject.used:
         own = final.get(step.place, step)
-        for command, how in _found(step):
-            stripping = strips(command)
-            name = "strip" if stripping else command.program
+        for one in _found(step, careful):
+            stripping = strips(one.command)
+            name = "strip" if stripping else one.command.program
+            hidden = " and ".join(one.how)
+            tells = "whether it worked" if one.swallowed else "why it failed"
             sure = stripping or name in known("lint", "important")
-            hidden = " and ".join(how)
-            ends = any("/dev/null" not in one for one in how)
-            tells = "whether it worked" if ends else "why it failed"
             yield subject.finding(
                 own,
-                f"{hidden} {'hides' if len(how) == 1 else 'hide'} {tells}: {shown(name, 40)[1:-1]}",
-                command=command,
+                f"{hidden} {'hides' if len(one.how) == 1 else 'hide'} {tells}: {shown(name, 40)[1:-1]}",
+                command=one.command,
                 charges=_left(subject) if stripping else None,
-                severity="error" if sure and ends else "warning",
+                severity="error" if sure and one.swallowed and not one.tested else "warning",
                 weighs=stripping,
             )
 
@@ -42,42 +45,59 @@ def _left(subject: Subject) -> tuple[Charge, ...] | None:
     return None if subject.measure is None else subject.measure.cuts("symbols")
 
 
-def _found(step: Step) -> Iterator[tuple[Command, list[str]]]:
+class _Hidden(NamedTuple):
+    """A command whose failure is hidden."""
+
+    command: Command
+    how: list[str]
+    swallowed: bool
+    """Whether the build goes on; otherwise only the message is lost."""
+    tested: bool
+    """Whether something before it may fail as well, and may be what is meant."""
+
+
+def _found(step: Step, careful: bool) -> Iterator[_Hidden]:
     commands = step.commands
     loose = False
+    plain = not _CONTROL.search(" ".join((step.instruction.text, *(doc.content for doc in step.instruction.heredocs))))
+    done = -1  # the end of the last chain that something was said of
     for at, command in enumerate(commands):
-        following = commands[at + 1] if at + 1 < len(commands) else None
         if command.program == "set":
-            loose = "+e" in command.words or (loose and not any(re.match(r"-\w*e", word) for word in command.words))
+            loose = "+e" in command.words or (loose and not _sets_e(command.words))
+            careful = (careful or _sets_e(command.words)) and "+e" not in command.words
             continue
         if not command.words or command.condition or not _matters(command):
             continue
         how = []
-        if any(_NULL.match(redirect) for redirect in command.redirects) or _both(command):
-            how.append(next((one for one in command.redirects if _NULL.match(one)), ">/dev/null 2>&1"))
-        after = _swallowed(command, following, last=at + 2 == len(commands))
-        if after:
-            how.append(after)
-        elif loose:
-            how.append("set +e")
+        if any(_NULL.match(redirect) for redirect in command.redirects):
+            how.append(next(one for one in command.redirects if _NULL.match(one)))
+        elif _both(command):
+            how.append(">/dev/null 2>&1")
+        end = at
+        while commands[end].after in ("&&", "|", "|&") and end + 1 < len(commands):
+            end += 1
+        swallowed = _swallowed(commands, end) or ("set +e" if loose else "")
+        if not swallowed and plain and not careful and _goes_on(commands, at):
+            swallowed = "; without set -e" if command.after == ";" else "a script without set -e"
+        if swallowed and end > done:
+            how.append(swallowed)
+            done = end
         if how:
-            yield command, how
+            start = at
+            while start and commands[start - 1].after in ("&&", "|"):
+                start -= 1
+            tested = commands[start].program in _TESTS or swallowed.endswith("set -e")
+            yield _Hidden(command, how, bool(swallowed), tested)
 
 
-def _both(command: Command) -> bool:
-    """`>/dev/null 2>&1`."""
-    redirects = command.redirects
-    return "2>&1" in redirects and any(re.match(r"1?>>?/dev/null\Z", one) for one in redirects)
+def _sets_e(words: Sequence[str]) -> bool:
+    return any(re.match(r"-[a-z]*e", word) for word in words) or "errexit" in words
 
 
-def _swallowed(command: Command, following: Command | None, last: bool) -> str:
-    """The end that takes a command's failure: `|| true`, or `; true` as the last thing."""
-    if following is None:
-        return ""
-    fine = following.program in ("true", ":") or (following.program == "exit" and following.words[1:] == ("0",))
-    if command.after == "||" and (fine or following.program in _SWALLOWS):
-        return f"|| {shown(' '.join(following.words[:2]) if fine else following.program, 40)[1:-1]}"
-    return f"; {' '.join(following.words)}" if command.after == ";" and last and fine else ""
+def _goes_on(commands: Sequence[Command], at: int) -> bool:
+    """Whether the shell goes on to another command that matters whatever this one gave."""
+    name = commands[at].program
+    return commands[at].after in (";", "\n") and name in known("lint", "important") and at + 1 < len(commands)
 
 
 def _matters(command: Command) -> bool:

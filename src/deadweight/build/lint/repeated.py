@@ -72,7 +72,7 @@ def _late(subject: Subject) -> Iterator[Finding]:
             command, what = found
             yield subject.finding(step, f"{what}{subject.inherited(step)}", command=command, charges=charges)
         elif charges:
-            what = f"it deletes what earlier layers have, and go on having{subject.inherited(step)}"
+            what = f"it deletes files of earlier layers, which keep them{subject.inherited(step)}"
             yield subject.finding(step, what, charges=charges)
 
 

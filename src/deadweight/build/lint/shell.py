@@ -35,6 +35,13 @@ class Command:
     assignments: tuple[tuple[str, str], ...] = ()
     condition: bool = False
     """Whether `if` or the like asks for its success."""
+    lines: tuple[int, ...] = ()
+    """Of the words."""
+
+    def line_of(self, word: str) -> int:
+        """The line on which a word stands; the command's own where it is none of its words."""
+        at = self.words.index(word) if word in self.words else len(self.lines)
+        return self.lines[at] if at < len(self.lines) else self.line
 
     @property
     def program(self) -> str:
@@ -104,8 +111,9 @@ def _close(found: list[Command], tokens: list[tuple[str, int]], operator: str, l
     words: list[str] = []
     redirects: list[str] = []
     assignments: list[tuple[str, str]] = []
+    lines: list[int] = []
     rest = iter(tokens)
-    for token, _ in rest:
+    for token, at in rest:
         match = _REDIRECT.match(token)
         if match:
             target = token[match.end() :] or next(rest, ("", 0))[0]
@@ -115,9 +123,9 @@ def _close(found: list[Command], tokens: list[tuple[str, int]], operator: str, l
             assignments.append((name.rstrip("+"), _unquoted(value)))
         else:
             words.append(_unquoted(token))
-    found.append(
-        Command(tuple(words), line_at(tokens[0][1]), operator, tuple(redirects), tuple(assignments), condition)
-    )
+            lines.append(line_at(at))
+    line = lines[0] if lines else line_at(tokens[0][1])
+    found.append(Command(tuple(words), line, operator, tuple(redirects), tuple(assignments), condition, tuple(lines)))
 
 
 def _tokens(text: str) -> Iterator[tuple[str, int, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def _parsed(name: str, data: bytes) -> Dockerfile:
 
 
 def context_of(name: str, dockerfile: Dockerfile, folder: Path | None) -> Context | None:
-    """The build context: what was said, or where the Dockerfile lies, or above, if what it copies is there."""
+    """The build context: what was said, or where the Dockerfile lies, or up to two above, if what it copies is."""
     if folder is not None:
         return Context(folder, Path(name).name)
     if name == "-":
@@ -60,9 +61,10 @@ def context_of(name: str, dockerfile: Dockerfile, folder: Path | None) -> Contex
         for word in (one.words or tuple(shlex_split(one.text)))[:-1]
         if not re.match(r"\d*<<|[a-z]+://|.*[$*?\[]", word)
     ]
-    for place in (Path(name).parent, Path(name).parent.parent):
-        there = [word for word in sources if word.strip("./") and (place / word.lstrip("/")).exists()]
-        whole = any(not word.strip("./") for word in sources) and any((place / one).exists() for one in _PROJECT)
-        if there or whole:
-            return Context(place, Path(name).name)
+    named = [word for word in sources if word.strip("./")]
+    here = Path(name).parent
+    for place in (here, here / "..", here / ".." / ".."):
+        whole = not named and bool(sources) and any((place / one).exists() for one in _PROJECT)
+        if whole or (named and all((place / word.lstrip("/")).exists() for word in named)):
+            return Context(Path(os.path.normpath(place)), Path(name).name)
     return None

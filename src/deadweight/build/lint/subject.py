@@ -134,12 +134,14 @@ class Subject:
         what: str,
         *,
         command: Command | None = None,
+        line: int | None = None,
         charges: tuple[Charge, ...] | None = None,
         more: Sequence[Place] = (),
         **settings: object,
     ) -> Finding:
-        """A finding at a step, or at one of its commands."""
+        """A finding at a step, at one of its commands, or at a line of one."""
         place = step.place if command is None else step.at(command)
+        place = place if line is None else Place(place.file, line)
         found = Finding(what, (place, *more), charges, step.layer, comments=step.instruction.comments)
         return replace(found, **settings)  # type: ignore[arg-type]
 
