@@ -100,6 +100,24 @@ def _goes_on(commands: Sequence[Command], at: int) -> bool:
     return commands[at].after in (";", "\n") and name in known("lint", "important") and at + 1 < len(commands)
 
 
+def _swallowed(commands: Sequence[Command], end: int) -> str:
+    """What takes the failure of a chain of commands: `|| true`, or `; true` as the last thing."""
+    if end + 1 >= len(commands):
+        return ""
+    following = commands[end + 1]
+    fine = following.program in ("true", ":") or (following.program == "exit" and following.words[1:] == ("0",))
+    if commands[end].after == "||" and (fine or following.program in _SWALLOWS):
+        return f"|| {shown(' '.join(following.words[:2]) if fine else following.program, 40)[1:-1]}"
+    last = end + 2 == len(commands)
+    return f"; {' '.join(following.words)}" if commands[end].after == ";" and last and fine else ""
+
+
+def _both(command: Command) -> bool:
+    """`>/dev/null 2>&1`."""
+    redirects = command.redirects
+    return "2>&1" in redirects and any(re.match(r"1?>>?/dev/null\Z", one) for one in redirects)
+
+
 def _matters(command: Command) -> bool:
     if strips(command):
         return True
