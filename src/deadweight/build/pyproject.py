@@ -49,6 +49,10 @@ class Pyproject:
     groups: tuple[str, ...] = ()
     """Of PEP 735, those for developers."""
     scripts: tuple[str, ...] = ()
+    metadata: str = "pyproject.toml"
+    """The file that states the requirements."""
+    dynamic: bool = False
+    """Whether it takes a build to know them."""
     notes: tuple[str, ...] = ()
 
     def development(self, extra: str) -> bool:
@@ -160,6 +164,8 @@ def read_pyproject(folder: Path) -> Pyproject:
         extras=extras,
         groups=tuple(one for one in groups if _DEVELOPMENT.match(one)),
         scripts=tuple(one for one in table(project, "scripts") if _NAME.match(one)),
+        metadata="pyproject.toml" if document else "setup.py",
+        dynamic=not project or "dependencies" in strings(project.get("dynamic")),
         notes=tuple(notes),
     )
 

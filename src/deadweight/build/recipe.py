@@ -88,6 +88,10 @@ class Recipe:
     """Dependency groups (PEP 735) that INCLUDE_DEV adds."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why each of `packages` is needed."""
+    metadata: str = "pyproject.toml"
+    """The file that states the requirements, for uv to resolve where there is no lock."""
+    dynamic: bool = False
+    """Whether the requirements are not in `metadata` as they are: building the project tells them."""
     scm_version: bool = False
     """Whether building the project asks version control for its version, which an image's build does not see."""
 
@@ -143,6 +147,8 @@ def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recip
         health=service.health,
         copied=copied,
         python_path=python_path,
+        metadata=project.metadata,
+        dynamic=project.dynamic,
         notes=tuple(dict.fromkeys([*notes, *service.notes])),
         scm_version=not project.version
         and bool({"setuptools-scm", "hatch-vcs", "versioningit"} & set(project.build_requires)),

@@ -22,6 +22,7 @@ from deadweight.cli.build import build_command
 from deadweight.cli.check import check_command
 from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
+from deadweight.cli.dockerfile import dockerfile_command
 from deadweight.cli.doctor import doctor_command
 from deadweight.cli.gpus import gpus_command
 from deadweight.cli.init import init_command
@@ -80,6 +81,7 @@ for _command in (
     check_command,
     lint_command,
     init_command,
+    dockerfile_command,
     build_command,
     prune_command,
     wheel_command,
