@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from functools import cache as once
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from deadweight.binary.target_document import labels, target_document
+from deadweight.binary.target_document import gpu_names, labels, target_document
 from deadweight.build.base import Base, read_base
 from deadweight.build.cache import Cache, Cached, default_folder, key_of
 from deadweight.build.configuration import make_config
@@ -29,6 +29,7 @@ from deadweight.build.pack import pack
 from deadweight.build.places import APP, APP_LIB, UID, USER, VENV
 from deadweight.build.project import project_layer
 from deadweight.build.recipe import Recipe
+from deadweight.build.running import EPOCH
 from deadweight.build.users import user_items
 from deadweight.build.uv import find_uv, parse_epoch
 from deadweight.errors import BadInputError
@@ -36,11 +37,7 @@ from deadweight.image.compression import temporary_folder
 from deadweight.image.model import Image, Layer
 from deadweight.image.output import NewImage, OutputLayer, Written
 from deadweight.image.reference import Reference
-from deadweight.image.transports import CompressionChoice, open_image, write_image
-
-EPOCH: Final = 1_580_601_600
-"""2020-02-02, the time of everything where SOURCE_DATE_EPOCH is not set: that of build backends in the same case, and
-late enough for zip files, which know no year before 1980."""
+from deadweight.image.transports import CompressionChoice, check_destination, open_image, write_image
 
 
 @dataclass(frozen=True)
@@ -84,6 +81,8 @@ class Built:
     platform: str
     python: str
     """As X.Y.Z."""
+    gpus: tuple[str, ...] | None
+    """Those that were declared, as sm_90; None: GPU code stays."""
     savings: dict[str, int]
     """What pruning the dependencies took out; empty where nothing was pruned."""
     cache_bytes: int
@@ -110,6 +109,7 @@ def build_project(
     but the cache.
     """
     started = time.monotonic()
+    check_destination(destination, force=settings.force)
     epoch = parse_epoch(os.environ, EPOCH)
     uv = find_uv()
     say = progress or silent
@@ -204,6 +204,7 @@ def build_project(
             tuple(_lines(image, made, written, took, fresh)),
             image.platform,
             facts.python.full_version,
+            None if settings.options.target is None else gpu_names(settings.options.target.gpus),
             {name: value for name, value in about.items() if isinstance(value, int)},
             kept if settings.keep else 0,
             time.monotonic() - started,

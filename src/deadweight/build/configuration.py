@@ -10,8 +10,19 @@ from importlib.metadata import version
 from typing import Any
 
 from deadweight.build.base import Base
-from deadweight.build.places import APP, APP_LIB, USER, VENV
+from deadweight.build.places import APP
 from deadweight.build.recipe import Recipe
+from deadweight.build.running import (
+    ENVIRONMENT,
+    INTERVAL,
+    RETRIES,
+    START_PERIOD,
+    TIMEOUT,
+    USER_BY_NUMBER,
+    health_words,
+    image_labels,
+    path_entries,
+)
 from deadweight.image.model import Image
 
 
@@ -39,22 +50,23 @@ def make_config(
     config["history"] = [*history, *({"created": moment, "created_by": line} for line in made_by)]
     run = copy.deepcopy(image.run_config)
     run["Env"] = [f"{name}={value}" for name, value in _environment(image, base, recipe).items()]
-    run["User"], run["WorkingDir"] = USER, APP
+    run["User"], run["WorkingDir"] = USER_BY_NUMBER, APP
     if recipe.command:
         run["Cmd"] = list(recipe.command)
         run.pop("Entrypoint", None)  # the base's, which was for another command
-    if recipe.port is not None:
+    if recipe.port is not None and recipe.command:
         run["ExposedPorts"] = {f"{recipe.port}/tcp": {}}
         run["Healthcheck"] = {
-            "Test": _check(recipe.port, recipe.health, curl=curl),
-            "Interval": 30 * 10**9,
-            "Timeout": 5 * 10**9,
-            "StartPeriod": 60 * 10**9,
-            "Retries": 3,
+            "Test": ["CMD", *health_words(recipe, recipe.port, curl=curl)],
+            "Interval": INTERVAL * 10**9,
+            "Timeout": TIMEOUT * 10**9,
+            "StartPeriod": START_PERIOD * 10**9,
+            "Retries": RETRIES,
         }
     given = run.get("Labels")
     run["Labels"] = {
         **(given if isinstance(given, dict) else {}),
+        **image_labels(recipe),
         "deadweight.version": version("deadweight"),
         **labels,
     }
@@ -63,22 +75,5 @@ def make_config(
 
 
 def _environment(image: Image, base: Base, recipe: Recipe) -> dict[str, str]:
-    path = [f"{APP_LIB}/bin"] if recipe.installable else []
-    return {
-        **image.environment,
-        "PATH": ":".join([*path, f"{VENV}/bin", base.path]),
-        "PYTHONPATH": ":".join(recipe.python_path),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
-def _check(port: int, health: str, *, curl: bool) -> list[str]:
-    url = f"http://127.0.0.1:{port}{health or '/'}"
-    if curl:
-        return ["CMD", "curl", "-sS" if not health else "-fsS", "-o", "/dev/null", url]
-    if health:
-        return ["CMD", "python", "-c", f"import urllib.request as r; r.urlopen({url!r}, timeout=4)"]
-    # Any answer counts, an error too.
-    asked = f"h = c.HTTPConnection('127.0.0.1', {port}, timeout=4); h.request('GET', '/'); h.getresponse()"
-    return ["CMD", "python", "-c", f"import http.client as c; {asked}"]
+    more = {"PYTHONPATH": ":".join(recipe.python_path)} if recipe.python_path else {}
+    return {**image.environment, **ENVIRONMENT, **more, "PATH": ":".join([*path_entries(recipe), base.path])}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,7 +24,9 @@ from deadweight.build.recipe import Lock, Recipe
 from deadweight.build.stage import Layout, Stage, new_stage, platform_words, put_right
 from deadweight.build.uv import Uv, UvFailed, run_uv
 from deadweight.errors import BadInputError, shown
-from deadweight.prune import OUTSIDE, Pruned, prune_tree
+
+if TYPE_CHECKING:
+    from deadweight.prune import Pruned
 
 FORMAT = 1
 """Of the layer: raised where the same inputs give other bytes than before, so that none of those are used."""
@@ -173,6 +175,9 @@ def dependencies_layer(
         notes += _install(stage, wanted, uv, base.python, host(), recipe.folder, epoch)
         about["distributions"] = sum(1 for _ in stage.site.glob("*.dist-info"))
         if options.target is not None or options.symbols:
+            from deadweight.prune import OUTSIDE, prune_tree  # noqa: PLC0415  (heavy, and mostly the layer is cached)
+
+            say("pruning", 0, 0)
             pruned = prune_tree(stage.site, options.target, symbols=options.symbols, progress=progress)
             notes += [note for note in pruned.notes if OUTSIDE not in note]  # uv's cache keeps its own files
             about |= _savings(pruned)

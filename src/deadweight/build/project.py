@@ -32,7 +32,12 @@ from deadweight.errors import BadInputError, EnvironmentFailure, shown
 
 FORMAT: Final = 1
 """Of the layer: raised where the same inputs give other bytes than before."""
-_LEFT_OUT: Final = frozenset({"__pycache__", "node_modules"})
+_LEFT_OUT: Final = frozenset(
+    {
+        *("__pycache__", "node_modules", ".git", ".hg", ".svn", ".venv", ".tox", ".nox", ".eggs", ".cache"),
+        *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints"),
+    }
+)
 _LEFT_OUT_AT_TOP: Final = frozenset({"build", "dist", "venv", "env"})
 _LEFT_OUT_OF_IMAGES: Final = re.compile(r".*\.py[co]\Z")
 
@@ -80,7 +85,8 @@ def project_layer(
         python=msgspec.to_builtins(base.python),
         epoch=epoch,
     )
-    cached = cache.layer(key, resources)
+    # A version that comes from version control follows from more than the files.
+    cached = None if recipe.scm_version else cache.layer(key, resources)
     if cached is not None:
         return key, cached
     items: list[Item] = []
@@ -172,7 +178,7 @@ def _copy(folder: Path, to: Path) -> Iterator[_File]:
 def _may_be_built(folder: Path, *, top: bool) -> bool:
     """Whether a folder of the project may be part of what is built: environments, caches and old builds are not."""
     name = folder.name
-    if name[0] == "." or name in _LEFT_OUT or name.endswith(".egg-info"):
+    if name in _LEFT_OUT or name.endswith(".egg-info"):
         return False
     return not (top and name in _LEFT_OUT_AT_TOP) and not (folder / "pyvenv.cfg").exists()
 

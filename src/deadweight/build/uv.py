@@ -59,13 +59,17 @@ class UvFailed(DeadweightError):
 
 
 def find_uv(environment: Mapping[str, str] | None = None) -> Uv:
-    """uv in PATH, else that of the `uv` package beside this Python. Raises EnvironmentFailure where there is none."""
+    """uv of the `uv` package beside this Python, which `deadweight[build]` brings, else that in PATH.
+
+    Raises EnvironmentFailure where there is none.
+    """
     environment = os.environ if environment is None else environment
-    candidates = [shutil.which("uv", path=environment.get("PATH")), str(Path(sys.executable).parent / "uv")]
+    candidates: list[str | None] = [str(Path(sys.executable).parent / "uv")]
     package = find_spec("uv")
     if package is not None and package.origin is not None:
-        # The wheel's script lies where this installation has its scripts: three above the package at the least.
+        # Scripts lie where this installation has them: some folders above the package.
         candidates += [str(folder / "bin" / "uv") for folder in Path(package.origin).parents[1:5]]
+    candidates.append(shutil.which("uv", path=environment.get("PATH")))
     for path in filter(None, candidates):
         if os.access(path, os.X_OK) and (version := _version(path)):
             return Uv(path, version)

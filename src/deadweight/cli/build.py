@@ -67,7 +67,7 @@ def build_command(
     Nothing of the base is run. Building runs the project's own build backend on this machine, as pip does, and source
     distributions run theirs: those are used only where this machine has the base's Python, else wheels alone.
 
-    The same inputs give the same layers on any machine. Times in the image are SOURCE_DATE_EPOCH, or 2020-02-02.
+    The same inputs give the same layers on any machine. Times in the image are SOURCE_DATE_EPOCH, or 1980-01-01.
     Layers that did not change come from the cache, which holds at most 20 GB, and a layer unused at most 30 days.
 
     \b
@@ -101,5 +101,5 @@ def build_command(
     with progress(f"reading {project}") as report:
         recipe = read_recipe(Path(project).absolute(), extras=extras)
         built = build_project(recipe, base, to, settings, report)
-    found = build_report(recipe, base, to, built, wanted)
+    found = build_report(recipe, base, to, built)
     deliver(found, json_to, lambda console: print_build(console, found))

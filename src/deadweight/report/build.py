@@ -6,8 +6,6 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from deadweight.binary.gpu import Target
-from deadweight.binary.target_document import gpu_names
 from deadweight.build.builder import Built, BuiltLayer
 from deadweight.build.recipe import Recipe
 from deadweight.image.reference import Reference
@@ -48,7 +46,7 @@ class BuildReport(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-def build_report(recipe: Recipe, base: str, to: Reference, built: Built, target: Target | None) -> BuildReport:
+def build_report(recipe: Recipe, base: str, to: Reference, built: Built) -> BuildReport:
     """The report of an image that was built at `to`."""
     written, savings = built.written, built.savings
     return BuildReport(
@@ -64,7 +62,7 @@ def build_report(recipe: Recipe, base: str, to: Reference, built: Built, target:
             tag=to.tag,
             manifest_digest=written.manifest_digest,
         ),
-        gpus=None if target is None else list(gpu_names(target.gpus)),
+        gpus=None if built.gpus is None else list(built.gpus),
         bytes=sum(written.sizes),
         stored_bytes=sum(written.stored_sizes),
         layers=[msgspec.structs.replace(layer, created_by=valid(layer.created_by)) for layer in built.layers],

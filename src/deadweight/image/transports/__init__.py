@@ -9,9 +9,9 @@ from deadweight.image.reference import Reference, parse_reference
 from deadweight.image.transports.archive import open_archive
 from deadweight.image.transports.oci import check_platform, open_directory
 from deadweight.image.transports.rootfs import open_rootfs
-from deadweight.image.transports.write import CompressionChoice, write_image
+from deadweight.image.transports.write import CompressionChoice, check_destination, write_image
 
-__all__ = ["CompressionChoice", "open_image", "write_image"]
+__all__ = ["CompressionChoice", "check_destination", "open_image", "write_image"]
 
 
 def open_image(reference: str | Reference, platform: str | None = None) -> Image:

@@ -59,13 +59,13 @@ def new_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     Raises UsageError when something is there and `force` is not given.
     """
     check_folder(path)
-    _check_file(path, force)
+    check_file(path, force)
     partial = _partial(path)
     with writing(path):
         try:
             with SteadyFile(partial) as file:
                 yield file
-            _check_file(path, force)
+            check_file(path, force)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -79,13 +79,13 @@ def new_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
     Raises UsageError when `path` is there and no empty directory.
     """
     check_folder(path)
-    _check_empty(path)
+    check_empty(path)
     partial = _partial(path)
     with writing(path):
         partial.mkdir(mode)
         try:
             yield partial
-            _check_empty(path)
+            check_empty(path)
             partial.rename(path)
         except BaseException:
             remove_tree(partial)
@@ -115,7 +115,8 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}.partial-{secrets.token_hex(4)}")
 
 
-def _check_file(path: Path, force: bool) -> None:
+def check_file(path: Path, force: bool) -> None:
+    """Raises UsageError where a file is not to be written: something is there, and no file that `force` replaces."""
     if path.is_dir():
         raise UsageError(f"{shown(str(path))} is a directory, and a file is to be written; choose another name")
     if os.path.lexists(path):
@@ -125,7 +126,8 @@ def _check_file(path: Path, force: bool) -> None:
             raise UsageError(f"{shown(str(path))} is no regular file; choose another name")
 
 
-def _check_empty(path: Path) -> None:
+def check_empty(path: Path) -> None:
+    """Raises UsageError where there is anything but an empty directory."""
     if not os.path.lexists(path):
         return
     if not path.is_dir():

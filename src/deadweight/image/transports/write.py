@@ -20,7 +20,15 @@ from deadweight.image.compression import Compression
 from deadweight.image.model import Json, parse_json
 from deadweight.image.output import NewImage, OutputLayer, Progress, Written
 from deadweight.image.reference import Reference, docker_name, full_name, short_name
-from deadweight.image.transports.destination import check_folder, need_space, new_file, new_folder, writing
+from deadweight.image.transports.destination import (
+    check_empty,
+    check_file,
+    check_folder,
+    need_space,
+    new_file,
+    new_folder,
+    writing,
+)
 from deadweight.image.transports.manifests import (
     IMAGE_NAME,
     OCI_CONFIG,
@@ -51,6 +59,23 @@ class _Stored:
     config_digest: str
     manifest: Json
     """The manifest's descriptor."""
+
+
+def check_destination(destination: Reference, *, force: bool) -> None:
+    """Refuses a destination that `write_image` would refuse, before any work is done for it. Raises UsageError."""
+    path = destination.path
+    check_folder(path.resolve() if path.is_dir() else path.absolute())
+    if destination.transport == "rootfs":
+        check_empty(path)
+    elif destination.transport == "oci":
+        if path.is_dir() and any(path.iterdir()):
+            _other_entries(_check_layout(path), destination.tag)
+        elif path.exists() and not path.is_dir():
+            raise UsageError(f"{shown(str(path))} is no directory; choose another name")
+    elif destination.transport in ("docker-archive", "oci-archive"):
+        check_file(path, force)
+    else:
+        raise UsageError(f"cannot write to {shown(str(destination))}: say docker-archive: or oci-archive:")
 
 
 def write_image(
