@@ -30,7 +30,7 @@ class _Cache(NamedTuple):
 _PIP = _Cache(
     "pip's cache",
     ("/root/.cache/pip", "~/.cache", "$HOME/.cache", "/root/.cache", "/home/*/.cache/pip"),
-    ("--no-cache-dir",),
+    ("--no-cache-dir", "--no-cache"),  # options may be shortened
     ("PIP_NO_CACHE_DIR",),
     ("pip cache purge", "pip3 cache purge"),
 )

@@ -119,13 +119,13 @@ def _both(command: Command) -> bool:
 
 
 def _matters(command: Command) -> bool:
-    if strips(command):
-        return True
     name = command.program
     words = command.words
-    if name in known("lint", "harmless") or name.startswith("$"):
-        return False
     if "--version" in words or "-V" in words or "-version" in words or "--help" in words:
+        return False
+    if strips(command):
+        return True
+    if name in known("lint", "harmless") or name.startswith("$"):
         return False
     if name in ("pip", "pip3", "uv") and {"uninstall", "cache", "check", "list", "freeze"} & set(words):
         return False

@@ -87,7 +87,7 @@ def _root(subject: Subject) -> Iterator[Finding]:
     user, said = subject.user
     if said is not None and not _ROOT.match(user):
         return
-    if said is None and (is_base(subject.base, "bases_with_user") or not subject.steps):
+    if said is None and is_base(subject.base, "bases_with_user"):
         return
     if any(command.program in _SWITCHES for step in subject.started for command in _started(step)):
         return
@@ -101,8 +101,11 @@ def _root(subject: Subject) -> Iterator[Finding]:
     elif said is not None:
         yield subject.finding(said, "the last USER is root", weighs=False)
     else:
-        last = subject.started[-1] if subject.started else subject.steps[-1]
-        yield subject.finding(last, "no USER is set: the image runs as root", weighs=False)
+        what = "no USER is set: the image runs as root"
+        last = next(iter((*reversed(subject.started), *reversed(subject.steps))), None)
+        place = subject.base_place if last is None else last.place
+        comments = subject.base_comments if last is None else last.instruction.comments
+        yield Finding(what, (place,), weighs=False, comments=comments)
 
 
 def _users(step: Step) -> Iterator[tuple[Command, str]]:

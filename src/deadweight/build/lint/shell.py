@@ -39,9 +39,9 @@ class Command:
     """Of the words."""
 
     def line_of(self, word: str) -> int:
-        """The line on which a word stands; the command's own where it is none of its words."""
-        at = self.words.index(word) if word in self.words else len(self.lines)
-        return self.lines[at] if at < len(self.lines) else self.line
+        """The line on which a word stands, or one like `word=1.2`; the command's own where there is none."""
+        named = (one.partition("=")[0].lower() for one in self.words)
+        return next((line for one, line in zip(named, self.lines, strict=False) if one == word.lower()), self.line)
 
     @property
     def program(self) -> str:
