@@ -13,6 +13,17 @@ from dataclasses import dataclass
 
 from deadweight.build.dockerfile_steps import CACHE, SOURCE, Install, Step, install_steps, run
 from deadweight.build.recipe import APP, APP_LIB, UID, USER, VENV, Recipe
+from deadweight.build.running import (
+    ENVIRONMENT,
+    INTERVAL,
+    RETRIES,
+    START_PERIOD,
+    TIMEOUT,
+    USER_BY_NUMBER,
+    health_words,
+    image_labels,
+    path_entries,
+)
 from deadweight.build.system import HEALTH_CLIENT
 from deadweight.errors import UsageError, shown
 
@@ -24,6 +35,8 @@ _IMAGE = re.compile(
 )
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?:=[A-Za-z0-9.+:~*-]+)?\Z")
 _DEBIAN = re.compile(r"(?:[\w.-]+(?::\d+)?/)*debian(?::|@|\Z)")
+_PLAIN = re.compile(r"(?:[\w.-]+(?::\d+)?/)*(?:debian|python)(?::|@|\Z)")
+"""Images that have no ENTRYPOINT."""
 _CACHE_APT = (
     "--mount=type=cache,target=/var/cache/apt,sharing=locked",
     "--mount=type=cache,target=/var/lib/apt/lists,sharing=locked",
@@ -64,7 +77,7 @@ def render(recipe: Recipe, choices: Choices = Choices()) -> str:
         _dependencies("deps-stage", install.whole, install, choices),
         *([_dependencies("core-stage", install.core, install, choices), _chosen()] if install.core else []),
         *([_app(recipe)] if recipe.installable or recipe.copied else []),
-        _runtime(recipe, packages, install),
+        _runtime(recipe, choices, packages, install),
     ]
     return "\n\n".join(stages) + "\n"
 
@@ -131,7 +144,7 @@ def _base(recipe: Recipe, choices: Choices, packages: dict[str, str]) -> str:
     lines = [
         "# What runs: no compiler, no installer.",
         f"FROM {base_of(recipe, choices)} AS base",
-        "ENV PYTHONUNBUFFERED=1 \\\n    PYTHONDONTWRITEBYTECODE=1",
+        _pairs("ENV", ENVIRONMENT.items()),
     ]
     if packages:
         lines += [f"# {name}: {why}." for name, why in packages.items() if why]
@@ -252,27 +265,25 @@ def _app(recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
-def _runtime(recipe: Recipe, packages: dict[str, str], install: Install) -> str:
-    path = f"{VENV}/bin:{APP_LIB}/bin" if recipe.installable else f"{VENV}/bin"
-    environment = [f"PATH={path}:$PATH"]
+def _runtime(recipe: Recipe, choices: Choices, packages: dict[str, str], install: Install) -> str:
+    environment = {"PATH": ":".join([*path_entries(recipe), "$PATH"])}
     if recipe.python_path:
-        environment.append(f"PYTHONPATH={':'.join(recipe.python_path)}")
+        environment["PYTHONPATH"] = ":".join(recipe.python_path)
     lines = [
         "# What changes least comes first: a new version of the code is one small layer, the last.",
         "FROM base AS runtime",
-        "ENV " + " \\\n    ".join(environment),
+        _pairs("ENV", environment.items()),
         f"COPY --from={'dependencies' if install.core else 'deps-stage'} {VENV} {VENV}",
     ]
     if recipe.installable or recipe.copied:
         lines.append(f"COPY --from=app-stage {STAGED} {APP}")
-    labels = [f'org.opencontainers.image.title="{recipe.name}"']
-    if recipe.version:
-        labels.append(f'org.opencontainers.image.version="{recipe.version}"')
-    lines.append("LABEL " + " \\\n      ".join(labels))
-    lines += [f"# {USER}, by number: Kubernetes' runAsNonRoot cannot tell who a name is.", f"USER {UID}:{UID}"]
+    lines.append(_pairs("LABEL", ((name, f'"{value}"') for name, value in image_labels(recipe).items())))
+    lines += [f"# {USER}, by number: Kubernetes' runAsNonRoot cannot tell who a name is.", f"USER {USER_BY_NUMBER}"]
     if recipe.port is not None and recipe.command:
         lines += [f"EXPOSE {recipe.port}", *_check(recipe, recipe.port, HEALTH_CLIENT in packages)]
     if recipe.command:
+        if choices.base and not _PLAIN.match(choices.base):
+            lines += ["# The base's own, if it has one, was for another command.", "ENTRYPOINT []"]
         lines.append(f"CMD {json.dumps(recipe.command)}")
     else:
         lines.append('# No application was found. Say what the container runs: CMD ["python", "-m", "..."]')
@@ -280,22 +291,11 @@ def _runtime(recipe: Recipe, packages: dict[str, str], install: Install) -> str:
 
 
 def _check(recipe: Recipe, port: int, curl: bool) -> list[str]:
-    url = f"http://127.0.0.1:{port}{recipe.health or '/'}"
-    if curl:
-        words = [
-            "curl",
-            "--silent",
-            "--show-error",
-            "--output",
-            "/dev/null",
-            *(["--fail"] if recipe.health else []),
-            url,
-        ]
-    elif recipe.health:
-        words = ["python", "-c", f"import urllib.request as r; r.urlopen('{url}', timeout=4)"]
-    else:
-        code = f"import http.client as h; c = h.HTTPConnection('127.0.0.1', {port}, timeout=4); c.request('GET', '/')"
-        words = ["python", "-c", f"{code}; c.getresponse()"]
     about = [] if recipe.health else ["# No route for a health check was found: any HTTP answer will do."]
-    options = "--interval=30s --timeout=5s --start-period=60s --retries=3"
-    return [*about, f"HEALTHCHECK {options} \\\n    CMD {json.dumps(words)}"]
+    options = f"--interval={INTERVAL}s --timeout={TIMEOUT}s --start-period={START_PERIOD}s --retries={RETRIES}"
+    return [*about, f"HEALTHCHECK {options} \\\n    CMD {json.dumps(health_words(recipe, port, curl=curl))}"]
+
+
+def _pairs(instruction: str, pairs: Iterable[tuple[str, str]]) -> str:
+    lines = " \\\n    ".join(f"{name}={value}" for name, value in pairs)
+    return f"{instruction} {lines}"

@@ -152,6 +152,8 @@ def _by_content(
     plain = [one for one in found if one not in theirs]
     core = _smallest([one for one in plain if required <= one.names])
     whole = _smallest([one for one in plain if wanted <= one.names])
+    if core is whole and wanted > required:  # it is no lock of the core alone
+        core = None
     dev = _smallest([one for one in theirs if development <= one.names]) or _smallest(theirs)
     return core, whole, dev
 

@@ -114,7 +114,7 @@ def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recip
             "`uv lock` pins them"
         )
     if locks.core is None and locks.whole is not None and wanted:
-        notes.append("no lock was found for the image without extras")
+        notes.append(f"no lock was found for the image without extras: it takes its versions from {locks.whole.path}")
     python, why = newest(folder, project, locks, wanted)
     notes += why
     names = locks.names(project, wanted, int(python.partition(".")[2])) | {

@@ -163,6 +163,13 @@ def test_a_project_of_requirements_alone(tmp_path: Path) -> None:
     assert found.packages == ("postgresql-client", "curl")
 
 
+def test_a_lock_of_all_is_none_of_the_core(tmp_path: Path) -> None:
+    files = {"pyproject.toml": pyproject(extras={"ml": "torch"}), "requirements.txt": requirements(f"{CORE} torch")}
+    found = recipe(tmp_path, MAIN | files)
+    assert (path(found.core_lock), path(found.lock)) == (None, "requirements.txt")
+    assert any("takes its versions from requirements.txt" in note for note in found.notes)
+
+
 def test_versions_that_are_open_are_said(tmp_path: Path) -> None:
     found = recipe(tmp_path, {"app.py": FLASK, "requirements.txt": "flask\ngunicorn>=20\n"})
     assert found.lock is not None
