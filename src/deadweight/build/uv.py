@@ -104,7 +104,7 @@ def run_uv(uv: Uv, words: Sequence[str], where: Path, epoch: int, *, said: bool 
         )
     except OSError as error:
         raise EnvironmentFailure(f"cannot run {shown(uv.path)}: {error.strerror or error}") from None
-    output = clean(done.stderr + done.stdout if done.returncode else done.stderr if said else done.stdout)
+    output = clean(done.stdout + done.stderr if done.returncode else done.stderr if said else done.stdout)
     if done.returncode < 0:
         raise EnvironmentFailure(f"uv was ended by signal {-done.returncode}: {last_lines(output)}")
     if done.returncode:

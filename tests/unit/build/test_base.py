@@ -1,0 +1,98 @@
+"""What is found in a base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deadweight.build.base import Base, read_base
+from deadweight.build.cache import Cache
+from deadweight.errors import BadInputError
+from deadweight.image.transports import open_image
+from support.images import FixtureImage, Member, directory, file, make_image, make_tar, symlink, write_oci
+
+GLIBC = b"\0GNU C Library (Debian GLIBC 2.31-13+deb11u5) stable release version 2.31.\n\0"
+DEBIAN = [
+    directory("opt"),
+    file("usr/bin/python3.11", b"\x7fELF", mode=0o755),
+    symlink("usr/bin/python3", "python3.11"),
+    file("usr/lib/python3.11/os.py"),
+    file("usr/lib/x86_64-linux-gnu/libc.so.6", GLIBC),
+    symlink("lib", "usr/lib"),
+    file("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", mode=0o644),
+]
+
+
+def found(folder: Path, *members: Member, image: FixtureImage | None = None, **run: object) -> Base:
+    folder.mkdir()
+    image = image or make_image(make_tar(*members), run=dict(run))
+    with open_image(f"oci:{write_oci(folder / 'oci', image)}") as opened:
+        cache = Cache(folder / "cache")
+        base = read_base(opened, cache)
+        assert read_base(opened, cache) == base
+    return base
+
+
+def test_a_debian_base(tmp_path: Path) -> None:
+    base = found(tmp_path / "a", *DEBIAN)
+    assert base.python.executable == "/usr/bin/python3.11"
+    assert (base.python.version, base.python.machine, base.python.glibc) == ("3.11", "x86_64", (2, 31))
+    assert (base.python.home, base.python.musl) == ("/usr/bin", False)
+    assert base.path.startswith("/usr/local/sbin:")
+    assert base.folders == ("opt",)
+    assert base.accounts["etc/passwd"].text.startswith("root:")
+    assert list(base.accounts) == ["etc/passwd"]
+
+
+def test_the_first_python3_in_path_is_meant(tmp_path: Path) -> None:
+    other = [
+        file("usr/local/bin/python3.13", b"\x7fELF", mode=0o755),
+        symlink("usr/local/bin/python3", "python3.13"),
+        file("usr/local/lib/python3.13/os.py"),
+    ]
+    base = found(tmp_path / "a", *DEBIAN, *other, Env=["PATH=/nowhere::/usr/local/bin:/usr/bin"])
+    assert base.python.executable == "/usr/local/bin/python3.13"
+    assert base.path == "/nowhere::/usr/local/bin:/usr/bin"
+    base = found(tmp_path / "b", *DEBIAN, *other, Env=["PATH=/usr/bin:/usr/local/bin"])
+    assert base.python.version == "3.11"
+
+
+def test_a_musl_base(tmp_path: Path) -> None:
+    python = file("usr/bin/python3.11", b"\x7fELF" + bytes(200) + b"/lib/ld-musl-x86_64.so.1\0", mode=0o755)
+    base = found(tmp_path / "a", *(m for m in DEBIAN if m.name.rpartition("/")[2] != "python3.11"), python)
+    assert (base.python.musl, base.python.glibc) == (True, (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("without", "more", "why"),
+    [
+        ("usr/bin/python3", [], "no python3 in its PATH"),
+        ("usr/lib/python3.11/os.py", [], "no standard library"),
+        ("usr/lib/x86_64-linux-gnu/libc.so.6", [], "C library"),
+        ("etc/passwd", [symlink("etc/passwd", "../other")], "no regular file"),
+        ("opt", [symlink("opt", "var/opt")], "no directory in the base"),
+        ("", [directory("opt/venv"), file("opt/venv/x")], "has a /opt/venv already"),
+    ],
+)
+def test_bases_that_will_not_do(tmp_path: Path, without: str, more: list[Member], why: str) -> None:
+    with pytest.raises(BadInputError, match=why):
+        found(tmp_path / "a", *(m for m in DEBIAN if m.name != without), *more)
+
+
+def test_a_machine_without_wheels(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="s390x"):
+        found(tmp_path / "a", image=make_image(make_tar(*DEBIAN), architecture="s390x"))
+
+
+def test_sizes_are_remembered_so_that_a_compressed_base_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_image(make_tar(*DEBIAN))
+    place = write_oci(tmp_path / "oci", image, compression="gzip")
+    cache = Cache(tmp_path / "cache")
+    with open_image(f"oci:{place}") as opened:
+        assert read_base(opened, cache).sizes == (len(image.layers[0]),)
+    monkeypatch.setattr("deadweight.image.model.spool", None)
+    with open_image(f"oci:{place}") as opened:
+        assert read_base(opened, cache).sizes == (len(image.layers[0]),)

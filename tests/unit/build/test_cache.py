@@ -1,0 +1,133 @@
+"""The cache: layers are whole or absent, and what is not known to be sound is not used."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from deadweight.build import cache as module
+from deadweight.build.cache import Cache, default_folder
+from deadweight.build.pack import Item, Packed, pack
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def make(cache: Cache, key: str, text: bytes = b"x") -> str:
+    with ExitStack() as resources:
+        return cache.make(
+            key, lambda file: pack([Item("a", text, mode=0o644)], file, 0), resources, lambda: (("note",), {"n": 1})
+        ).record.diff_id
+
+
+def there(cache: Cache, key: str) -> bool:
+    with ExitStack() as resources:
+        found = cache.layer(key, resources)
+        if found is None:
+            return False
+        assert found.blob.size == found.record.bytes
+        assert (found.record.notes, found.record.about) == (("note",), {"n": 1})
+        return True
+
+
+def blob(cache: Cache, diff_id: str) -> Path:
+    return cache.root / "blobs" / diff_id[7:]
+
+
+def test_a_layer_is_there_again_until_its_blob_changes(cache: Cache) -> None:
+    diff_id = make(cache, "k")
+    assert there(cache, "k")
+    assert not there(cache, "other")
+    path = blob(cache, diff_id)
+    data = bytearray(path.read_bytes())
+    status = path.stat()
+    data[600] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as whoever wants to hide it would
+    assert not there(cache, "k")
+    make(cache, "k")
+    assert there(cache, "k")
+
+
+def test_a_blob_that_was_copied_is_hashed_and_then_known(cache: Cache) -> None:
+    path = blob(cache, make(cache, "k"))
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+    assert not cache.memory.vouches(f"sha256:{path.name}", path.stat())
+    assert there(cache, "k")
+    assert cache.memory.vouches(f"sha256:{path.name}", path.stat())
+
+
+@pytest.mark.parametrize("name", ["layers/k.json", "blobs"])
+def test_half_of_anything_is_nothing(cache: Cache, name: str) -> None:
+    diff_id = make(cache, "k")
+    path = blob(cache, diff_id) if name == "blobs" else cache.root / name
+    path.write_bytes(path.read_bytes()[:-3])
+    assert not there(cache, "k")
+
+
+def test_a_failure_leaves_nothing(cache: Cache) -> None:
+    def fail(file: BinaryIO) -> Packed:
+        file.write(b"some")
+        raise KeyboardInterrupt
+
+    with ExitStack() as resources, pytest.raises(KeyboardInterrupt):
+        cache.make("k", fail, resources)
+    assert list((cache.root / "blobs").iterdir()) == []
+    assert not there(cache, "k")
+
+
+def test_old_and_many_layers_leave_but_never_those_in_use(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = {key: make(cache, key, key.encode() * 3000) for key in ("a", "b", "c", "d")}
+    now = time.time()
+    for age, key in enumerate(("d", "c", "b", "a")):
+        os.utime(cache.root / "layers" / f"{key}.json", (now - age * 100, now - age * 100))
+        os.utime(blob(cache, ids[key]), (now - 9999, now - 9999))
+    size = blob(cache, ids["a"]).stat().st_size
+    monkeypatch.setattr(module, "LIMIT", 2 * size)
+    assert cache.trim({"a"}) == 2 * size
+    assert [key for key in ids if there(cache, key)] == ["a", "d"]
+    assert {path.name for path in (cache.root / "blobs").iterdir()} == {ids["a"][7:], ids["d"][7:]}
+    monkeypatch.setattr(module, "AGE", -1)
+    cache.trim({"a"})
+    assert [key for key in ids if there(cache, key)] == ["a"]
+
+
+def test_a_blob_whose_record_is_to_come_stays(cache: Cache) -> None:
+    diff_id = make(cache, "k")
+    (cache.root / "layers" / "k.json").unlink()
+    cache.trim(())
+    assert blob(cache, diff_id).exists()
+
+
+def test_a_workplace_vanishes_and_takes_those_of_killed_builds_along(cache: Cache) -> None:
+    dead, living, young = (cache.root / "work" / name for name in ("dead", "living", "young"))
+    for place in (dead, living, young):
+        place.mkdir(parents=True)
+        (place / "file").touch()
+    for place in (dead, living):
+        os.utime(place, (1, 1))
+    fd = os.open(living, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with cache.workplace() as mine:
+        assert mine.stat().st_mode & 0o777 == 0o700
+        assert {path.name for path in (cache.root / "work").iterdir()} == {"living", "young", mine.name}
+    assert not mine.exists()
+    os.close(fd)
+
+
+def test_the_usual_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert default_folder() == Path("/x/deadweight/build")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
+    monkeypatch.setenv("HOME", "/h")
+    assert default_folder() == Path("/h/.cache/deadweight/build")
