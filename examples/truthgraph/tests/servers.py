@@ -122,4 +122,8 @@ def service(application: str, folder: Path, settings: Mapping[str, str]) -> Iter
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
