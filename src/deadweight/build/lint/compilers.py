@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from deadweight.build.lint.measure import SMALL, Measure
@@ -13,11 +12,12 @@ from deadweight.build.lint.subject import Step, Subject, is_base
 from deadweight.errors import shown
 from deadweight.ledger.known import known, matcher
 
+_SCRIPTS = {"astral.sh/uv": "uv", "install.python-poetry": "poetry", "sh.rustup.rs": "rustup"}
+
 
 def _compilers(subject: Subject) -> Iterator[Finding]:
     if _compiles_at_run_time(subject):
         return
-    measure = subject.measure
     if is_base(subject.base, "bases_with_compilers", "bases_without_compilers"):
         charges = _of_base(subject)
         if charges is None or charges:
@@ -28,9 +28,8 @@ def _compilers(subject: Subject) -> Iterator[Finding]:
         yield Finding(what, (subject.base_place,), charges, comments=subject.base_comments)
     for step in subject.runs():
         left = _left(step)
-        charges = None
-        if measure is not None and step.layer is not None:
-            charges = _packages(measure, step.layer)
+        charges = subject.cost(step, _packages)
+        if charges is not None:
             if not charges or (not left and sum(charge.bytes for charge in charges) < SMALL):
                 continue
             if not left:
@@ -66,6 +65,10 @@ def _packages(measure: Measure, layer: int) -> tuple[Charge, ...]:
     return tuple(charge for charge in measure.cuts("build-tools", layer) if not measure.is_installer(charge.path))
 
 
+def _tools(measure: Measure, layer: int) -> tuple[Charge, ...]:
+    return tuple(charge for charge in measure.cuts("build-tools", layer) if measure.is_installer(charge.path))
+
+
 def _left(step: Step) -> tuple[Command, list[str]] | None:
     """Build tools that a RUN installs and does not remove again."""
     is_tool = matcher([*known("build_tools", "packages"), *known("lint", "other_packages")])
@@ -99,12 +102,9 @@ def _installers(subject: Subject) -> Iterator[Finding]:
     is_tool = matcher(known("build_tools", "distributions"))
     programs = known("build_tools", "programs")
     for step in subject.steps:
-        charges: tuple[Charge, ...] | None = None
-        if subject.measure is not None and step.layer is not None:
-            measure = subject.measure
-            charges = tuple(c for c in measure.cuts("build-tools", step.layer) if measure.is_installer(c.path))
-            if not charges:
-                continue
+        charges = subject.cost(step, _tools)
+        if charges == ():
+            continue
         left = _installer(step, is_tool, programs)
         if left is None and (charges is None or sum(charge.bytes for charge in charges) < SMALL):
             continue
@@ -125,10 +125,10 @@ def _installer(
         if found and not _uninstalled(step, found) and not one.target:
             return one.command, found
     for command in step.commands:
-        if command.program in ("curl", "wget") and re.search(
-            r"astral\.sh/uv|install\.python-poetry|sh\.rustup\.rs", " ".join(command.words)
-        ):
-            return command, "what this script installs"
+        words = " ".join(command.words) if command.program in ("curl", "wget") else ""
+        found = next((name for place, name in _SCRIPTS.items() if place in words), None)
+        if found:
+            return command, found
     return None
 
 

@@ -23,15 +23,22 @@ def _prefixes(subject: Subject) -> Iterator[Finding]:
             continue
         sources = [posixpath.normpath(source) for source in step.copied]
         whole = [source for source in sources if source in _PREFIXES and (source == "/") <= (step.destination == "/")]
-        if not whole or (whole[0] == "/" and subject.base == "scratch"):  # which squashes layers, and is meant
+        if not whole or (whole[0] == "/" and not _of_stage(subject, step.from_stage)):
             continue
-        charges = None
-        if subject.measure is not None and step.layer is not None:
-            measure, layer = subject.measure, step.layer
-            wasted = (charge for name in _WASTE for charge in measure.cuts(name, layer))
-            charges = (*wasted, *measure.replaced_by(layer))
+        charges = subject.cost(step, _wasted)
         what = f"all of {whole[0]} is copied from {shown(step.from_stage, 60)}{subject.inherited(step)}"
         yield subject.finding(step, what, charges=charges)
+
+
+def _wasted(measure: Measure, layer: int) -> tuple[Charge, ...]:
+    """What came along, and what the base has itself."""
+    wasted = (charge for name in _WASTE for charge in measure.cuts(name, layer))
+    return (*wasted, *measure.replaced_by(layer))
+
+
+def _of_stage(subject: Subject, name: str) -> bool:
+    """Whether all of a root filesystem comes from a stage, and not to squash layers, or to lay a tool's image over."""
+    return subject.dockerfile is not None and subject.base != "scratch" and subject.dockerfile.stage(name) is not None
 
 
 def _tests(subject: Subject) -> Iterator[Finding]:
@@ -94,15 +101,14 @@ def _below(path: str, destination: str, names: set[str]) -> bool:
 
 
 def _measured(measure: Measure, step: Step) -> tuple[Charge, ...]:
-    """The application's tests that a layer has, in this layer or in a later one that has them again."""
+    """The application's tests that a layer has: as a container sees them, or as first copies of what it sees."""
     assert step.layer is not None
     below = step.destination.strip("/")
-    names = measure.names(step.layer)
-    return tuple(
-        charge
-        for charge in measure.cuts("tests")
-        if charge.path in names and charge.path.startswith(below) and measure.is_application(charge.path)
-    )
+    cuts = [one for one in measure.cuts("tests") if one.path.startswith(below) and measure.is_application(one.path)]
+    paths = {charge.path for charge in cuts}
+    own = measure.entries(step.layer, paths.__contains__)
+    mine = {charge.path for charge in own}
+    return (*own, *(charge for charge in cuts if charge.path in mine and charge not in own))
 
 
 def _is_unneeded(source: str, mentioned: str) -> bool:

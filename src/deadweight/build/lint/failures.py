@@ -13,7 +13,6 @@ from deadweight.build.lint.subject import Step, Subject
 from deadweight.errors import shown
 from deadweight.ledger.known import known
 
-_SWALLOWS = frozenset({"true", ":", "echo", "printf"})
 _TESTS = frozenset({"test", "[", "[[", "command", "which", "type", "hash"})
 _CONTROL = re.compile(r"(?:^|[\s;&|(])(?:if|for|while|until|case|then|do|function)\s|\(\)\s*\{")
 _NULL = re.compile(r"(?:2|&)>>?\s*/dev/null\Z")
@@ -106,7 +105,8 @@ def _swallowed(commands: Sequence[Command], end: int) -> str:
         return ""
     following = commands[end + 1]
     fine = following.program in ("true", ":") or (following.program == "exit" and following.words[1:] == ("0",))
-    if commands[end].after == "||" and (fine or following.program in _SWALLOWS):
+    says = following.program in ("echo", "printf") and commands[end].program in known("lint", "important")
+    if commands[end].after == "||" and (fine or says):
         return f"|| {shown(' '.join(following.words[:2]) if fine else following.program, 40)[1:-1]}"
     last = end + 2 == len(commands)
     return f"; {' '.join(following.words)}" if commands[end].after == ";" and last and fine else ""
@@ -129,9 +129,14 @@ def _matters(command: Command) -> bool:
         return False
     if name in ("pip", "pip3", "uv") and {"uninstall", "cache", "check", "list", "freeze"} & set(words):
         return False
-    if name in ("apt-get", "apt", "apk", "dnf", "yum", "conda") and {"clean", "autoremove", "purge", "del"} & set(
-        words
-    ):
+    if name in ("apt-get", "apt", "apk", "dnf", "yum", "conda") and {
+        "clean",
+        "autoremove",
+        "purge",
+        "remove",
+        "erase",
+        "del",
+    } & set(words):
         return False
     if name == "git" and {"config", "rev-parse", "describe"} & set(words):
         return False

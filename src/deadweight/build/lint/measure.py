@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from functools import cached_property
+from typing import NamedTuple
 
 from deadweight.build.lint.model import Charge
 from deadweight.ledger.ledger import Ledger
@@ -12,10 +14,22 @@ from deadweight.passes.shadowed import hidden_by
 from deadweight.plan import Cut, make_plan
 
 _PASSES = ("shadowed", "caches", "build-tools", "dev-tools", "tests")
+_PROGRAMS = "builds or installs software"
 SMALL = 100_000
 """Less than that in a layer is no mistake of anybody's."""
 
 Report = Callable[[str, int, int], None]
+
+
+class _Hidden(NamedTuple):
+    """An entry that no container sees."""
+
+    layer: int
+    by: int
+    """The position of the layer that hides it."""
+    how: str
+    """`replaces` or `deletes`."""
+    charge: Charge
 
 
 class Measure:
@@ -31,22 +45,39 @@ class Measure:
 
     @cached_property
     def _symbols(self) -> list[Cut]:
-        return _of(self._plan((*_PASSES, "symbols")), "symbols")
+        return [cut for cut in self._plan((*_PASSES, "symbols")) if _of(cut, "symbols")]
 
     def _plan(self, wanted: Collection[str]) -> list[Cut]:
         skip = [one.name for one in all_passes() if one.name not in wanted]
         return make_plan(self.ledger, skip=skip, all_layers=True, progress=self._report).cuts
 
-    def cuts(self, name: str, layer: int | None = None) -> tuple[Charge, ...]:
-        """What a pass would take out, of one layer or of all."""
-        cuts = _of(self._symbols if name == "symbols" else self._cuts, name)
-        return tuple(_charge(cut) for cut in cuts if layer in (None, cut.layer))
+    @cached_property
+    def _hidden(self) -> list[_Hidden]:
+        fs = self.ledger.fs
+        found = []
+        for key, (by, how) in hidden_by(fs).items():
+            entry = fs.entry(key)
+            found.append(_Hidden(key[0], by, how, Charge(("hidden", *key), entry.name, entry.end - entry.start)))
+        return found
 
     @cached_property
-    def _hidden(self) -> dict[tuple[int, str], tuple[int, str]]:
-        """For each hidden entry, by its layer and path, the layer that hides it, and how."""
-        fs = self.ledger.fs
-        return {(key[0], fs.entry(key).name): by for key, by in hidden_by(fs).items()}
+    def _copies(self) -> dict[str, int]:
+        """Bytes of hidden entries that are in the cut of what hides them: a plan takes all copies of a path at once."""
+        alone = {(cut.layer, cut.path) for cut in self._cuts if _of(cut, "shadowed")}
+        found: dict[str, int] = defaultdict(int)
+        for one in self._hidden:
+            if (one.layer, one.charge.path) not in alone:
+                found[one.charge.path] += one.charge.bytes
+        return found
+
+    def cuts(self, name: str, layer: int | None = None) -> tuple[Charge, ...]:
+        """What a pass would take out, of one layer or of all; copies that lower layers hide are not in it."""
+        cuts = self._symbols if name == "symbols" else self._cuts
+        return tuple(self._charge(cut) for cut in cuts if _of(cut, name) and layer in (None, cut.layer))
+
+    def _charge(self, cut: Cut) -> Charge:
+        copies = self._copies.get(cut.path, 0) if cut.action == "remove" else 0
+        return Charge((cut.pass_, cut.layer, cut.path), cut.path, cut.before_bytes - cut.after_bytes - copies)
 
     def replaced_by(self, layer: int) -> tuple[Charge, ...]:
         """What lower layers have of the files that a layer has again."""
@@ -57,21 +88,21 @@ class Measure:
         return self._hidden_by(layer, "deletes")
 
     def _hidden_by(self, layer: int, how: str) -> tuple[Charge, ...]:
-        cuts = _of(self._cuts, "shadowed")
-        found = (c for c in cuts if c.layer < layer and self._hidden.get((c.layer, c.path)) == (layer, how))
-        return tuple(_charge(c) for c in found)
+        return tuple(one.charge for one in self._hidden if one.layer < layer and (one.by, one.how) == (layer, how))
 
     def names(self, layer: int) -> frozenset[str]:
         """The paths that a layer has."""
         return frozenset(entry.name for entry in self.ledger.image.layers[layer].entries if entry.whiteout is None)
 
     def entries(self, layer: int, wanted: Callable[[str], bool]) -> tuple[Charge, ...]:
-        """The entries of a layer whose paths are wanted, whole; those that a plan would take out as its cuts."""
-        entries = {e.name: e for e in self.ledger.image.layers[layer].entries if e.whiteout is None and wanted(e.name)}
-        found = [_charge(c) for c in self._cuts if c.layer == layer and c.path in entries]
-        for charge in found:
-            entries.pop(charge.path, None)
-        found += [Charge(("entry", layer, name), name, e.end - e.start) for name, e in entries.items()]
+        """The entries of a layer whose paths are wanted, whole."""
+        hidden = {one.charge.key: one.charge for one in self._hidden if one.layer == layer}
+        cut = {cut.path: self._charge(cut) for cut in self._cuts if cut.layer == layer and cut.action == "remove"}
+        found = []
+        for entry in self.ledger.image.layers[layer].entries:
+            if entry.whiteout is None and wanted(entry.name):
+                whole = Charge(("entry", layer, entry.index), entry.name, entry.end - entry.start)
+                found.append(hidden.get(("hidden", layer, entry.index)) or cut.get(entry.name) or whole)
         return tuple(found)
 
     def is_installer(self, path: str) -> bool:
@@ -80,16 +111,12 @@ class Measure:
 
     @cached_property
     def _programs(self) -> frozenset[str]:
-        return frozenset(c.path for c in _of(self._cuts, "build-tools") if c.why == "builds or installs software")
+        return frozenset(cut.path for cut in self._cuts if _of(cut, "build-tools") and cut.why == _PROGRAMS)
 
     def is_application(self, path: str) -> bool:
         """Whether a file is the application's, and no package's."""
         return self.ledger.owner(path).kind == "application"
 
 
-def _of(cuts: list[Cut], name: str) -> list[Cut]:
-    return [cut for cut in cuts if cut.pass_ == name]
-
-
-def _charge(cut: Cut) -> Charge:
-    return Charge((cut.pass_, cut.layer, cut.path), cut.path, cut.before_bytes - cut.after_bytes)
+def _of(cut: Cut, name: str) -> bool:
+    return cut.pass_ == name

@@ -5,13 +5,15 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from deadweight.build.lint.measure import SMALL
+from deadweight.build.lint.measure import SMALL, Measure
 from deadweight.build.lint.model import Finding, Rule
 from deadweight.build.lint.shell import Command
+from deadweight.build.lint.steps import Tool
 from deadweight.build.lint.strip import strips
 from deadweight.build.lint.subject import Step, Subject
 from deadweight.errors import shown
 
+_ARCHIVES = (".whl", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".zip", ".deb", ".rpm", ".run", ".apk")
 _CHANGES = frozenset({"chown", "chmod", "chgrp"})
 
 
@@ -20,9 +22,8 @@ def _changed(subject: Subject) -> Iterator[Finding]:
         if step.name != "RUN":
             continue
         found = _recursive(step, subject.steps[:number])
-        charges = None
-        if subject.measure is not None and step.layer is not None:
-            charges = subject.measure.replaced_by(step.layer)
+        charges = subject.cost(step, Measure.replaced_by)
+        if charges is not None:
             if not charges:
                 continue
             if not found and (
@@ -63,11 +64,9 @@ def _late(subject: Subject) -> Iterator[Finding]:
         if step.name != "RUN":
             continue
         found = _removes(step, subject.steps[:number])
-        charges = None
-        if subject.measure is not None and step.layer is not None:
-            charges = subject.measure.deleted_by(step.layer)
-            if sum(charge.bytes for charge in charges) < SMALL:
-                continue
+        charges = subject.cost(step, Measure.deleted_by)
+        if charges is not None and sum(charge.bytes for charge in charges) < SMALL:
+            continue
         if found:
             command, what = found
             yield subject.finding(step, f"{what}{subject.inherited(step)}", command=command, charges=charges)
@@ -76,10 +75,28 @@ def _late(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(step, what, charges=charges)
 
 
+def _updates(step: Step) -> set[Tool]:
+    """The tools that a RUN uses to fetch lists or newer packages, which it then cleans after itself."""
+    names: dict[str, Tool] = {"apt-get": "apt", "apt": "apt", "apk": "apk", "dnf": "dnf", "yum": "dnf"}
+    verbs = {"update", "upgrade", "dist-upgrade", "full-upgrade"}
+    return {names[one.program] for one in step.commands if one.program in names and verbs & set(one.words)}
+
+
+def _brought(step: Step, path: str) -> bool:
+    """Whether a COPY surely brought what is at a path."""
+    if step.name not in ("COPY", "ADD") or set(path) & set("*?[$"):
+        return False
+    large = bool(step.from_stage) or path.endswith(_ARCHIVES)  # a script of some kilobytes is no matter
+    return (path in step.placed and large) or (
+        # A whole directory, as COPY --from=build /opt/venv /opt/venv
+        bool(step.from_stage) and step.placed == (step.destination,) and path.startswith(f"{step.destination}/")
+    )
+
+
 def _removes(step: Step, before: tuple[Step, ...]) -> tuple[Command, str] | None:
     """A removal of what surely was made by an earlier instruction, and not by this one."""
     tools = {one.tool for other in before for one in other.installs}
-    own = {one.tool for one in step.installs}
+    own = {one.tool for one in step.installs} | _updates(step)
     for command in step.commands:
         words = command.argv
         name = command.program
@@ -97,12 +114,7 @@ def _removes(step: Step, before: tuple[Step, ...]) -> tuple[Command, str] | None
                 path = posixpath.normpath(posixpath.join(step.workdir, word.rstrip("/").removesuffix("/*")))
                 lists = "apt" in tools and path.startswith(("/var/lib/apt", "/var/cache/apt"))
                 cache = tools & {"pip", "uv-pip", "uv-sync", "poetry"} and path.startswith("/root/.cache")
-                copied = any(
-                    path == one.destination or (path.startswith(one.destination.rstrip("/") + "/") and one.from_stage)
-                    for one in before
-                    if one.name in ("COPY", "ADD") and one.destination not in ("/", step.workdir)
-                )
-                if lists or cache or copied:
+                if lists or cache or any(_brought(one, path) for one in before):
                     return command, f"removing {shown(path, 80)} takes nothing out of the layer that has it"
     return None
 

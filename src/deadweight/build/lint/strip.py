@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deadweight.build.lint.model import Charge, Finding, Rule
+from deadweight.build.lint.measure import Measure
+from deadweight.build.lint.model import Finding, Rule
 from deadweight.build.lint.shell import Command
 from deadweight.build.lint.steps import SYSTEM
 from deadweight.build.lint.subject import Step, Subject, is_base
@@ -40,15 +41,12 @@ def _after_copy(subject: Subject) -> Iterator[Finding]:
 
 
 def _replaces(subject: Subject, step: Step) -> bool:
-    return subject.measure is not None and step.layer is not None and bool(subject.measure.replaced_by(step.layer))
+    return bool(subject.cost(step, Measure.replaced_by))
 
 
 def _copied_again(subject: Subject, step: Step, command: Command) -> Finding:
-    charges: tuple[Charge, ...] | None = None
-    more = ""
-    if subject.measure is not None and step.layer is not None:
-        charges = subject.measure.replaced_by(step.layer)
-        more = "" if charges else ": here it did not strip anything, or the layer would hold a second copy"
+    charges = subject.cost(step, Measure.replaced_by)
+    more = ": here it stripped nothing, or its layer would have a second copy" if charges == () else ""
     what = f"strip runs on files of an earlier layer, which stay there as they were{more}{subject.inherited(step)}"
     return subject.finding(step, what, command=command, charges=charges)
 

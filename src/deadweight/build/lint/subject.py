@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -69,6 +69,14 @@ class Step:
     def destination(self) -> str:
         """Where COPY and ADD put it, as an absolute path."""
         return posixpath.normpath(posixpath.join(self.workdir, self._operands[-1])) if self._operands else ""
+
+    @property
+    def placed(self) -> tuple[str, ...]:
+        """The paths at which the sources of COPY and ADD are then; of a directory, its content."""
+        place = self._operands[-1] if self._operands else ""
+        if len(self.copied) > 1 or place.endswith("/") or place in (".", "./"):
+            return tuple(posixpath.join(self.destination, posixpath.basename(one)) for one in self.copied)
+        return (self.destination,) if place else ()
 
     @cached_property
     def _operands(self) -> tuple[str, ...]:
@@ -146,8 +154,14 @@ class Subject:
         return replace(found, **settings)  # type: ignore[arg-type]
 
     def cuts(self, name: str, step: Step) -> tuple[Charge, ...] | None:
-        """What a pass would take out of a step's layer; None where there is no image, or no layer of it."""
-        return None if self.measure is None or step.layer is None else self.measure.cuts(name, step.layer)
+        """What a pass would take out of a step's layer; None where nothing is known of it."""
+        return self.cost(step, lambda measure, layer: measure.cuts(name, layer))
+
+    def cost(self, step: Step, charges: Callable[[Measure, int], tuple[Charge, ...]]) -> tuple[Charge, ...] | None:
+        """What `charges` says of a step's layer; nothing where it made none, None where nothing is known of it."""
+        if self.measure is None or step.number is None:
+            return None
+        return () if step.layer is None else charges(self.measure, step.layer)
 
     @cached_property
     def user(self) -> tuple[str, Step | None]:
