@@ -97,7 +97,16 @@ def _environment(
         )
         if requires:
             pinned = [word if word != "--build-constraints" else "-c" for word in constraints]
-            words = ["pip", "install", "-q", "--python", str(new / "bin" / "python"), *pinned, *requires]
+            words = [
+                "pip",
+                "install",
+                "-q",
+                "--compile-bytecode",
+                "--python",
+                str(new / "bin" / "python"),
+                *pinned,
+                *requires,
+            ]
             run_uv(uv, words, place.parent, epoch)
         with suppress(OSError):  # another build was quicker: its environment is as good
             new.rename(place)

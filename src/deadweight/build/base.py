@@ -16,7 +16,6 @@ from deadweight.build.places import APP, VENV
 from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
-from deadweight.ledger.interpreters import interpreters
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a container looks for commands when its image says nothing."""
@@ -90,6 +89,8 @@ def read_base(image: Image, cache: Cache) -> Base:
 
 
 def _python(fs: Filesystem, path: str) -> Python:
+    from deadweight.ledger.interpreters import interpreters  # noqa: PLC0415  (heavy, and a base is read once)
+
     architecture = str(fs.image.config.get("architecture", ""))
     machine = _MACHINES.get(architecture)
     if machine is None:
