@@ -74,7 +74,7 @@ _PLACES = {"uv-pip": "UV_CACHE_DIR", "uv-sync": "UV_CACHE_DIR", "pip": "PIP_CACH
 
 
 def _caches(subject: Subject) -> Iterator[Finding]:
-    for step in subject.runs():
+    for step in subject.steps:
         charges = subject.cuts("caches", step)
         if charges is not None and sum(charge.bytes for charge in charges) < SMALL:
             continue

@@ -63,8 +63,8 @@ def context_of(name: str, dockerfile: Dockerfile, folder: Path | None) -> Contex
     ]
     named = [word for word in sources if word.strip("./")]
     here = Path(name).parent
-    for place in (here, here / "..", here / ".." / ".."):
-        whole = not named and bool(sources) and any((place / one).exists() for one in _PROJECT)
+    for up, place in enumerate((here, here / "..", here / ".." / "..")):
+        whole = not named and bool(sources) and up < 2 and any((place / one).exists() for one in _PROJECT)
         if whole or (named and all((place / word.lstrip("/")).exists() for word in named)):
             return Context(Path(os.path.normpath(place)), Path(name).name)
     return None
