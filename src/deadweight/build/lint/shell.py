@@ -17,6 +17,8 @@ _CONDITIONS = frozenset({"if", "elif", "while", "until", "!"})
 _ENDS = frozenset({"fi", "done", "esac", "}"})
 _REDIRECT = re.compile(r"(?:\d*|&)(?:>>|>\||>&|<&|<<<|<>|>|<)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
+_PLAIN = re.compile(r"[^\s\\'\"`$;&|()<>#]+")
+_DOUBLE = re.compile(r"\"(?:[^\"\\]|\\.)*+(?:\"|\Z)", re.DOTALL)
 _OPERATORS = ("&&", "||", ";;", "|&", ";", "|", "&", "\n", "(", ")")
 _WRAPPERS = frozenset({"sudo", "exec", "env", "nice", "nohup", "time", "command", "eatmydata", "xargs"})
 
@@ -148,7 +150,7 @@ def _tokens(text: str) -> Iterator[tuple[str, int, bool]]:
         if char == "\\" and text[at + 1 : at + 2] == "\n":
             at += 2
             continue
-        operator = next((one for one in _OPERATORS if text.startswith(one, at)), "")
+        operator = next((one for one in _OPERATORS if text.startswith(one, at)), "") if char in "&|;()\n" else ""
         if operator == "&" and (text[at + 1 : at + 2] == ">" or (start >= 0 and text[at - 1] in "<>")):
             operator = ""  # `&>` and `2>&1`
         if operator:
@@ -167,6 +169,9 @@ def _tokens(text: str) -> Iterator[tuple[str, int, bool]]:
 
 def _skip(text: str, at: int) -> int:
     """The end of what begins at `at`: a quoted part, a `$(...)`, or one character."""
+    plain = _PLAIN.match(text, at)
+    if plain is not None:
+        return plain.end()
     char = text[at]
     if char == "\\":
         return min(at + 2, len(text))
@@ -174,7 +179,7 @@ def _skip(text: str, at: int) -> int:
         end = text.find("'", at + 1)
         return end + 1 if end >= 0 else len(text)
     if char == '"':
-        match = re.compile(r"\"(?:[^\"\\]|\\.)*+(?:\"|\Z)", re.DOTALL).match(text, at)
+        match = _DOUBLE.match(text, at)
         return match.end() if match else len(text)
     if char == "`":
         end = text.find("`", at + 1)
