@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +16,7 @@ from deadweight.image.transports import open_image
 from deadweight.verify.sandbox import INSIDE, Command, Limits, Options, Ran, Sandbox
 from deadweight.verify.sandbox.choose import SANDBOXES, open_sandbox
 from deadweight.verify.trees import trees
+from support.engines import need, start_docker
 from support.images import directory, file
 from support.mini import mini_image
 
@@ -29,30 +28,6 @@ MEMBERS = [
     file("opt/data/other", b"another\n"),
 ]
 CONFIG = {"User": "app", "WorkingDir": "/app/below", "Entrypoint": ["/bin/false"]}
-
-
-def need(*tools: str) -> None:
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"{', '.join(missing) or 'root'} is needed (apt-get install podman docker.io runc)")
-
-
-def start_docker(stack: ExitStack) -> str:
-    """A Docker engine of our own; gives the client's command line."""
-    need("dockerd", "docker", "runc")
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deadweight-docker-", dir="/var/tmp"))
-    socket = f"unix://{folder}/docker.sock"
-    places = ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
-    offline = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-    log = stack.enter_context(Path(folder, "log").open("wb"))
-    engine = subprocess.Popen(["dockerd", "-H", socket, *places, *offline], stdout=log, stderr=log)
-    stack.callback(engine.wait, 60)
-    stack.callback(engine.terminate)
-    for _ in range(150):
-        if subprocess.run(["docker", "-H", socket, "version"], check=False, capture_output=True).returncode == 0:
-            return f"docker -H {socket}"
-        time.sleep(0.2)
-    pytest.fail(f"dockerd did not start: {Path(folder, 'log').read_text()[-500:]}")
 
 
 def start_podman(stack: ExitStack) -> str:
