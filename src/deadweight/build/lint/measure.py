@@ -29,6 +29,7 @@ class _Hidden(NamedTuple):
     """The position of the layer that hides it."""
     how: str
     """`replaces` or `deletes`."""
+    directory: bool
     charge: Charge
 
 
@@ -57,7 +58,8 @@ class Measure:
         found = []
         for key, (by, how) in hidden_by(fs).items():
             entry = fs.entry(key)
-            found.append(_Hidden(key[0], by, how, Charge(("hidden", *key), entry.name, entry.end - entry.start)))
+            charge = Charge(("hidden", *key), entry.name, entry.end - entry.start)
+            found.append(_Hidden(key[0], by, how, entry.kind == "dir", charge))
         return found
 
     @cached_property
@@ -80,15 +82,15 @@ class Measure:
         return Charge((cut.pass_, cut.layer, cut.path), cut.path, cut.before_bytes - cut.after_bytes - copies)
 
     def replaced_by(self, layer: int) -> tuple[Charge, ...]:
-        """What lower layers have of the files that a layer has again."""
-        return self._hidden_by(layer, "replaces")
+        """What lower layers have of the files that a layer has again; engines repeat directories unasked."""
+        return tuple(one.charge for one in self._hidden_by(layer, "replaces") if not one.directory)
 
     def deleted_by(self, layer: int) -> tuple[Charge, ...]:
         """What lower layers have of the files that a layer deletes."""
-        return self._hidden_by(layer, "deletes")
+        return tuple(one.charge for one in self._hidden_by(layer, "deletes"))
 
-    def _hidden_by(self, layer: int, how: str) -> tuple[Charge, ...]:
-        return tuple(one.charge for one in self._hidden if one.layer < layer and (one.by, one.how) == (layer, how))
+    def _hidden_by(self, layer: int, how: str) -> list[_Hidden]:
+        return [one for one in self._hidden if one.layer < layer and (one.by, one.how) == (layer, how)]
 
     def names(self, layer: int) -> frozenset[str]:
         """The paths that a layer has."""
