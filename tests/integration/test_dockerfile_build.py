@@ -26,7 +26,7 @@ import pytest
 
 from deadweight.image.transports import open_image
 from support.engines import start_docker
-from support.projects import project, pyproject
+from support.recipes import project, pyproject
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

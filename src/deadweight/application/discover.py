@@ -293,7 +293,8 @@ def _scanned(material: Material) -> Discovery | None:
             continue
         tree, module = files.tree(f"/{path}"), files.module(path)
         for one in applications(tree) if tree is not None and module else ():
-            if one.made_by in FRAMEWORKS:
+            # What a function of the module makes is the application, and not only the function.
+            if one.made_by in FRAMEWORKS or (not one.factory and one.kind != "unknown"):
                 likely = (one.factory, one.name not in ("app", "application"), module.count("."), len(path), path)
                 found.append((likely, module, one, path))
     if not found:

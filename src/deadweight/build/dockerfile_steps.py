@@ -88,7 +88,7 @@ def _resolved(recipe: Recipe, other: Lock | None, wanted: Sequence[str], added: 
     """What the project itself says; where another image's lock is there, in its versions."""
     install = ["uv", "pip", "install", "-r", recipe.metadata, *wanted]
     files = [recipe.metadata]
-    if other is not None:
+    if other is not None and other.kind == "requirements":
         install += ["--constraint", other.path]
         files += other.files
     return _with_developers(install, added, [] if recipe.dynamic else files, False)

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from deadweight.build.locked import applies, from_directories, names, pylock_packages, runs_on, uv_packages
 from deadweight.build.locked import requires_python as locked_python
-from deadweight.build.pyproject import Pyproject, read_inside, read_toml
+from deadweight.build.pyproject import Pyproject, read_inside, read_toml, strings
 from deadweight.build.requirements_file import RequirementsFile, read_requirements_file
 from deadweight.errors import shown
 
@@ -103,7 +103,12 @@ def find_locks(folder: Path, project: Pyproject, extras: Sequence[str], develope
     document = read_toml(folder, "pylock.toml")
     if document:
         one = Candidate("pylock", "pylock.toml", frozenset(), ("pylock.toml",), True, True)
-        return Locks(one, one, one if developers or project.groups else None, document)
+        marked = bool(strings(document.get("extras")))
+        notes = (
+            [] if marked or not extras else ["pylock.toml marks no extras: it is taken for a lock of the whole image"]
+        )
+        core = one if marked or not extras else None
+        return Locks(core, one, one if developers or project.groups else None, document, tuple(notes))
     return _requirements_files(folder, project, extras, developers)
 
 

@@ -114,7 +114,12 @@ def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recip
             "`uv lock` pins them"
         )
     if locks.core is None and locks.whole is not None and wanted:
-        notes.append(f"no lock was found for the image without extras: it takes its versions from {locks.whole.path}")
+        bound = (
+            f"it takes its versions from {locks.whole.path}"
+            if locks.whole.kind == "requirements"
+            else "nothing pins it"
+        )
+        notes.append(f"no lock was found for the image without extras: {bound}")
     python, why = newest(folder, project, locks, wanted)
     notes += why
     names = locks.names(project, wanted, int(python.partition(".")[2])) | {

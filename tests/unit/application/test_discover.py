@@ -98,6 +98,14 @@ def test_servers(cmd: list[str] | None, files: dict[str, bytes], app: str, kind:
     assert bool(seen.port_evidence) == bool(port)
 
 
+def test_what_a_factory_makes_comes_before_the_factory() -> None:
+    made = FACTORY.replace(b"app = Flask", b"made = Flask") + b"app = create_app()\n"
+    scanned = found(None, {"web/main.py": made})
+    assert (scanned.app, scanned.kind, scanned.factory) == ("web.main:app", "wsgi", False)
+    scanned = found(None, {"web/main.py": FACTORY})
+    assert (scanned.app, scanned.kind, scanned.factory) == ("web.main:create_app", "wsgi", True)
+
+
 def test_factories_are_known_as_such() -> None:
     assert found(["uvicorn", "main:make", "--factory"]).factory
     assert found(["gunicorn", "main:create_app()"]).factory

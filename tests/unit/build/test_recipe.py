@@ -8,7 +8,7 @@ import pytest
 
 from deadweight.build.recipe import Lock, Recipe, read_recipe
 from deadweight.errors import BadInputError
-from support.projects import BUILD_SYSTEM, FASTAPI, FLASK, project, pyproject, requirements
+from support.recipes import BUILD_SYSTEM, FASTAPI, FLASK, project, pyproject, requirements
 
 MAIN = {"src/service/__init__.py": "", "src/service/main.py": FASTAPI}
 CORE = "fastapi uvicorn starlette anyio"
@@ -168,6 +168,16 @@ def test_a_lock_of_all_is_none_of_the_core(tmp_path: Path) -> None:
     found = recipe(tmp_path, MAIN | files)
     assert (path(found.core_lock), path(found.lock)) == (None, "requirements.txt")
     assert any("takes its versions from requirements.txt" in note for note in found.notes)
+
+
+def test_a_pylock_is_of_the_core_too_where_it_marks_extras(tmp_path: Path) -> None:
+    lock = 'lock-version = "1.0"\n[[packages]]\nname = "torch"\nmarker = "\'ml\' in extras"\n'
+    files = MAIN | {"pyproject.toml": pyproject(extras={"ml": "torch", "dev": "pytest"})}
+    found = recipe(tmp_path, files | {"pylock.toml": lock})
+    assert (path(found.core_lock), path(found.lock), path(found.dev_lock)) == (None, "pylock.toml", "pylock.toml")
+    assert any("marks no extras" in note for note in found.notes)
+    found = recipe(tmp_path, files | {"pylock.toml": f'extras = ["ml", "dev"]\n{lock}'})
+    assert path(found.core_lock) == "pylock.toml"
 
 
 def test_versions_that_are_open_are_said(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from deadweight.build.pin import pinned
 from deadweight.cli.dockerfile import dockerfile_command
 from deadweight.errors import BadInputError, EnvironmentFailure, UsageError
-from support.projects import FASTAPI, project, pyproject, requirements
+from support.recipes import FASTAPI, project, pyproject, requirements
 
 DIGEST = "sha256:" + "1" * 64
 

@@ -13,7 +13,7 @@ from deadweight.build.dockerfile import Choices, chosen_packages, render
 from deadweight.build.dockerignore import dockerignore
 from deadweight.build.recipe import read_recipe
 from deadweight.errors import UsageError
-from support.projects import BUILD_SYSTEM, FASTAPI, FLASK, project, pyproject, requirements
+from support.recipes import BUILD_SYSTEM, FASTAPI, FLASK, project, pyproject, requirements
 
 HADOLINT = Path(sys.executable).parent / "hadolint"
 CORE = "fastapi uvicorn starlette psycopg"
