@@ -23,17 +23,19 @@ demo-small:
 	scripts/demo.sh small
 
 test:
-	scripts/setup.sh python demo test
+	scripts/setup.sh python demo test truthgraph
 	.venv/bin/pytest
+	.venv-truthgraph/bin/pytest examples/truthgraph
 
 test-all: test
 	.venv/bin/pytest -m slow -n 1
 
 lint:
-	scripts/setup.sh python
+	scripts/setup.sh python truthgraph
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	cd examples/truthgraph && ../../.venv-truthgraph/bin/mypy
 
 bench:
 	scripts/setup.sh python demo test bench
@@ -48,4 +50,4 @@ gpu-check:
 	.venv/bin/python bench/gpu_check.py --python "$${TORCH_PYTHON:-python3}"
 
 clean:
-	rm -rf build .venv .venv-bench .venv-oracles .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build .venv .venv-bench .venv-oracles .venv-truthgraph .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@
 #   bench    .venv-bench with the peers that make bench measures
 #   test     what tests judge images and files with: skopeo, umoci, podman, docker; elfutils, gcc, linkers;
 #            .venv-oracles with NVIDIA's tools, and libraries of theirs to shrink
+#   truthgraph .venv-truthgraph with the core of examples/truthgraph and what its tests need
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -80,14 +81,28 @@ make_oracles() {
     cp "$lock" .venv-oracles/setup-lock
 }
 
+make_truthgraph() {
+    local service=examples/truthgraph stamp=.venv-truthgraph/setup-stamp wanted
+    local pip=(.venv-truthgraph/bin/python -m pip install -q --disable-pip-version-check)
+    wanted=$("$PYTHON" --version && sha256sum "$service/requirements/dev.txt" "$service/pyproject.toml")
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        return
+    fi
+    "$PYTHON" -m venv --clear .venv-truthgraph
+    "${pip[@]}" --require-hashes -r "$service/requirements/dev.txt"
+    "${pip[@]}" --no-deps --no-build-isolation -e "$service"
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
 if [ $# -eq 0 ]; then
-    echo "usage: scripts/setup.sh python|demo|test|phases|bench..." >&2
+    echo "usage: scripts/setup.sh python|demo|test|phases|bench|truthgraph..." >&2
     exit 2
 fi
 
 venv=no
 oracles=no
 bench=no
+truthgraph=no
 for group in "$@"; do
     case $group in
     python)
@@ -131,8 +146,12 @@ for group in "$@"; do
         need openssl command -v openssl
         need python3-venv "$PYTHON" -c 'import ensurepip, venv'
         ;;
+    truthgraph)
+        truthgraph=yes
+        need python3-venv "$PYTHON" -c 'import ensurepip, venv'
+        ;;
     *)
-        echo "setup: no group is called $group: python, demo, test, phases and bench are" >&2
+        echo "setup: no group is called $group: python, demo, test, phases, bench and truthgraph are" >&2
         exit 2
         ;;
     esac
@@ -148,4 +167,7 @@ fi
 if [ "$bench" = yes ] && ! .venv-bench/bin/python -c 'import sys' >/dev/null 2>&1; then
     "$PYTHON" -m venv --clear .venv-bench
     .venv-bench/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
+fi
+if [ "$truthgraph" = yes ]; then
+    make_truthgraph
 fi

