@@ -1,58 +1,118 @@
-"""Python projects from a few words, for recipes and what is made of them."""
+"""Projects to build images of, and a base to build them on."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-FASTAPI = """from fastapi import FastAPI
-app = FastAPI()
+from support.images import FixtureImage, directory, file, make_image, make_tar, write_oci
+from support.mini import ENV, base_layer
 
-@app.get("/health")
-def health(): return {}
+DEADWEIGHT = Path(sys.executable).parent / "deadweight"
+UV = Path(sys.executable).parent / "uv"
+
+PYPROJECT = """\
+[build-system]
+requires = ["{backend}"]
+build-backend = "{module}"
+
+[project]
+name = "{name}"
+version = "0.1.0"
+requires-python = ">=3.11"
+dependencies = ["starlette", "uvicorn", "markupsafe"]
+
+[project.optional-dependencies]
+more = ["greenlet"]
+dev = ["iniconfig"]
+
+[project.scripts]
+{name} = "{name}.main:say"
 """
-FLASK = """from flask import Flask
-app = Flask(__name__)
+MAIN = """\
+import os
 
-@app.route("/healthz")
-def health(): return "ok"
+import markupsafe._speedups
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+
+def health(request):
+    return JSONResponse({"status": "ok", "uid": os.getuid(), "folder": os.getcwd()})
+
+
+def say():
+    print("said by", os.getuid())
+
+
+app = Starlette(routes=[Route("/health", health)])
 """
-BUILD_SYSTEM = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
 
 
-def project(folder: Path, files: Mapping[str, str]) -> Path:
-    """The folder, with these files in it."""
-    for path, text in files.items():
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
+def project(folder: Path, name: str = "svc", *, setuptools: bool = False) -> Path:
+    """A small service with a compiled dependency, an extra with headers, and files that it reads when it runs."""
+    backend, module = ("setuptools", "setuptools.build_meta") if setuptools else ("hatchling", "hatchling.build")
+    (folder / "src" / name).mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name, backend=backend, module=module))
+    (folder / "src" / name / "__init__.py").touch()
+    (folder / "src" / name / "main.py").write_text(MAIN)
+    (folder / "templates").mkdir()
+    (folder / "templates" / "page.html").write_text("<p>\n")
     return folder
 
 
-def pyproject(
-    name: str = "service",
-    dependencies: str = "fastapi uvicorn",
-    *,
-    extras: Mapping[str, str] | None = None,
-    more: str = "",
-    build: str = BUILD_SYSTEM,
-    requires_python: str = ">=3.11",
-) -> str:
-    """A pyproject.toml; requirements are words with spaces between."""
-    lines = [f'{build}[project]\nname = "{name}"\nversion = "1.2"\nrequires-python = "{requires_python}"']
-    lines.append(f"dependencies = {dependencies.split()!r}")
-    if extras:
-        lines.append("[project.optional-dependencies]")
-        lines += [f"{extra} = {words.split()!r}" for extra, words in extras.items()]
-    return "\n".join(lines) + f"\n{more}"
+def lock(folder: Path, *words: str) -> None:
+    """Locks the project: `requirements.txt` with hashes."""
+    command = ["pip", "compile", "-q", "--universal", "--generate-hashes", "--no-emit-index-url", "--python-version"]
+    uv(folder, *command, "3.11", "pyproject.toml", *words, "-o", "requirements.txt")
 
 
-def requirements(names: str, *, hashes: bool = True, head: str = "") -> str:
-    """A requirements file as `uv pip compile` writes it; names are words with spaces between."""
-    lines = [head] if head else []
-    for name in names.split():
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        lines.append(f"{name}==1.0 \\\n    --hash=sha256:{digest}" if hashes else f"{name}==1.0")
-        lines.append("    # via service")
-    return "\n".join(lines) + "\n"
+def uv(folder: Path, *words: str) -> None:
+    """Runs uv in a folder."""
+    subprocess.run([UV, *words], cwd=folder, check=True, capture_output=True)
+
+
+def base(version: str = "") -> FixtureImage:
+    """This machine's Python and shell; with a `version`, one that cannot run and says to be of that."""
+    users = make_tar(
+        file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"),
+        file("etc/group", b"root:x:0:\n"),
+        file("etc/shadow", b"root:*:19000:0:99999:7:::\n", mode=0o640, gid=42),
+        directory("opt"),
+    )
+    if not version:
+        return make_image(base_layer(), users, run={"Env": ENV, "Entrypoint": ["/bin/sh"]})
+    python = make_tar(
+        file("usr/bin/python3", b"\x7fELF", mode=0o755),
+        file(f"usr/bin/python{version}", b"\x7fELF", mode=0o755),
+        file(f"usr/lib/python{version}/os.py"),
+        file("lib64/libc.so.6", b"GNU C Library (x) stable release version 2.31."),
+    )
+    return make_image(python, users)
+
+
+def write_base(folder: Path, version: str = "") -> str:
+    """The reference of a base as an OCI layout."""
+    return f"oci:{write_oci(folder, base(version))}"
+
+
+def build(
+    folder: Path, base: str, to: str, *words: str, environment: Mapping[str, str] | None = None, status: int = 0
+) -> dict[str, Any]:
+    """Builds; gives the report, or the message as `error`."""
+    command = [DEADWEIGHT, "build", folder, "--base", base, "--to", to, "--json", "-", *words]
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=variables)
+    assert done.returncode == status, done.stderr[-3000:]
+    return {"error": done.stderr} if status else dict(json.loads(done.stdout))
+
+
+def diff_ids(report: Mapping[str, Any]) -> list[str]:
+    """Of all layers, in order."""
+    return [layer["diff_id"] for layer in report["layers"]]

@@ -111,6 +111,10 @@ def _python(fs: Filesystem, path: str) -> Python:
     own = [one for one in found if one.executable is not None and _real(fs, one.executable) == node.path]
     if not own and named is not None:
         own = [one for one in found if one.version == named[1]]
+    if not own:  # a file of its own, beside the one with the version in its name
+        beside = posixpath.dirname(node.path)
+        own = [one for one in found if one.executable is not None and posixpath.dirname(one.executable) == beside]
+        own = own if len(own) == 1 else []
     if not own:
         raise BadInputError(f"the base's python3, {shown('/' + node.path)}, has no standard library that can be found")
     musl = b"/ld-musl-" in fs.reader(node)(0, 4096)
