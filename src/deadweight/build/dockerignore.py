@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from deadweight.build.pyproject import read_inside
+import json
+
+from deadweight.build.pyproject import read_toml, table
 from deadweight.build.recipe import Recipe
 
 _ALWAYS = {
@@ -18,27 +20,37 @@ _ALWAYS = {
             "**/.tox",
             "**/.nox",
         ),
-        *("**/.venv", "venv", "env", "**/node_modules", "**/__pycache__", "**/*.py[cod]", "**/.DS_Store", ".coverage*"),
+        *(
+            "**/.venv*",
+            "venv",
+            "env",
+            "**/node_modules",
+            "**/__pycache__",
+            "**/*.py[cod]",
+            "**/.DS_Store",
+            ".coverage*",
+        ),
     ),
-    "What was built": ("build", "dist", "**/*.egg-info", "**/*.whl", "**/*.tar", "**/*.log"),
-    "Secrets": ("**/.env", "**/.env.*", "**/*.pem", "**/*.key", "**/.netrc", "**/.pypirc"),
+    "What was built, or left by a run": ("build", "dist", "**/*.egg-info", "*.whl", "*.tar", "*.log", "*.db"),
+    "Secrets": ("**/.env", "**/.env.*", "**/.netrc", "**/.pypirc", "*.pem", "*.key"),
     "What builds and runs images": (
-        *("**/Dockerfile*", "**/*.Dockerfile", "**/*.dockerignore", ".dockerignore", "**/compose*.y*ml"),
-        "**/docker-compose*.y*ml",
+        *("Dockerfile*", "*.Dockerfile", "docker", ".dockerignore", "compose*.y*ml", "docker-compose*.y*ml"),
     ),
 }
 _UNLESS_NAMED = ("bench", "docs", "notebooks", "tests")
-"""Folders that no service needs, unless pyproject.toml names them: as the place of its README, say."""
+"""Folders that no service needs, unless the build is told of them: as the place of the README, say."""
+_BACKENDS = ("flit", "hatch", "maturin", "pdm", "poetry", "scikit-build", "setuptools", "uv")
 
 
 def dockerignore(recipe: Recipe) -> str:
     """The lines of a .dockerignore. A change of what it names makes no stage anew."""
-    named = (read_inside(recipe.folder, "pyproject.toml") or b"").decode("utf-8", "replace")
+    document = read_toml(recipe.folder, "pyproject.toml")
+    told = json.dumps([document.get("project"), *(table(document, "tool", name) for name in _BACKENDS)], default=str)
     parts = dict(_ALWAYS)
     folders = [
         name
         for name in _UNLESS_NAMED
-        if (recipe.folder / name).is_dir() and f"{name}/" not in named and f'"{name}"' not in named
+        if (recipe.folder / name).is_dir() and f"{name}/" not in told and f'"{name}"' not in told
     ]
     if folders:
         parts["What the service does without"] = tuple(folders)

@@ -212,8 +212,9 @@ def test_a_health_check_that_could_do_more_than_ask_is_none(tmp_path: Path) -> N
 
 def test_what_no_stage_reads(tmp_path: Path) -> None:
     files = LOCKED | {"tests/test_x.py": "", "docs/README.md": "", "notebooks/x.ipynb": ""}
-    files["pyproject.toml"] = pyproject(more='[tool.x]\nreadme = "docs/README.md"\n')
+    readme = pyproject().replace("[project]", '[project]\nreadme = "docs/README.md"')
+    files["pyproject.toml"] = f'{readme}\n[tool.mypy]\nfiles = ["tests"]\n'
     lines = dockerignore(read_recipe(project(tmp_path, files))).splitlines()
-    assert {".git", "**/.venv", "**/.env", "**/*.Dockerfile", "tests", "notebooks"} <= set(lines)
+    assert {".git", "**/.venv*", "**/.env", "*.Dockerfile", "docker", "tests", "notebooks"} <= set(lines)
     assert "docs" not in lines
     assert not {"src", "requirements", "pyproject.toml", "README.md"} & set(lines)
