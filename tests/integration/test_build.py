@@ -250,7 +250,7 @@ def test_times_are_source_date_epoch(built: Built, tmp_path: Path) -> None:
 def test_without_a_lock_and_extras_and_cache(built: Built, tmp_path: Path) -> None:
     folder = copy_of(built, tmp_path / "project")
     (folder / "requirements.txt").unlink()
-    report = build(folder, built.base, f"oci:{tmp_path / 'out'}:core", "--extra", "none", "--no-cache")
+    report = build(folder, built.base, f"oci:{tmp_path / 'out'}:core", "--no-extras", "--no-cache")
     assert report["extras"] == []
     assert report["cache_bytes"] == 0
     assert any("there is no lock" in note for note in report["notes"])
@@ -301,7 +301,7 @@ def test_source_distributions_are_built_for_the_same_python_alone(built: Built, 
     (folder / "requirements.txt").write_text("tiny==1.0\n")
     text = (folder / "pyproject.toml").read_text()
     (folder / "pyproject.toml").write_text(text.replace('["starlette", "uvicorn", "markupsafe"]', '["tiny"]'))
-    words = ("--cache", str(built.cache), "--extra", "none")
+    words = ("--cache", str(built.cache), "--no-extras")
     environment = {"UV_FIND_LINKS": str(tmp_path / "links")}
     report = build(folder, built.base, f"oci:{tmp_path / 'a'}", *words, environment=environment)
     assert any("tiny" in note and "was built here" in note for note in report["notes"])

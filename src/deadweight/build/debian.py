@@ -33,6 +33,7 @@ PREFIX: Final = "debian:"
 PACKAGES: Final = ("ca-certificates", "python3")
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SUITE: Final = re.compile(r"[a-z][a-z0-9-]{0,40}")
+_PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]{0,100}")
 _MIRROR: Final = re.compile(r"(?:https?|file)://[!-~]{1,500}")
 # As Debian's own slim images, which keep copyright files.
 _SLIM: Final = (
@@ -65,6 +66,9 @@ def debian_image(
         raise UsageError(f"{shown(reference)} names no suite of Debian: write debian:bookworm, say")
     if mirror is not None and not _MIRROR.fullmatch(mirror):
         raise UsageError(f"{shown(mirror)} is no mirror: write a URL, as http://deb.debian.org/debian")
+    for name in packages:
+        if not _PACKAGE.fullmatch(name):
+            raise UsageError(f"{shown(name)} is no Debian package: names are small letters, digits, + . and -")
     here = this_platform()
     wanted = here if platform is None else parse_platform(platform)
     if not here.fits(wanted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,11 @@ from deadweight.errors import UsageError
 )
 @writing_options
 @click.option(
-    "-e",
-    "--extra",
-    multiple=True,
-    metavar="NAME",
-    help="An extra of the project to install; none gives the core.  [default: all but those for development]",
+    "--extra", "extras", multiple=True, metavar="NAME", help="An extra to install.  [default: all but developers']"
 )
+@click.option("--no-extras", is_flag=True, help="Install no extra.")
+@click.option("--package", multiple=True, metavar="NAME", help="A Debian package more, for debian:SUITE.")
+@click.option("--no-package", multiple=True, metavar="NAME", help="A Debian package that is not needed after all.")
 @target_options
 @keep_symbols_option
 @click.option("--cache", metavar="DIR", help="Where layers are kept.  [default: ~/.cache/deadweight/build]")
@@ -47,7 +47,10 @@ def build_command(
     destination: str,
     compression: str,
     force: bool,
-    extra: tuple[str, ...],
+    extras: tuple[str, ...],
+    no_extras: bool,
+    package: tuple[str, ...],
+    no_package: tuple[str, ...],
     keep_symbols: bool,
     cache: str | None,
     no_cache: bool,
@@ -73,8 +76,8 @@ def build_command(
     \b
     Examples:
       deadweight build --base debian:bookworm --to docker-archive:service.tar
-      deadweight build service --base python.tar --to oci:out:latest --extra ml --gpu h100 --drop-ptx
-      deadweight build --base oci:bases:python3.12 --to oci:out:core --extra none
+      deadweight build service --base python.tar --to oci:out:ml --gpu h100
+      deadweight build --base oci:bases:python3.12 --to oci:out:core --no-extras
     """
     from deadweight.build.builder import Settings, build_project  # noqa: PLC0415
     from deadweight.build.dependencies import Options  # noqa: PLC0415
@@ -86,6 +89,8 @@ def build_command(
     check_outputs([json_to], [base], to.path)
     if cache is not None and no_cache:
         raise UsageError("--cache and --no-cache exclude each other")
+    if extras and no_extras:
+        raise UsageError("--extra and --no-extras exclude each other")
     wanted = declared_target(**target)
     settings = Settings(
         Options(wanted, not keep_symbols),
@@ -97,9 +102,10 @@ def build_command(
         mirror,
         refresh_base,
     )
-    extras = None if not extra else () if extra == ("none",) else extra
     with progress(f"reading {project}") as report:
-        recipe = read_recipe(Path(project).absolute(), extras=extras)
+        recipe = read_recipe(Path(project).absolute(), extras=() if no_extras else extras or None)
+        packages = dict.fromkeys([*recipe.packages, *package])
+        recipe = replace(recipe, packages=tuple(name for name in packages if name not in no_package))
         built = build_project(recipe, base, to, settings, report)
     found = build_report(recipe, base, to, built)
     deliver(found, json_to, lambda console: print_build(console, found))
