@@ -82,6 +82,7 @@ BROKEN = [
     ("copy-before-install", SLIM + "WORKDIR /app\nCOPY . .\nRUN pip install -r requirements.txt", [3]),
 ]
 FINE = [
+    ("compilers-in-runtime", SLIM + "RUN apt-get install -y gcc && pip install x && apt-get purge -y gcc"),
     (
         "compilers-in-runtime",
         SLIM + "RUN apt-get install -y gcc && pip install x && apt-get purge -y --auto-remove gcc",
