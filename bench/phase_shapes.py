@@ -125,8 +125,6 @@ def _generated(bench: Bench) -> Path:
 def _slim() -> Shape:
     def build(bench: Bench) -> None:
         source = bench.work / "phase-2.tar"
-        if not source.exists():
-            raise SystemExit("phases: deadweight-slim begins with phase-2: build that first")
         to = f"docker-archive:{bench.work / 'slim.tar'}:truthgraph:slim"
         bench.deadweight("slim", f"docker-archive:{source}", "--to", to, *GPU, "--force")
 

@@ -1,8 +1,8 @@
 """Builds the reference service's image in every shape, for real, and measures it. `make phases` runs it.
 
 A Docker engine (BuildKit on) and a registry of our own are started; images are removed as soon as they are measured,
-since each takes up to 30 GB while it is built. What was measured stays in build/phases/*.json, so that a run that was
-interrupted goes on where it was; --again NAME measures a shape anew. docs/phases.md is written from these at the end.
+since each takes up to 30 GB while it is built. What was measured stays in docs/evidence/phases/, so that a run that was
+interrupted goes on where it was; --again measures a shape anew. docs/phases.md is written from these at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from phase_page import page
 from phase_shapes import DEADWEIGHT, Bench, Shape, inspected, shapes
 
 PAGE = ROOT / "docs/phases.md"
-RECORD = ROOT / "docs/evidence/phases.json"
+RECORDS = ROOT / "docs/evidence/phases"
 
 
 def timed(work: Callable[[Bench], Any], bench: Bench) -> tuple[float, Any]:
@@ -86,40 +86,53 @@ def measure(shape: Shape, bench: Bench) -> dict[str, Any]:
     return found
 
 
+def prepare(shape: Shape, bench: Bench, every: Mapping[str, Shape]) -> None:
+    """Builds what a shape begins with, where that is not there any more."""
+    for name in shape.needs:
+        if not (bench.work / f"{name}.tar").exists():
+            print(f"phases: {shape.name}: building {name} for it", file=sys.stderr, flush=True)
+            bench.fresh_context()
+            every[name].build(bench)
+            every[name].archive(bench)
+            every[name].clean(bench)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "build/phases", help="results, and up to 40 GB meanwhile")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/phases", help="takes up to 40 GB meanwhile")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="only these shapes")
-    parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="measure these anew")
+    parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="measure these anew; `all` of them")
     given = parser.parse_args()
     work = given.work.absolute()
     (work / "tmp").mkdir(parents=True, exist_ok=True)
+    RECORDS.mkdir(parents=True, exist_ok=True)
     every = shapes()
     for name in (*(given.only or ()), *given.again):
-        if name not in every:
+        if name not in (*every, "all"):
             raise SystemExit(f"phases: there is no shape {name}: {', '.join(every)}")
-    wanted = [name for name in every if not given.only or name in given.only]
-    todo = [name for name in wanted if name in given.again or not (work / f"{name}.json").exists()]
-    if any(needed not in todo and not (work / f"{needed}.tar").exists() for n in todo for needed in every[n].needs):
-        raise SystemExit("phases: deadweight-slim is made of phase-2's archive: measure both again")
+    records = {name: RECORDS / f"{name}.json" for name in every}
+    again = set(every) if "all" in given.again else set(given.again)
+    todo = [name for name in every if not given.only or name in given.only]
+    todo = [name for name in todo if name in again or not records[name].exists()]
     if todo:
         with engine(work) as running:
             make_base(running, work)
             bench = Bench(running, work, work / "deadweight.log")
-            for name in todo:
+            while todo:
+                name = todo.pop(0)
+                prepare(every[name], bench, every)
                 found = measure(every[name], bench)
-                (work / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+                records[name].write_text(json.dumps(found, indent=1) + "\n")
                 every[name].clean(bench)
-                kept = {needed for n in todo for needed in every[n].needs}
-                if name not in kept:
+                if not any(name in every[later].needs for later in todo):
                     (work / f"{name}.tar").unlink(missing_ok=True)
     for folder in ("docker", "registry", "exec", "context", "wheel"):
         shutil.rmtree(work / folder, ignore_errors=True)
-    results = {
-        name: json.loads((work / f"{name}.json").read_text()) for name in every if (work / f"{name}.json").exists()
-    }
-    if set(results) == set(every):
-        RECORD.write_text(json.dumps(list(results.values()), indent=1) + "\n")
+    results = {name: json.loads(path.read_text()) for name, path in records.items() if path.exists()}
+    missing = [name for name in every if name not in results]
+    if missing:
+        print(f"phases: not measured yet, so there is no page: {', '.join(missing)}", file=sys.stderr)
+    else:
         PAGE.write_text(page(results))
         print(f"phases: {PAGE} is written", file=sys.stderr)
 
