@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from deadweight.build.dockerfile_steps import CACHE, SOURCE, Install, Step, install_steps, run
+from deadweight.build.pythons import holds
 from deadweight.build.recipe import APP, APP_LIB, UID, USER, VENV, Recipe
 from deadweight.build.running import (
     ENVIRONMENT,
@@ -37,6 +38,11 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?:=[A-Za-z0-9.+:~*-]+)?\Z")
 _DEBIAN = re.compile(r"(?:[\w.-]+(?::\d+)?/)*debian(?::|@|\Z)")
 _PLAIN = re.compile(r"(?:[\w.-]+(?::\d+)?/)*(?:debian|python)(?::|@|\Z)")
 """Images that have no ENTRYPOINT."""
+_PYTHON = re.compile(r"(?:^|/)(?:python:3\.(\d+)|debian:([a-z]+|\d+))")
+_RELEASES = {"bullseye": 9, "11": 9, "bookworm": 11, "12": 11, "trixie": 13, "13": 13}
+"""Y of Python 3.Y in Debian's releases."""
+OWN_MINOR = 11
+"""Of the oldest Python that deadweight runs on."""
 _CACHE_APT = (
     "--mount=type=cache,target=/var/cache/apt,sharing=locked",
     "--mount=type=cache,target=/var/lib/apt/lists,sharing=locked",
@@ -65,8 +71,12 @@ class Choices:
 
 
 def render(recipe: Recipe, choices: Choices = Choices()) -> str:
-    """The Dockerfile. Raises UsageError for what is no image or no Debian package."""
+    """The Dockerfile.
+
+    Raises UsageError for what is no image or no Debian package, and for a base whose Python does not fit.
+    """
     check_choices(choices)
+    _check_python(recipe, choices)
     install = install_steps(recipe)
     packages = chosen_packages(recipe, choices)
     stages = [
@@ -86,9 +96,30 @@ def check_choices(choices: Choices) -> None:
     """Raises UsageError for what is no image or no Debian package."""
     if choices.base and not _IMAGE.match(choices.base):
         raise UsageError(f"--base {shown(choices.base)} is no image: name one as python:3.12-slim-bookworm")
+    if "alpine" in choices.base:
+        raise UsageError(
+            f"--base {shown(choices.base)} is no Debian, whose packages and wheels this is for: name another"
+        )
     for name in (*choices.add, *choices.drop):
         if not _PACKAGE.match(name):
             raise UsageError(f"{shown(name)} is no Debian package: names are small letters, digits, + . and -")
+
+
+def _check_python(recipe: Recipe, choices: Choices) -> None:
+    base = base_of(recipe, choices)
+    match = _PYTHON.search(base)
+    minor = int(match[1]) if match and match[1] else _RELEASES.get(match[2]) if match else None
+    if minor is None:
+        return
+    if recipe.requires_python and not holds(recipe.requires_python, minor):
+        raise UsageError(
+            f"{base} has Python 3.{minor}, and {recipe.name} requires {recipe.requires_python}: name another by --base"
+        )
+    if minor < OWN_MINOR:
+        raise UsageError(
+            f"{base} has Python 3.{minor}, and deadweight, which prunes there, needs 3.{OWN_MINOR}: name another by "
+            "--base"
+        )
 
 
 def base_of(recipe: Recipe, choices: Choices) -> str:

@@ -24,7 +24,7 @@ def newest(folder: Path, project: Pyproject, locks: Locks, extras: Sequence[str]
     Raises BadInputError where requires-python and the lock allow none.
     """
     stated = [one for one in (project.requires_python, locks.requires_python) if one]
-    allowed = [minor for minor in range(NEWEST, OLDEST - 1, -1) if all(_holds(one, minor) for one in stated)]
+    allowed = [minor for minor in range(NEWEST, OLDEST - 1, -1) if all(holds(one, minor) for one in stated)]
     if not allowed:
         raise BadInputError(
             f"requires-python {' and '.join(stated)} allows no Python from 3.{OLDEST} to 3.{NEWEST}: correct it, or "
@@ -53,8 +53,8 @@ def _chosen(folder: Path) -> Iterator[int]:
             yield int(match[1])
 
 
-def _holds(specifier: str, minor: int) -> bool:
-    """Whether some release of Python 3.`minor` is allowed."""
+def holds(specifier: str, minor: int) -> bool:
+    """Whether a version specifier allows some release of Python 3.`minor`."""
     try:
         allowed = SpecifierSet(specifier)
     except InvalidSpecifier:

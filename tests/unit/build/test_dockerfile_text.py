@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from deadweight.application.dockerfile import parse_dockerfile
 from deadweight.build.dockerfile import Choices, chosen_packages, render
 from deadweight.build.dockerignore import dockerignore
 from deadweight.build.recipe import read_recipe
+from deadweight.cli.lint import lint_command
 from deadweight.errors import UsageError
 from support.recipes import BUILD_SYSTEM, FASTAPI, FLASK, project, pyproject, requirements
 
@@ -87,6 +89,31 @@ def test_hadolint_finds_nothing(name: str, choices: str, tmp_path: Path) -> None
     assert "# syntax=" not in text
     assert "<<" not in text
     assert all(len(line) <= 140 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_our_own_lint_finds_nothing(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "Dockerfile").write_text(made(tmp_path, PROJECTS[name]))
+    lint_command.main([str(tmp_path / "Dockerfile"), "--strict"], "lint", standalone_mode=False)
+    assert "nothing found" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("base", "requires", "reason"),
+    [
+        ("debian:bookworm-slim", ">=3.12", "has Python 3.11, and service requires >=3.12"),
+        ("python:3.13-slim-bookworm", "<3.13", "has Python 3.13, and service requires <3.13"),
+        ("registry:5000/library/debian:trixie", "==3.12.*", "has Python 3.13"),
+        ("python:3.10", ">=3.9", "needs 3.11"),
+        ("", "==3.10.*", "python:3.10-slim-bookworm has Python 3.10, and deadweight"),
+        ("python:3.12-alpine", ">=3.11", "is no Debian"),
+    ],
+)
+def test_a_base_that_does_not_fit(base: str, requires: str, reason: str, tmp_path: Path) -> None:
+    files = LOCKED | {"pyproject.toml": pyproject(requires_python=requires)}
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        made(tmp_path, files, Choices(base=base))
+    made(tmp_path, files | {"pyproject.toml": pyproject()}, Choices(base="debian:bookworm"))
 
 
 @pytest.mark.parametrize("name", PROJECTS)
