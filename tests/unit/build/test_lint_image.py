@@ -44,7 +44,9 @@ def image(layers: Sequence[tuple[str, Sequence[Member]]], **run: object) -> Imag
     """An image of layers with their history; a step without members makes no layer."""
     entries = [{"created_by": by} if members else {"created_by": by, "empty_layer": True} for by, members in layers]
     tars = [make_tar(*members) for _, members in layers if members]
-    return image_of(tars, {"config": {"WorkingDir": "/app", **run}, "history": entries, "architecture": "amd64"})
+    return image_of(
+        tars, {"config": {"WorkingDir": "/app", "User": "a", **run}, "history": entries, "architecture": "amd64"}
+    )
 
 
 BASE = (
@@ -247,6 +249,15 @@ def test_matching() -> None:
         assert match(steps, history(made)) == [1, None, 2, 3, 4, 5]
         assert match([], history(made)) == []
         assert match(steps, []) == [None] * 6
+
+
+def test_the_user_of_the_base_counts() -> None:
+    layers = [("ADD x /", BASE), ("COPY x /x", [file("x", b"1")])]
+    text = "FROM acme/base\nCOPY x /x\n"
+    with image(layers, User="app") as made:
+        assert result_of(text, image=made).found == result_of_image(made).found == ()
+    with image(layers, User="0:0") as made:
+        assert costs(result_of(text, image=made)) == costs(result_of_image(made)) == {"runs-as-root": None}
 
 
 def test_lines_of_an_image_are_entries() -> None:

@@ -12,6 +12,9 @@ from support.linting import GOOD, REPORT, found, lines, result_of
 SLIM = "FROM python:3.12-slim\n"
 BUILD = "FROM python:3.12-slim AS build\n"
 
+SITE = "/usr/local/lib/python3.12/site-packages"
+COPIED = BUILD + f"FROM debian\nCOPY --from=build {SITE} {SITE}\n"
+
 BROKEN = [
     ("compilers-in-runtime", SLIM + "RUN apt-get update && apt-get install -y \\\n  curl \\\n  gcc=4:12", [4]),
     ("compilers-in-runtime", "FROM python:3.12\n", [1]),
@@ -27,6 +30,7 @@ BROKEN = [
     ("whole-prefix-copied", BUILD + "FROM python:3.12-slim\nCOPY --from=build /usr/local /usr/local", [3]),
     ("whole-prefix-copied", BUILD + 'FROM debian\nCOPY --from=build ["/root/.local/", "/root/.local"]', [3]),
     ("whole-prefix-copied", BUILD + "ENV P=/usr/local\nFROM debian\nENV P=/usr/local\nCOPY --from=0 $P $P", [5]),
+    ("scripts-left-behind", COPIED + 'CMD ["uvicorn", "x:y"]', [3]),
     ("tests-copied", SLIM + "COPY src tests/ ./", [2]),
     ("tests-copied", SLIM + 'COPY ["scripts", "/app/scripts"]', [2]),
     ("dev-dependencies", SLIM + "RUN pip install \\\n fastapi \\\n pytest-cov", [2]),
@@ -102,6 +106,10 @@ FINE = [
     ),
     ("whole-prefix-copied", BUILD + "FROM scratch\nCOPY --from=build / /"),
     ("whole-prefix-copied", SLIM + "COPY /usr/local /usr/local"),
+    ("scripts-left-behind", COPIED + 'CMD ["python", "-m", "uvicorn", "x:y"]'),
+    ("scripts-left-behind", COPIED + 'COPY --from=build /usr/local/bin /usr/local/bin\nCMD ["uvicorn", "x:y"]'),
+    ("scripts-left-behind", COPIED + 'COPY --from=build /usr/local/bin/uvicorn /bin/\nCMD ["uvicorn", "x:y"]'),
+    ("scripts-left-behind", COPIED + 'RUN pip install uvicorn\nCMD ["uvicorn", "x:y"]'),
     ("tests-copied", SLIM + "COPY src contest ./\nCOPY scripts/start.sh /start.sh"),
     ("tests-copied", SLIM + 'COPY scripts ./scripts\nCMD ["scripts/start.sh"]'),
     ("tests-copied", "FROM debian AS t\nCOPY tests tests\nFROM debian"),

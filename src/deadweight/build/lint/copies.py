@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
+from deadweight.application.servers import TOOLS
 from deadweight.build.lint.measure import Measure
 from deadweight.build.lint.model import Charge, Finding, Rule
 from deadweight.build.lint.subject import Step, Subject
@@ -14,6 +15,7 @@ from deadweight.ledger.known import known
 _PREFIXES = frozenset(
     {"/usr/local", "/usr", "/root/.local", "/root", "/opt/conda", "/home", "/opt", "/var", "/lib", "/"}
 )
+_SITES = ("/site-packages", "/dist-packages")
 _WASTE = ("build-tools", "dev-tools", "caches", "tests")
 
 
@@ -28,6 +30,24 @@ def _prefixes(subject: Subject) -> Iterator[Finding]:
         charges = subject.cost(step, _wasted)
         what = f"all of {whole[0]} is copied from {shown(step.from_stage, 60)}{subject.inherited(step)}"
         yield subject.finding(step, what, charges=charges)
+
+
+def _scripts(subject: Subject) -> Iterator[Finding]:
+    installed = {name for step in subject.steps for one in step.installs for name in one.packages}
+    brought = [source.rstrip("/") for step in subject.steps if step.from_stage for source in step.copied]
+    for step in subject.steps:
+        site = next((one for one in step.copied if one.rstrip("/").endswith(_SITES)), None) if step.from_stage else None
+        if site is None:
+            continue
+        prefix = posixpath.normpath(site).partition("/lib/")[0]
+        for start in subject.started:
+            program = next(iter(start.instruction.words or ()), "")
+            if program not in (*TOOLS, "celery", "alembic") or program in installed:
+                continue
+            if any(f"{prefix}/bin/{program}".startswith(one) or posixpath.basename(one) == program for one in brought):
+                continue
+            what = f"{start.name} runs {program}, whose script is not copied along with {shown(site, 80)}"
+            yield subject.finding(step, what, more=(start.place,), weighs=False)
 
 
 def _wasted(measure: Measure, layer: int) -> tuple[Charge, ...]:
@@ -142,6 +162,14 @@ RULES = (
         "install into a virtual environment and copy that alone: python -m venv /opt/venv; COPY --from=build /opt/venv "
         "/opt/venv",
         _prefixes,
+    ),
+    Rule(
+        "scripts-left-behind",
+        "error",
+        "site-packages is copied without the scripts that the image runs",
+        "the build stage's bin directory has uvicorn, gunicorn, alembic; without it the container does not start",
+        "copy a whole virtual environment, or run modules: python -m uvicorn",
+        _scripts,
     ),
     Rule(
         "tests-copied",

@@ -35,10 +35,10 @@ def _dev(subject: Subject) -> Iterator[Finding]:
             if install.tool not in PYTHON or (install.target and step.place not in final):
                 continue
             for what, more in _reasons(subject, step, install):
-                found = True
                 charges = _charges(subject, own)
                 if charges == ():
                     continue  # the image shows that it is not so
+                found = True
                 where = subject.inherited(step) if step.place in final else _copied_from(subject, step)
                 yield subject.finding(own, what + where, command=install.command, charges=charges, more=more)
     if found or subject.measure is None:
@@ -51,9 +51,8 @@ def _dev(subject: Subject) -> Iterator[Finding]:
 
 
 def _charges(subject: Subject, step: Step) -> tuple[Charge, ...] | None:
-    if subject.measure is None:
-        return None
-    return subject.measure.cuts("dev-tools", step.layer)
+    """The tools in the step's layer, or in all where it made none: what a build stage installs is copied from there."""
+    return None if subject.measure is None else subject.measure.cuts("dev-tools", step.layer)
 
 
 def _copied_from(subject: Subject, step: Step) -> str:

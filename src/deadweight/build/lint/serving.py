@@ -85,7 +85,9 @@ def _scripts(subject: Subject, step: Step, command: Command) -> Iterator[Finding
 
 def _root(subject: Subject) -> Iterator[Finding]:
     user, said = subject.user
-    if said is not None and not _ROOT.match(user):
+    if said is None and subject.measure is not None:  # then what the base says is known, too
+        user = str(subject.measure.ledger.image.run_config.get("User") or "")
+    if user and not _ROOT.match(user):
         return
     if said is None and is_base(subject.base, "bases_with_user"):
         return
