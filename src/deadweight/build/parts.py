@@ -21,23 +21,14 @@ HEALTH = re.compile(r"/[A-Za-z0-9._~/-]*\Z")
 DEFAULT_PORT = 8000
 ANYWHERE = "0.0.0.0"  # noqa: S104  (in a container: what is published, an engine decides)
 LEFT_OUT = (
-    *(".*", "__pycache__", "*.pyc", "*.egg-info", "build", "dist", "venv", "env", "node_modules", "site-packages"),
+    *(".*", "__pycache__", "*.pyc", "*.egg-info", "build", "dist", "node_modules", "site-packages"),
     *("test", "tests", "testing", "conftest.py", "noxfile.py", "tox.ini", "pytest.ini", "setup.cfg", "setup.py"),
     *("doc", "docs", "README*", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "CHANGELOG*", "CHANGES*", "*.md"),
-    *(
-        "CONTRIBUTING*",
-        "*.rst",
-        "Makefile",
-        "*.mk",
-        "Dockerfile*",
-        "*.Dockerfile",
-        "Containerfile*",
-        "docker",
-        "deploy",
-    ),
-    *("compose*.y*ml", "docker-compose*.y*ml", "pyproject.toml", "*.lock", "pylock*.toml", "requirements*"),
-    *("*-requirements.txt", "constraints*.txt", "notebooks", "*.ipynb", "*.log", "*.sqlite3", "*.db", "htmlcov"),
-    *("deploy", "deadweight.toml", "uv.toml", "mypy.ini", "ruff.toml", "bench", "benchmarks"),
+    *("CONTRIBUTING*", "*.rst", "Makefile", "*.mk", "Dockerfile*", "*.Dockerfile", "Containerfile*", "docker"),
+    *("compose*.y*ml", "docker-compose*.y*ml", "pyproject.toml", "*.lock", "pylock*.toml", "requirements"),
+    *("requirements*.txt", "requirements*.in", "*-requirements.txt", "constraints*.txt", "notebooks", "*.ipynb"),
+    *("*.log", "*.sqlite3", "*.db", "htmlcov", "deploy", "deadweight.toml", "uv.toml", "mypy.ini", "ruff.toml"),
+    *("bench", "benchmarks"),
 )
 """Top-level names of a project that its image does without: what hides, tests, documentation, what builds it."""
 BESIDE = (
@@ -134,6 +125,7 @@ def copied_parts(folder: Path, project: Pyproject, app: str) -> tuple[tuple[str,
     there = sorted(path.name for path in folder.iterdir() if path.is_file() or path.is_dir())
     if not project.installable:
         found = [name for name in there if not any(fnmatch(name, one) for one in LEFT_OUT)]
+        found = [name for name in found if not (folder / name / "pyvenv.cfg").exists()]
         places = (posixpath.join(APP, "src"), APP) if "src" in found else (APP,)
     else:
         found = [name for name in there if any(fnmatch(name, one) for one in BESIDE) and name != app.partition("/")[0]]

@@ -145,6 +145,8 @@ def test_a_project_of_requirements_alone(tmp_path: Path) -> None:
             "templates/index.html": "",
             "tests/test_app.py": "",
             ".env": "SECRET=1",
+            "env/pyvenv.cfg": "",
+            "requirements_of.py": "",
             "requirements.txt": requirements("flask gunicorn psycopg2-binary", hashes=False),
             "requirements-dev.txt": "-r requirements.txt\npytest==8.0\n",
             "README.md": "",
@@ -152,7 +154,7 @@ def test_a_project_of_requirements_alone(tmp_path: Path) -> None:
         },
     )
     assert not found.installable
-    assert (found.copied, found.python_path) == (("app.py", "templates"), ("/app",))
+    assert (found.copied, found.python_path) == (("app.py", "requirements_of.py", "templates"), ("/app",))
     assert path(found.lock) == path(found.core_lock) == "requirements.txt"
     assert found.lock is not None
     assert (found.lock.pinned, found.lock.hashes) == (True, False)
@@ -202,6 +204,13 @@ def test_requirements_that_cannot_be_installed_on_their_own(line: str, reason: s
     found = recipe(tmp_path, MAIN | {"pyproject.toml": pyproject(), "requirements.txt": text})
     assert found.lock is None
     assert any("'requirements.txt' is not used" in note and reason in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["a b.txt", "a$(id).txt", "a,b.txt", "a\nRUN id.txt", "a'b.txt"])
+def test_locks_with_names_that_need_quoting_are_not_used(name: str, tmp_path: Path) -> None:
+    found = recipe(tmp_path, MAIN | {"pyproject.toml": pyproject(), f"requirements/{name}": requirements(CORE)})
+    assert found.lock is None
+    assert any("is an unusual name for a lock: rename it" in note for note in found.notes)
 
 
 def test_locks_of_other_tools_are_named(tmp_path: Path) -> None:
