@@ -101,13 +101,14 @@ def _subject(
     from deadweight.errors import UsageError  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.report.inspect import image_line  # noqa: PLC0415
+    from deadweight.report.lint import HISTORY  # noqa: PLC0415
 
     dockerfile = read_dockerfile(target)
     if dockerfile is None:
         if image or folder or stage:
             raise UsageError("--image, --context and --target go with a Dockerfile: this is an image")
         source = stack.enter_context(opened(target, platform, report))
-        return of_image(f"{target}#history", history(source), Measure(Ledger(source), report)), image_line(source)
+        return of_image(f"{target}{HISTORY}", history(source), Measure(Ledger(source), report)), image_line(source)
     context = context_of(target, dockerfile, None if folder is None else Path(folder))
     built = None
     line = None

@@ -19,6 +19,8 @@ from deadweight.report.text import plain, valid
 from deadweight.sizes import show_size
 
 SCHEMA = "deadweight.lint/1"
+HISTORY = "#history"
+"""What stands behind an image's name where a line is an entry of its history."""
 _STYLES = {"error": Style(color="red", bold=True), "warning": Style(color="yellow", bold=True)}
 _COMMAND_LIMIT = 100
 _TOP_PATHS = 3
@@ -83,7 +85,7 @@ def lint_report(subject: Subject, result: Result, image: ImageLine | None = None
     errors = sum(finding.severity == "error" for finding in findings)
     return LintReport(
         schema=SCHEMA,
-        target=valid(subject.file),
+        target=valid(subject.file.removesuffix(HISTORY)),
         image=image,
         errors=errors,
         warnings=len(findings) - errors,

@@ -12,7 +12,7 @@ import pytest
 from deadweight.cli import main
 from support.images import file, make_image, make_tar, write_docker_archive
 from support.linting import GOOD, REPORT
-from support.service import HOSTILE, save
+from support.service import HOSTILE, save, service
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -59,7 +59,7 @@ def test_programs(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 
 def test_an_image(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    image = save(tmp_path)
+    image = save(tmp_path, service(commands=("RUN apt-get install -y curl", "RUN b", "COPY . .")))
     found = document(capfd, f"docker-archive:{image}")
     assert found["image"]["digest"].startswith("sha256:")
     cache = next(one for one in found["findings"] if one["rule"] == "cache-left-in-layer")

@@ -10,6 +10,7 @@ from deadweight.build.lint.model import Finding, Rule
 from deadweight.build.lint.steps import Install, Tool
 from deadweight.build.lint.subject import Step, Subject
 
+_LARGE = 10_000_000
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -89,9 +90,11 @@ def _caches(subject: Subject) -> Iterator[Finding]:
             )
             first = min(kept.values(), key=lambda one: one.command.line)
             yield subject.finding(step, what, command=first.command, charges=charges)
-        elif charges:
+        elif charges and (size := sum(charge.bytes for charge in charges)) >= 10 * SMALL:
+            # Nothing that the RUN says is wrong, and logs and dpkg's backups take some of it anyway.
             what = f"caches, logs or temporary files stay in the layer{subject.inherited(step)}"
-            yield subject.finding(step, what, charges=charges)
+            severity = "error" if size >= _LARGE else "warning"
+            yield subject.finding(step, what, charges=charges, severity=severity)
 
 
 def _singular(kept: dict[str, Install]) -> bool:
