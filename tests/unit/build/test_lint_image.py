@@ -221,6 +221,10 @@ def test_an_image_of_another_dockerfile() -> None:
         ('/bin/sh -c #(nop)  CMD ["x"]', "CMD", '["x"]'),
         ("/bin/sh -c #(nop) COPY dir:0123abcd in /app ", "COPY", ". /app"),
         ("COPY --chown=a x y # buildkit", "COPY", "x y"),
+        ('CMD ["uvicorn" "x:y" "--reload"]', "CMD", '["uvicorn", "x:y", "--reload"]'),
+        ('/bin/sh -c #(nop)  ENTRYPOINT ["a b" "\\""]', "ENTRYPOINT", '["a b", "\\""]'),
+        ('CMD ["a" b', "CMD", '["a" b'),
+        ("RUN /bin/sh -c set -e\nmake\n # buildkit", "RUN", "set -e\nmake"),
         ("apt-get install x", "RUN", "apt-get install x"),
         ("", "RUN", ""),
         ("\x1b[31m\x00", "RUN", "\x1b[31m\x00"),
@@ -230,6 +234,23 @@ def test_an_image_of_another_dockerfile() -> None:
 def test_entries_of_histories(created_by: str, name: str, text: str) -> None:
     found = instruction_of(created_by, 7)
     assert (found.name, found.text, found.line, found.line_at(0)) == (name, text, 7, 7)
+
+
+def test_what_an_images_history_runs() -> None:
+    layers = [("ADD x /", BASE), ("RUN /bin/sh -c set +e\nstrip /usr/lib/x\n # buildkit", [])]
+    with image([*layers, ('CMD ["uvicorn" "x:y" "--reload"]', [])]) as made:
+        assert [(one.rule.name, one.finding.places[0].line) for one in result_of_image(made).found] == [
+            ("strip-after-copy", 2),
+            ("hidden-failure", 2),
+            ("reload-in-production", 3),
+        ]
+        text = 'FROM x\nRUN <<EOF\nset +e\nstrip /usr/lib/x\nEOF\nCMD ["uvicorn", "x:y", "--reload"]\nUSER a\n'
+        subject = subject_of(text, image=made)
+        assert [step.number for step in subject.steps] == [2, 3, None]
+        assert [(one.rule.name, one.finding.places[0].line) for one in result_of(text, image=made).found] == [
+            ("hidden-failure", 4),
+            ("reload-in-production", 6),
+        ]
 
 
 def test_histories_that_nobody_would_write() -> None:

@@ -19,6 +19,9 @@ _ARGUMENT = re.compile(r"[A-Za-z_]\w*=")
 _SHELL = re.compile(r"(?:/usr)?/bin/(?:ba|da|a)?sh(?:\s+-[a-z]+|\s+pipefail)*?\s+-[a-z]*c\s+")
 _NOP = re.compile(r"(?:/bin/sh -c )?#\(nop\)\s+")
 _COPIED = re.compile(r"(?:file|dir|multi):[0-9a-f]+ in (\S+)\s*\Z")
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"")
+_WORDS = re.compile(r"\[(?:\s*\"(?:[^\"\\]|\\.)*+\")*\s*\]\s*\Z")
+"""`["a" "b"]`: the exec form as Go prints it."""
 _LIMIT = 200_000
 _MATCHES = 4_000_000
 
@@ -69,6 +72,8 @@ def instruction_of(created_by: str, number: int) -> Instruction:
             rest = f". {copied[1]}"  # the classic builder does not say what was copied
     else:
         name, rest = "RUN", _script(text)
+    if name in ("CMD", "ENTRYPOINT", "SHELL") and _WORDS.match(rest):
+        rest = "[" + ", ".join(_QUOTED.findall(rest)) + "]"
     if name == "RUN" or "\n" in rest:
         return Instruction(name, number, number, rest, starts=((0, number),))
     try:
@@ -128,8 +133,8 @@ def _alike(step: Instruction, entry: Instruction) -> int:
     mine, theirs = _squeezed(step.text), _squeezed(entry.text)
     if mine == theirs:
         return 4
-    if step.name == "RUN":
-        return 1 if step.heredocs and theirs.startswith(mine.partition("<<")[0]) else 0
+    if step.name == "RUN":  # of a heredoc that is a script BuildKit writes the script alone
+        return 4 if step.heredocs and all(_squeezed(doc.content) in theirs for doc in step.heredocs) else 0
     return 1  # the builder has put variables in place, or says only a digest
 
 
