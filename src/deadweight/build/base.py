@@ -19,6 +19,8 @@ from deadweight.image.model import Image
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a container looks for commands when its image says nothing."""
+DEV: Final = "dev"
+"""Where engines mount devices."""
 ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC: Final = re.compile(rb"GNU C Library [^\n]{0,100}release version (\d{1,3})\.(\d{1,3})")
@@ -71,7 +73,7 @@ class Base(msgspec.Struct, frozen=True):
 
 def read_base(image: Image, cache: Cache) -> Base:
     """What is to be known of the image. Raises BadInputError where a service cannot be built on it."""
-    name = f"base-1-{image.config_digest[7:]}"
+    name = f"base-2-{image.config_digest[7:]}"
     known = cache.facts(name, Base)
     if known is not None and len(known.sizes) == len(image.layers):
         return known
@@ -159,7 +161,7 @@ def _account(fs: Filesystem, path: str) -> Account | None:
 
 def _folders(fs: Filesystem) -> list[str]:
     """Of the directories above and at the places that are going to be used, those that the base has."""
-    found = []
+    found = [DEV] if DEV in fs.nodes else []
     for place in (VENV, APP):
         parts = place.strip("/").split("/")
         for end in range(1, len(parts) + 1):

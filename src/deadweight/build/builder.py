@@ -30,7 +30,7 @@ from deadweight.build.places import APP, APP_LIB, UID, USER, VENV
 from deadweight.build.project import project_layer
 from deadweight.build.recipe import Recipe
 from deadweight.build.running import EPOCH
-from deadweight.build.users import user_items
+from deadweight.build.users import FORMAT, user_items
 from deadweight.build.uv import find_uv, parse_epoch
 from deadweight.errors import BadInputError
 from deadweight.image.compression import temporary_folder
@@ -236,7 +236,9 @@ def _check_python(recipe: Recipe, base: Base) -> None:
 
 
 def _user_layer(base: Base, cache: Cache, epoch: int, resources: ExitStack) -> tuple[str, Cached]:
-    key = key_of(layer="user", format=1, accounts=msgspec.to_builtins(base.accounts), folders=base.folders, epoch=epoch)
+    key = key_of(
+        layer="user", format=FORMAT, accounts=msgspec.to_builtins(base.accounts), folders=base.folders, epoch=epoch
+    )
     cached = cache.layer(key, resources)
     return key, cached or cache.make(key, lambda file: pack(user_items(base), file, epoch), resources)
 

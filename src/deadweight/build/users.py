@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from typing import Final
 
-from deadweight.build.base import Base
+from deadweight.build.base import DEV, Base
 from deadweight.build.pack import Item
 from deadweight.build.places import APP, UID, USER
 from deadweight.errors import BadInputError, shown
 
-_LINES = {
+FORMAT: Final = 2
+"""Of the layer: raised where the same inputs give other bytes than before."""
+_LINES: Final = {
     "etc/passwd": f"{USER}:x:{UID}:{UID}::{APP}:/usr/sbin/nologin",
     "etc/group": f"{USER}:x:{UID}:",
     "etc/shadow": f"{USER}:!:::::::",
@@ -35,7 +38,7 @@ def user_items(base: Base) -> Iterator[Item]:
             text = f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{line}\n"
         yield Item(path, text.encode("latin-1"), mode=account.mode, uid=account.uid, gid=account.gid)
     yield Item(APP.strip("/"), uid=UID, gid=UID)
-    for folder in _parents(APP):
+    for folder in (DEV, *_parents(APP)):  # mmdebstrap leaves the first out with the devices in it
         if folder not in base.folders:
             yield Item(folder)
 

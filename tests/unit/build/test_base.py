@@ -14,6 +14,7 @@ from support.images import FixtureImage, Member, directory, file, make_image, ma
 
 GLIBC = b"\0GNU C Library (Debian GLIBC 2.31-13+deb11u5) stable release version 2.31.\n\0"
 DEBIAN = [
+    directory("dev"),
     directory("opt"),
     file("usr/bin/python3.11", b"\x7fELF", mode=0o755),
     symlink("usr/bin/python3", "python3.11"),
@@ -40,7 +41,7 @@ def test_a_debian_base(tmp_path: Path) -> None:
     assert (base.python.version, base.python.machine, base.python.glibc) == ("3.11", "x86_64", (2, 31))
     assert (base.python.home, base.python.musl) == ("/usr/bin", False)
     assert base.path.startswith("/usr/local/sbin:")
-    assert base.folders == ("opt",)
+    assert base.folders == ("dev", "opt")
     assert base.accounts["etc/passwd"].text.startswith("root:")
     assert list(base.accounts) == ["etc/passwd"]
 

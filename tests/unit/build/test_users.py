@@ -14,7 +14,7 @@ ROOT = "root:x:0:0:root:/root:/bin/sh\n"
 
 def base(**texts: str) -> Base:
     accounts = {f"etc/{name}": Account(text, 0o640, 0, 42) for name, text in texts.items()}
-    return Base(PYTHON, "/bin", accounts, (1,), ("opt",))
+    return Base(PYTHON, "/bin", accounts, (1,), ("dev", "opt"))
 
 
 def test_entries_are_appended_and_files_keep_their_owners() -> None:
@@ -31,6 +31,12 @@ def test_a_base_without_users_gets_the_two_files_it_needs() -> None:
     found = {item.path: item.content for item in user_items(base())}
     assert sorted(found) == ["app", "etc/group", "etc/passwd"]
     assert found["etc/group"] == b"app:x:10001:\n"
+
+
+def test_a_base_without_a_place_for_devices_gets_one() -> None:
+    found = [item.path for item in user_items(Base(PYTHON, "/bin", {}, (1,), ("opt",)))]
+    assert found.count("dev") == 1
+    assert "dev" not in [item.path for item in user_items(base())]
 
 
 def test_bytes_that_are_no_text_stay() -> None:
