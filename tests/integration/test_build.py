@@ -271,6 +271,69 @@ def test_other_locks(built: Built, tmp_path: Path, kind: str) -> None:
     assert diff_ids(report)[3] == diff_ids(built.report)[3]
 
 
+BACKEND = """
+from hatchling.build import *
+from hatchling import build
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return [*build.get_requires_for_build_wheel(config_settings), "iniconfig"]
+
+
+def build_wheel(*words, **more):
+    import iniconfig
+
+    return build.build_wheel(*words, **more)
+"""
+
+
+def test_a_backend_of_the_project_s_own_that_asks_for_more(built: Built, tmp_path: Path) -> None:
+    folder = project(tmp_path / "project")
+    shutil.copy(built.folder / "requirements.txt", folder)
+    (folder / "tools").mkdir()
+    (folder / "tools/backend.py").write_text(BACKEND)
+    text = (folder / "pyproject.toml").read_text()
+    own = 'build-backend = "backend"\nbackend-path = ["tools"]'
+    (folder / "pyproject.toml").write_text(text.replace('build-backend = "hatchling.build"', own))
+    to = f"oci:{tmp_path / 'out'}:a"
+    report = build(folder, built.base, to, "--cache", str(built.cache))
+    assert diff_ids(report)[:4] == diff_ids(built.report)[:4]
+    (folder / "tools/backend.py").write_text("raise SystemExit('\\x1b[31mwill not')")
+    found = build(folder, built.base, to, "--cache", str(built.cache), status=3)
+    assert "cannot be built" in found["error"]
+    assert "will not" in found["error"]
+    assert "\x1b" not in found["error"]
+
+
+def test_a_project_that_is_not_installed_is_copied(built: Built, tmp_path: Path) -> None:
+    folder = tmp_path / "flat"
+    (folder / "pages").mkdir(parents=True)
+    (folder / "main.py").write_text((built.folder / "src/svc/main.py").read_text())
+    (folder / "pages/a.txt").write_text("a")
+    (folder / ".env").write_text("SECRET=1")
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o700)
+    (folder / "requirements.txt").write_text("starlette\nuvicorn>0.1\nmarkupsafe\n")
+    report = build(folder, built.base, f"oci:{tmp_path / 'out'}:a", "--cache", str(built.cache))
+    assert any("there is no lock" in note for note in report["notes"])
+    with tarfile.open(tmp_path / "out/blobs/sha256" / diff_ids(report)[4][7:]) as tar:
+        members = {member.name: member.mode for member in tar}
+    assert members == {
+        "app/main.py": 0o644,
+        "app/pages": 0o755,
+        "app/pages/a.txt": 0o644,
+        "app/run.sh": 0o755,
+    }
+    run = configuration(f"oci:{tmp_path / 'out'}:a")["config"]
+    assert run["Cmd"][:2] == ["uvicorn", "main:app"]
+    assert "PYTHONPATH=/app" in run["Env"]
+
+
+def test_the_base_s_own_name_is_refused(built: Built, tmp_path: Path) -> None:
+    found = build(built.folder, f"{built.base}", built.base, "--cache", str(tmp_path / "cache"), status=2)
+    assert "choose" in found["error"] or "name the new one" in found["error"]
+
+
 def test_a_lock_that_leaves_something_out_is_refused(built: Built, tmp_path: Path) -> None:
     folder = copy_of(built, tmp_path / "project")
     text = (folder / "requirements.txt").read_text()

@@ -42,7 +42,7 @@ def build_wheel(
             f"what builds the project is not pinned ({', '.join(shown(one, 60)[1:-1] for one in loose)}): its version "
             "is in the wheel's metadata, and another day may give another layer; a lock that names it pins it"
         )
-    words = ["build", "-q", "--wheel", "-o", str(to)]
+    words = ["build", "--wheel", "-o", str(to)]
     constraints = [word for path in pins for word in ("--build-constraints", str(path))]
     try:
         environment = _environment(requires, text, constraints, uv, interpreter, cache, epoch)

@@ -32,11 +32,11 @@ from deadweight.build.recipe import Recipe
 from deadweight.build.running import EPOCH
 from deadweight.build.users import FORMAT, user_items
 from deadweight.build.uv import find_uv, parse_epoch
-from deadweight.errors import BadInputError
+from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.image.compression import temporary_folder
 from deadweight.image.model import Image, Layer
 from deadweight.image.output import NewImage, OutputLayer, Written
-from deadweight.image.reference import Reference
+from deadweight.image.reference import Reference, parse_reference
 from deadweight.image.transports import CompressionChoice, check_destination, open_image, write_image
 
 
@@ -138,6 +138,7 @@ def build_project(
         else:
             image = resources.enter_context(open_image(base, settings.platform))
             files = {}
+        _check_tag(image, destination)
         facts = read_base(image, cache)
         _check_python(recipe, facts)
         took = time.monotonic() - opened
@@ -219,6 +220,15 @@ def _cache_folder(settings: Settings) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="deadweight-build-", dir=temporary_folder()) as name:
         yield Path(name)
+
+
+def _check_tag(image: Image, destination: Reference) -> None:
+    """Refuses to give the result the very name that the base has in an OCI layout."""
+    if destination.transport != "oci" or destination.tag != image.tag or image.reference.startswith(PREFIX):
+        return
+    source = parse_reference(image.reference)
+    if source.transport == "oci" and os.path.realpath(source.path) == os.path.realpath(destination.path):
+        raise UsageError(f"{shown(str(destination))} is the base, which never changes: choose another tag")
 
 
 def _check_python(recipe: Recipe, base: Base) -> None:

@@ -169,6 +169,11 @@ class Cache:
             for blob in (self.root / "blobs").iterdir():
                 if f"sha256:{blob.name}" not in kept and blob.stat().st_mtime < time.time() - _SETTLED:
                     blob.unlink(missing_ok=True)
+        for folder in ("memory", "facts"):  # small, and found out again
+            with suppress(OSError):
+                for path in (self.root / folder).iterdir():
+                    if path.stat().st_mtime < time.time() - AGE:
+                        path.unlink(missing_ok=True)
         return sum(kept.values())
 
     def _blob(self, record: Record, resources: ExitStack) -> ByteRange | None:

@@ -20,7 +20,7 @@ from deadweight.build.base import Base, Python
 from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.pack import Item, Packed, pack
 from deadweight.build.places import VENV
-from deadweight.build.recipe import Lock, Recipe
+from deadweight.build.recipe import Recipe
 from deadweight.build.stage import Layout, Stage, new_stage, platform_words, put_right
 from deadweight.build.uv import Uv, UvFailed, run_uv
 from deadweight.errors import BadInputError, shown
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the layer: raised where the same inputs give other bytes than before, so that none of those are used."""
 Progress = Callable[[str, int, int], None]
-_LOCAL = re.compile(r"^\s*(?:-e\b|--editable|-r\b|--requirement|-c\b|--constraint|[./])|file:", re.MULTILINE)
+_LOCAL = re.compile(r"^\s*(?:-e\b|--editable|[./])|file:", re.MULTILINE)
 _BUILT = re.compile(r"^ +Built (\S+)$", re.MULTILINE)
 _INTERPRETER = f"{VENV}/bin/python"
 
@@ -92,30 +92,48 @@ def read_requirements(recipe: Recipe, uv: Uv, python: Python, work: Path, epoch:
     path = recipe.folder / lock.path
     if lock.kind == "uv":
         exported = work / "requirements.txt"
-        words = ["export", "-q", "--frozen", "--no-dev", "--no-emit-project", "--no-editable", "--no-header", *extras]
+        words = [
+            "export",
+            "-q",
+            "--frozen",
+            "--no-default-groups",
+            "--no-emit-project",
+            "--no-editable",
+            "--no-header",
+            *extras,
+        ]
         _try(uv, [*words, "-o", str(exported)], recipe.folder, epoch, f"{shown(lock.path)} cannot be used")
-        text = exported.read_bytes()
-        return _requirements(exported, text, lock, hashes=b"--hash=" in text)
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise BadInputError(f"cannot read {shown(str(path))}: {error.strerror}") from None
+        text = exported.read_bytes()  # uv holds what has a hash to it; what comes from a repository has none
+        return Requirements(("-r", str(exported)), text, _is_local(text))
+    text = b"".join(_read(recipe.folder / name) for name in lock.files or (lock.path,))
     if lock.kind == "pylock":
         return Requirements(("-r", str(path), *extras), text + repr(extras).encode(), local=b"path = " in text)
-    return _requirements(path, text, lock, hashes=lock.hashes)
+    if not lock.pinned:
+        return _resolve(recipe, uv, python, [], work, epoch, lock.path)
+    local = _is_local(text)
+    held = ("--require-hashes",) if lock.hashes and not local else ()
+    notes = () if lock.hashes else (f"{lock.path} has no hashes: what is downloaded is not held to it",)
+    return Requirements(("-r", str(path), *held), text, local, notes)
 
 
-def _requirements(path: Path, text: bytes, lock: Lock, *, hashes: bool) -> Requirements:
-    local = _LOCAL.search(text.decode("utf-8", "replace")) is not None
-    words = ("-r", str(path), *(("--require-hashes",) if hashes and not local else ()))
-    notes = () if hashes else (f"{lock.path} has no hashes: what is downloaded is not held to it",)
-    return Requirements(words, text, local, notes)
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"cannot read {shown(str(path))}: {error.strerror}") from None
 
 
-def _resolve(recipe: Recipe, uv: Uv, python: Python, extras: list[str], work: Path, epoch: int) -> Requirements | None:
-    """What the project asks for, resolved now."""
-    source = next((name for name in ("pyproject.toml", "requirements.txt") if (recipe.folder / name).is_file()), None)
-    if source is None:
+def _is_local(text: bytes) -> bool:
+    """Whether requirements name a place on this machine."""
+    return _LOCAL.search(text.decode("utf-8", "replace")) is not None
+
+
+def _resolve(
+    recipe: Recipe, uv: Uv, python: Python, extras: list[str], work: Path, epoch: int, loose: str | None = None
+) -> Requirements | None:
+    """What the project asks for, or a requirements file that leaves versions open, resolved now."""
+    source = recipe.metadata if loose is None else loose
+    if not (recipe.folder / source).is_file():
         return None
     resolved = work / "requirements.txt"
     words = ["pip", "compile", "-q", "--generate-hashes", "--no-header", "--no-annotate", *platform_words(python)]
@@ -127,8 +145,7 @@ def _resolve(recipe: Recipe, uv: Uv, python: Python, extras: list[str], work: Pa
     if not any(line[:1].isalnum() for line in text.decode("utf-8", "replace").splitlines()):
         return None
     note = "there is no lock: versions were resolved now, and another day gives other ones (uv lock, or uv pip compile)"
-    local = _LOCAL.search(text.decode("utf-8", "replace")) is not None
-    return Requirements(("-r", str(resolved), *(() if local else ("--require-hashes",))), text, local, (note,))
+    return Requirements(("-r", str(resolved)), text, _is_local(text), (note,))
 
 
 def dependencies_layer(

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -184,11 +185,14 @@ def _may_be_built(folder: Path, *, top: bool) -> bool:
 
 
 def _digest(path: Path) -> str:
-    if path.is_symlink():
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
         return f"-> {os.readlink(path)}".encode("utf-8", "surrogateescape").hex()  # noqa: PTH115
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInputError(f"{shown(str(path))} is neither file, directory nor link: it cannot be in an image")
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return digest + ("x" if path.stat().st_mode & 0o111 else "")
+        return digest + ("x" if status.st_mode & 0o111 else "")
     except OSError as error:
         raise EnvironmentFailure(f"cannot read {shown(str(path))}: {error.strerror}") from None

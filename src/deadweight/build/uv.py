@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from deadweight.errors import DeadweightError, EnvironmentFailure, UsageError, shown
+from deadweight.errors import EnvironmentFailure, UsageError, shown
 
 INSTALL: Final = "install it: pip install 'deadweight[build]', or pip install uv"
 _SAID: Final = 12
@@ -50,8 +50,8 @@ class Uv:
     version: str
 
 
-class UvFailed(DeadweightError):
-    """uv said no. `output` is what it said, control characters removed."""
+class UvFailed(EnvironmentFailure):
+    """uv said no. `output` is what it said, control characters removed. Whoever knows whose fault it is says so."""
 
     def __init__(self, message: str, output: str) -> None:
         super().__init__(message)
