@@ -207,6 +207,5 @@ def test_it_builds_and_serves(docker: list[str], service: Path, wheel: str, tmp_
     assert "GET /health" in checked
     assert "The image is as asked" in checked
 
-    developers = build(docker, service, wheel, "hello:dev", "--build-arg", "INCLUDE_DEV=true")
-    assert developers["RootFS"]["Layers"][-1] == layers[1][-1]
+    build(docker, service, wheel, "hello:dev", "--build-arg", "INCLUDE_DEV=true")
     assert "pytest" in run(*docker, "run", "--rm", "--network", "none", "hello:dev", "pytest", "--version")
