@@ -97,7 +97,7 @@ def test_vectors_of_another_model_are_made_anew_and_never_compared(make_client: 
     assert answer["model"] == "new"
     assert len(answer["results"]) == 4
     assert all(hit["vector_rank"] for hit in answer["results"])
-    blocked = make_client(database_url, StubInference("third", width=8), backfill=0)
+    blocked = make_client(database_url, StubInference("third", width=32), backfill=0)
     results = blocked.post("/search", json={"query": "car"}).json()["results"]
     assert [(hit["text"], hit["similarity"]) for hit in results] == [(EVIDENCE[0], None)]
 
