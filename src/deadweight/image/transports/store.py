@@ -124,12 +124,14 @@ class FolderStore:
         try:
             with file:
                 stored = write(file)
-            self._settle(partial, stored.digest, stored.stored)
+            new = self._settle(partial, stored.digest, stored.stored)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
         if self._memory is not None:
             self._memory.note_packed(stored)
+            if new:  # one that was there already has not been read
+                self._memory.note(stored.digest, (self._folder / stored.digest[7:]).lstat())
         return stored
 
     def blob(self, data: bytes) -> str:
@@ -149,18 +151,18 @@ class FolderStore:
         for path in self._added:
             path.unlink(missing_ok=True)
 
-    def _settle(self, partial: Path, digest: str, size: int) -> None:
+    def _settle(self, partial: Path, digest: str, size: int) -> bool:
+        """Gives a blob its name; False where it is there already."""
         path = self._folder / digest[7:]
         there = not path.is_symlink() and path.is_file() and path.stat().st_size == size
         if there and path not in self._damaged:
             partial.unlink()
-            return
+            return False
         new = not os.path.lexists(path)
         partial.replace(path)
         if new:
             self._added.append(path)
-        if self._memory is not None:
-            self._memory.note(digest, path.lstat())
+        return True
 
 
 def _unchanged(before: os.stat_result, after: os.stat_result) -> bool:
