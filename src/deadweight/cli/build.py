@@ -70,8 +70,10 @@ def build_command(
     Nothing of the base is run. Building runs the project's own build backend on this machine, as pip does, and source
     distributions run theirs: those are used only where this machine has the base's Python, else wheels alone.
 
-    The same inputs give the same layers on any machine. Times in the image are SOURCE_DATE_EPOCH, or 1980-01-01.
-    Layers that did not change come from the cache, which holds at most 20 GB, and a layer unused at most 30 days.
+    The same inputs give the same layers on any machine: a lock that also names the build backend, and for debian:SUITE
+    the same state of Debian's archive (--mirror names a snapshot). Times in the image are SOURCE_DATE_EPOCH, or
+    1980-01-01. Layers that did not change come from the cache, which holds at most 20 GB, and no layer that was not
+    used for 30 days.
 
     \b
     Examples:
