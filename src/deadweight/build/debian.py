@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,23 +118,22 @@ def _make(suite: str, names: Sequence[str], mirror: str | None, work: Path, epoc
             folder.chmod(folder.stat().st_mode | 0o011)
         place.chmod(0o777)
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "TMPDIR": str(place), "LC_ALL": "C.UTF-8"}
-    said: list[bytes] = []
-    with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, umask=0o022
-    ) as running:
+    log = work / "debian.log"
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, env=environment, umask=0o022
+        ) as running,
+    ):
         assert running.stdout is not None
-        assert running.stderr is not None
-        listener = threading.Thread(target=said.extend, args=(running.stderr,), daemon=True)
-        listener.start()
         try:
             packed = _copy(running.stdout, file)
             code = running.wait()
         except BaseException:
             running.terminate()  # it removes what it has made
             raise
-        listener.join()
     if code:
-        why = last_lines(clean(b"".join(said[-200:])), 8)
+        why = last_lines(clean(log.read_bytes()), 8)
         raise EnvironmentFailure(f"mmdebstrap cannot make {PREFIX}{suite}: {why}")
     return packed
 
