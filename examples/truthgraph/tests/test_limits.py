@@ -101,16 +101,18 @@ def test_too_many_requests_at_once(make_client: MakeClient, sqlite_url: str) -> 
     askers = [threading.Thread(target=ask) for _ in range(2)]
     for asker in askers:
         asker.start()
-    for _ in askers:
-        assert inference.begun.acquire(timeout=30)
-    refused = client.post("/embed", json={"texts": ["a"]})
-    assert refused.status_code == 429
-    assert refused.json() == {"error": "too_busy", "detail": "2 requests are at work: try again"}
-    assert refused.headers["retry-after"] == "1"
-    assert client.get("/health").status_code == 200
-    inference.go_on.set()
-    for asker in askers:
-        asker.join()
+    try:
+        for _ in askers:
+            assert inference.begun.acquire(timeout=30)
+        refused = client.post("/embed", json={"texts": ["a"]})
+        assert refused.status_code == 429
+        assert refused.json() == {"error": "too_busy", "detail": "2 requests are at work: try again"}
+        assert refused.headers["retry-after"] == "1"
+        assert client.get("/health").status_code == 200
+    finally:
+        inference.go_on.set()
+        for asker in askers:
+            asker.join()
     assert statuses == [200, 200]
     assert client.post("/embed", json={"texts": ["a"]}).status_code == 200
 
