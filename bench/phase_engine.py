@@ -56,13 +56,13 @@ class Engine:
             raise subprocess.CalledProcessError(done.returncode, words)
         return done.stdout.decode().strip()
 
-    def blobs(self, name: str) -> dict[str, int]:
-        """The layers' blobs that the registry has of truthgraph:`name`, by digest, in bytes."""
+    def blobs(self, name: str) -> list[int]:
+        """The bytes of the blobs that the registry has of truthgraph:`name`, one for each layer."""
         url = f"http://{self.registry}/v2/truthgraph/manifests/{name}"
         request = urllib.request.Request(url, headers={"Accept": MANIFEST})
         with urllib.request.urlopen(request, timeout=60) as answer:
             manifest: dict[str, Any] = json.load(answer)
-        return {layer["digest"]: layer["size"] for layer in manifest["layers"]}
+        return [layer["size"] for layer in manifest["layers"]]
 
 
 @contextmanager

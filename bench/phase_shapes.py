@@ -15,6 +15,8 @@ from typing import Any
 
 from phase_engine import ROOT, SUITE, Engine
 
+from deadweight import open_image
+
 SERVICE = ROOT / "examples/truthgraph"
 DEADWEIGHT = Path(sys.executable).parent / "deadweight"
 GPU = ["--gpu", "sm_90", "--drop-ptx"]
@@ -55,7 +57,7 @@ class Bench:
             subprocess.run([str(DEADWEIGHT), *words], check=True, stdout=log, stderr=log, env=_environment(self.work))
 
     def push(self, reference: str, name: str) -> None:
-        """Copies what no engine has into the registry: skopeo compresses by gzip, as docker push does."""
+        """Copies an image into the registry: skopeo compresses by gzip, as docker push does, but by all cores."""
         target = f"docker://{self.engine.registry}/truthgraph:{name}"
         words = ["skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", reference, target]
         with self.log.open("ab") as log:
@@ -73,7 +75,8 @@ class Shape:
     name: str
     build: Callable[[Bench], None]
     """Builds it from `Bench.context`, and again after a change, with what caches there are."""
-    push: Callable[[Bench], None]
+    diff_ids: Callable[[Bench], list[str]]
+    """Of the layers, in order, of what was built last."""
     archive: Callable[[Bench], str]
     """A reference to the image, as deadweight takes them."""
     clean: Callable[[Bench], None]
@@ -91,10 +94,9 @@ def _docker(name: str, dockerfile: Callable[[Bench], Path], *words: str) -> Shap
         command = ["build", "--network", "host", "--file", str(dockerfile(bench)), "--tag", tag, *extra]
         bench.engine.run(*command, str(bench.context))
 
-    def push(bench: Bench) -> None:
-        remote = f"{bench.engine.registry}/{tag}"
-        bench.engine.run("tag", tag, remote)
-        bench.engine.run("push", "--quiet", remote)
+    def diff_ids(bench: Bench) -> list[str]:
+        found: list[str] = json.loads(bench.engine.run("image", "inspect", "--format", "{{json .RootFS.Layers}}", tag))
+        return found
 
     def save(bench: Bench) -> str:
         bench.engine.run("save", "--output", str(bench.work / archive), tag)
@@ -102,12 +104,11 @@ def _docker(name: str, dockerfile: Callable[[Bench], Path], *words: str) -> Shap
 
     def clean(bench: Bench) -> None:
         bench.engine.run("image", "prune", "--force")
-        for one in (tag, f"{bench.engine.registry}/{tag}"):
-            subprocess.run([*bench.engine.docker, "rmi", "--force", one], check=False, capture_output=True)
+        subprocess.run([*bench.engine.docker, "rmi", "--force", tag], check=False, capture_output=True)
         bench.engine.run("image", "prune", "--force")
         bench.engine.run("builder", "prune", "--all", "--force")
 
-    return Shape(name, build, push, save, clean)
+    return Shape(name, build, diff_ids, save, clean)
 
 
 def _phase(name: str) -> Shape:
@@ -135,7 +136,7 @@ def _slim() -> Shape:
     def place(bench: Bench) -> str:
         return f"docker-archive:{bench.work / 'slim.tar'}"
 
-    return Shape("deadweight-slim", build, lambda b: b.push(place(b), "deadweight-slim"), place, clean, ("phase-2",))
+    return Shape("deadweight-slim", build, lambda bench: layers(place(bench)), place, clean, ("phase-2",))
 
 
 def _built() -> Shape:
@@ -150,15 +151,21 @@ def _built() -> Shape:
         for name in ("built", "build-cache", "uv-cache"):
             shutil.rmtree(bench.work / name, ignore_errors=True)
 
-    return Shape("deadweight-build", build, lambda b: b.push(place(b), "deadweight-build"), place, clean)
+    return Shape("deadweight-build", build, lambda bench: layers(place(bench)), place, clean)
 
 
 def shapes() -> dict[str, Shape]:
     """All of them, in the order in which they are built: slim begins with what phase-2 leaves."""
     arguments = ["--build-arg", "DEADWEIGHT=deadweight @ WHEEL"]
-    found = [_phase(name) for name in ("original", "phase-1", "phase-2")]
-    found += [_slim(), _phase("phase-2-as-claimed"), _docker("deadweight-dockerfile", _generated, *arguments), _built()]
+    found = [_phase("original"), _phase("phase-2"), _slim(), _phase("phase-2-as-claimed"), _built()]
+    found += [_docker("deadweight-dockerfile", _generated, *arguments), _phase("phase-1")]
     return {shape.name: shape for shape in found}
+
+
+def layers(reference: str) -> list[str]:
+    """The diff-ids of an image."""
+    with open_image(reference) as image:
+        return [layer.diff_id for layer in image.layers]
 
 
 def inspected(reference: str) -> dict[str, Any]:
