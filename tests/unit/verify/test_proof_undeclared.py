@@ -15,9 +15,9 @@ from deadweight.binary.gpu import Target
 from deadweight.verify.proof import prove
 from deadweight.verify.proof.contents import File
 from deadweight.verify.proof.rewrites import undeclared_rewrite
-from support.careless import library
+from support.careless import library, package, status
 from support.elf import gcc, read_from
-from support.images import directory, file, hardlink, make_image, make_tar
+from support.images import FixtureImage, directory, file, hardlink, make_image, make_tar
 from support.layers import image_of
 from support.proofs import changed, differences, edited, notes, opened, proved, slimmed
 from support.toys import Toy, marked, passes
@@ -194,3 +194,34 @@ def test_many_differences_are_counted() -> None:
     found = differences(proved(one, two))
     assert len(found) == 101
     assert found[-1] == "and 200 more differences"
+
+
+# --- what may be gone without a plan ---------------------------------------------------------------------
+
+
+def with_zones(*there: str, known: bool) -> FixtureImage:
+    """An image with a package of two zones, or what is left of it; `known` to dpkg or not any more."""
+    files = {name: name.encode() for name in ("usr/share/zone/Paris", "usr/share/zone/Berlin")}
+    stanzas = [*([("zones", "")] if known else []), ("base", "")]
+    listed = [m for m in package("zones", files) if m.name not in files and known]
+    return make_image(
+        make_tar(
+            directory("usr"),
+            *package("base", {"usr/bin/sh": b"sh"}),
+            *listed,
+            *(file(name, data) for name, data in files.items() if name in there),
+            file("var/lib/dpkg/status", status(*stanzas)),
+        )
+    )
+
+
+ZONES = ("usr/share/zone/Paris", "usr/share/zone/Berlin")
+
+
+def test_a_package_that_is_gone_whole_was_taken_out_on_purpose() -> None:
+    assert differences(proved(with_zones(*ZONES, known=True), with_zones(known=False))) == []
+
+
+def test_a_package_of_which_something_is_left_is_not_gone_whole() -> None:
+    found = differences(proved(with_zones(*ZONES, known=True), with_zones(ZONES[1], known=False)))
+    assert "'/usr/share/zone/Paris': it is gone, undeclared, and no pass takes it out" in found

@@ -42,6 +42,8 @@ def _whole(before: Ledger, after: Ledger) -> Iterator[str]:
         if dist.info not in there and not any(path in there for path in dist.files if path.startswith(dist.site)):
             yield from (*dist.files, dist.info)
     kept = {(package.name, package.architecture) for package in after.packages}
+    shared = {path for package in after.packages for path in package.files}
     for package in before.packages:
-        if (package.name, package.architecture) not in kept:
+        gone = (package.name, package.architecture) not in kept
+        if gone and not any(path in there and path not in shared for path in package.files):
             yield from (*package.files, *package.listed_directories, *package.info_files)
