@@ -22,6 +22,8 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 DEV: Final = "dev"
 """Where engines mount devices."""
 ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+_FORMAT: Final = 3
+"""Of what is remembered of a base: raised where more or other things are found in the same base than before."""
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC: Final = re.compile(rb"GNU C Library [^\n]{0,100}release version (\d{1,3})\.(\d{1,3})")
 _EXECUTABLE: Final = re.compile(r"python(3\.\d{1,3})\Z")
@@ -72,8 +74,11 @@ class Base(msgspec.Struct, frozen=True):
 
 
 def read_base(image: Image, cache: Cache) -> Base:
-    """What is to be known of the image. Raises BadInputError where a service cannot be built on it."""
-    name = f"base-2-{image.config_digest[7:]}"
+    """What is to be known of the image.
+
+    Raises BadInputError where a service cannot be built on it, DigestError where its layers are not what it says.
+    """
+    name = f"base-{_FORMAT}-{image.config_digest[7:]}"
     known = cache.facts(name, Base)
     if known is not None and len(known.sizes) == len(image.layers):
         return known
@@ -86,6 +91,9 @@ def read_base(image: Image, cache: Cache) -> Base:
         tuple(layer.tar.size for layer in image.layers),
         tuple(_folders(fs)),
     )
+    # What is remembered by the image ID has to be of that image: a forged layer would speak for the genuine one.
+    for layer in image.layers:
+        layer.check()
     cache.note_facts(name, base)
     return base
 

@@ -8,7 +8,7 @@ import pytest
 
 from deadweight.build.base import Base, read_base
 from deadweight.build.cache import Cache
-from deadweight.errors import BadInputError
+from deadweight.errors import BadInputError, DigestError
 from deadweight.image.transports import open_image
 from support.images import FixtureImage, Member, directory, file, make_image, make_tar, symlink, write_oci
 
@@ -97,3 +97,16 @@ def test_sizes_are_remembered_so_that_a_compressed_base_is_unpacked_once(
     monkeypatch.setattr("deadweight.image.model.spool", None)
     with open_image(f"oci:{place}") as opened:
         assert read_base(opened, cache).sizes == (len(image.layers[0]),)
+
+
+def test_a_forged_base_is_refused_and_does_not_speak_for_the_genuine_one(tmp_path: Path) -> None:
+    genuine = make_image(make_tar(*DEBIAN))
+    forged = genuine.layers[0].replace(b"root:x:0:0::", b"evil::0:0:::")
+    assert len(forged) == len(genuine.layers[0])
+    good, bad = write_oci(tmp_path / "good", genuine), write_oci(tmp_path / "bad", genuine)
+    max((bad / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size).write_bytes(forged)
+    cache = Cache(tmp_path / "cache")
+    with open_image(f"oci:{bad}") as opened, pytest.raises(DigestError, match="diff-id"):
+        read_base(opened, cache)
+    with open_image(f"oci:{good}") as opened:
+        assert read_base(opened, cache).accounts["etc/passwd"].text.startswith("root:")
