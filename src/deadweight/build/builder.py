@@ -155,7 +155,9 @@ def build_project(
             (
                 "project",
                 f"{recipe.name} in {APP_LIB if recipe.installable else APP}",
-                lambda: project_layer(recipe, facts, uv, host, cache, work, epoch, resources, progress),
+                lambda: project_layer(
+                    recipe, facts, uv, host, cache, work, epoch, resources, progress, destination.path
+                ),
             ),
         ]
         made = []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deadweight.application.discover import Discovery
 from deadweight.application.servers import TARGET
+from deadweight.build.ignored import ignored_patterns, is_ignored, is_image
 from deadweight.build.places import APP, APP_LIB
 from deadweight.build.pyproject import Pyproject, read_inside
 from deadweight.errors import BadInputError, shown
@@ -21,16 +22,15 @@ HEALTH = re.compile(r"/[A-Za-z0-9._~/-]*\Z")
 DEFAULT_PORT = 8000
 ANYWHERE = "0.0.0.0"  # noqa: S104  (in a container: what is published, an engine decides)
 LEFT_OUT = (
-    *(".*", "__pycache__", "*.pyc", "*.egg-info", "build", "dist", "node_modules", "site-packages"),
-    *("test", "tests", "testing", "conftest.py", "noxfile.py", "tox.ini", "pytest.ini", "setup.cfg", "setup.py"),
-    *("doc", "docs", "README*", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "CHANGELOG*", "CHANGES*", "*.md"),
-    *("CONTRIBUTING*", "*.rst", "Makefile", "*.mk", "Dockerfile*", "*.Dockerfile", "Containerfile*", "docker"),
-    *("compose*.y*ml", "docker-compose*.y*ml", "pyproject.toml", "*.lock", "pylock*.toml", "requirements"),
-    *("requirements*.txt", "requirements*.in", "*-requirements.txt", "constraints*.txt", "notebooks", "*.ipynb"),
-    *("*.log", "*.sqlite3", "*.db", "htmlcov", "deploy", "deadweight.toml", "uv.toml", "mypy.ini", "ruff.toml"),
-    *("bench", "benchmarks"),
+    *(".*", "site-packages", "test", "tests", "testing", "conftest.py", "noxfile.py", "tox.ini", "pytest.ini"),
+    *("setup.cfg", "setup.py", "doc", "docs", "README*", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "CHANGELOG*"),
+    *("CHANGES*", "*.md", "CONTRIBUTING*", "*.rst", "Makefile", "*.mk", "Containerfile*", "pyproject.toml", "*.lock"),
+    *("pylock*.toml", "requirements", "requirements*.txt", "requirements*.in", "*-requirements.txt"),
+    *("constraints*.txt", "notebooks", "*.ipynb", "*.sqlite3", "htmlcov", "deploy", "deadweight.toml", "uv.toml"),
+    *("mypy.ini", "ruff.toml", "bench", "benchmarks"),
 )
-"""Top-level names of a project that its image does without: what hides, tests, documentation, what builds it."""
+"""Top-level names of a project that its image does without, beside what no build reads: what hides, tests,
+documentation, what builds it."""
 BESIDE = (
     *("alembic.ini", "alembic", "migrations", "gunicorn.conf.py", "gunicorn_conf.py", "logging.*", "log_config.*"),
     *("templates", "static", "config", "configs"),
@@ -122,7 +122,12 @@ def copied_parts(folder: Path, project: Pyproject, app: str) -> tuple[tuple[str,
 
     Raises BadInputError for names with control characters, which no Dockerfile can have.
     """
-    there = sorted(path.name for path in folder.iterdir() if path.is_file() or path.is_dir())
+    ignored = ignored_patterns(folder)
+    there = sorted(
+        path.name
+        for path in folder.iterdir()
+        if (path.is_file() or path.is_dir()) and not is_ignored(path.name, ignored) and not is_image(path)
+    )
     if not project.installable:
         found = [name for name in there if not any(fnmatch(name, one) for one in LEFT_OUT)]
         found = [name for name in found if not (folder / name / "pyvenv.cfg").exists()]

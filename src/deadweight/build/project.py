@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
+import posixpath
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +24,7 @@ from deadweight.build.backend import build_wheel
 from deadweight.build.base import Base, Python
 from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.dependencies import Host, Progress, silent
+from deadweight.build.ignored import ignored_patterns, is_ignored, is_image
 from deadweight.build.pack import Item, Packed, file_item, pack
 from deadweight.build.places import APP, APP_LIB, VENV
 from deadweight.build.recipe import Recipe
@@ -33,14 +34,8 @@ from deadweight.errors import BadInputError, EnvironmentFailure, shown
 
 FORMAT: Final = 1
 """Of the layer: raised where the same inputs give other bytes than before."""
-_LEFT_OUT: Final = frozenset(
-    {
-        *("__pycache__", "node_modules", ".git", ".hg", ".svn", ".venv", ".tox", ".nox", ".eggs", ".cache"),
-        *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints"),
-    }
-)
-_LEFT_OUT_AT_TOP: Final = frozenset({"build", "dist", "venv", "env"})
-_LEFT_OUT_OF_IMAGES: Final = re.compile(r".*\.py[co]\Z")
+_LEFT_OUT: Final = frozenset({".hg", ".svn", ".eggs", ".cache", ".ipynb_checkpoints"})
+"""Folders that are left out anywhere, beside what no build reads."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,25 @@ class _File:
     """Of its content, or its target, and whether it is executable."""
 
 
+class _Tree:
+    """The files of a project, as far as they may be part of what is built."""
+
+    def __init__(self, folder: Path, destination: Path | None = None) -> None:
+        self.folder = folder
+        self._destination = destination
+        self._ignored = ignored_patterns(folder)
+
+    def has(self, path: str) -> bool:
+        """Whether a path is part of it, where the folders above are: environments, caches and old builds are not."""
+        name, place = posixpath.basename(path), self.folder / path
+        if name in _LEFT_OUT or is_ignored(path, self._ignored):
+            return False
+        written = self._destination is not None and name == self._destination.name
+        if written and Path(os.path.realpath(place)) == self._destination:
+            return False
+        return not (place / "pyvenv.cfg").exists() and not is_image(place)
+
+
 def project_layer(
     recipe: Recipe,
     base: Base,
@@ -63,15 +77,21 @@ def project_layer(
     epoch: int,
     resources: ExitStack,
     progress: Progress | None,
+    destination: Path,
 ) -> tuple[str, Cached]:
     """The layer and its key: from the cache where no file of the project has changed, or made now.
 
-    Building runs the project's own build backend. Raises BadInputError where that fails.
+    The image's `destination` is no part of it, wherever that lies. Building runs the project's own build backend.
+    Raises BadInputError where that fails.
     """
     say = progress or silent
     say("looking for changes", 0, 0)
     copy = work / "project"
-    files = list(_copy(recipe.folder, copy)) if recipe.installable else list(_parts(recipe, recipe.folder))
+    tree = _Tree(recipe.folder, Path(os.path.realpath(destination)))
+    parts = list(_walk(tree, recipe.copied))
+    files = (
+        list(_copy(tree, copy)) if recipe.installable else [_File(path, _digest(tree.folder / path)) for path in parts]
+    )
     locks = (recipe.dev_lock, recipe.lock, recipe.core_lock)
     pins = [recipe.folder / lock.path for lock in locks if lock is not None and lock.kind == "requirements"]
     key = key_of(
@@ -81,7 +101,7 @@ def project_layer(
         uv=uv.version,
         name=recipe.name,
         installable=recipe.installable,
-        copied=recipe.copied,
+        copied=parts,
         files=[(file.path, file.digest) for file in files],
         python=msgspec.to_builtins(base.python),
         epoch=epoch,
@@ -98,7 +118,7 @@ def project_layer(
         notes += said
         say("installing the project", 0, 0)
         items += _installed(wheel, base.python, uv, host(), work, epoch)
-    items += _copied(recipe, copy if recipe.installable else recipe.folder)
+    items += _copied(copy if recipe.installable else tree.folder, parts)
 
     def write(file: BinaryIO) -> Packed:
         return pack({item.path: item for item in items}.values(), file, epoch)
@@ -120,10 +140,10 @@ def _installed(wheel: Path, python: Python, uv: Uv, host: Host, work: Path, epoc
     return put_right(stage, python, Layout(APP_LIB.strip("/"), ""), f"{VENV}/bin/python")
 
 
-def _copied(recipe: Recipe, folder: Path) -> Iterator[Item]:
+def _copied(folder: Path, files: Iterable[str]) -> Iterator[Item]:
     """Files of the project that it reads when it runs, below `APP`, and the directories that they are in."""
     folders: set[str] = set()
-    for file in _walk(folder, recipe.copied):
+    for file in files:
         place = f"{APP.strip('/')}/{file}"
         yield file_item(folder / file, place)
         while "/" in (place := place.rpartition("/")[0]):
@@ -131,36 +151,32 @@ def _copied(recipe: Recipe, folder: Path) -> Iterator[Item]:
     yield from map(Item, sorted(folders))
 
 
-def _parts(recipe: Recipe, folder: Path) -> Iterator[_File]:
-    for path in _walk(folder, recipe.copied):
-        yield _File(path, _digest(folder / path))
-
-
-def _walk(folder: Path, parts: Iterable[str]) -> Iterator[str]:
-    """The files below some of a project's files and folders, without caches and what hides."""
-    for part in parts:
-        if (folder / part).is_dir() and not (folder / part).is_symlink():
-            for place, folders, names in os.walk(folder / part):
-                here = Path(place).relative_to(folder)
-                folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and name[0] != ".")
+def _walk(tree: _Tree, parts: Iterable[str]) -> Iterator[str]:
+    """The files below some of a project's files and folders, without what is no part of it and what hides."""
+    for part in filter(tree.has, parts):
+        start = tree.folder / part
+        if start.is_dir() and not start.is_symlink():
+            for place, folders, names in os.walk(start):
+                here = Path(place).relative_to(tree.folder)
+                folders[:] = sorted(name for name in folders if name[0] != "." and tree.has((here / name).as_posix()))
                 links = [name for name in folders if Path(place, name).is_symlink()]
                 for name in sorted([*names, *links]):
-                    if name[0] != "." and not _LEFT_OUT_OF_IMAGES.match(name):
-                        yield (here / name).as_posix()
-        elif os.path.lexists(folder / part):
+                    path = (here / name).as_posix()
+                    if name[0] != "." and tree.has(path):
+                        yield path
+        elif os.path.lexists(start):
             yield part
 
 
-def _copy(folder: Path, to: Path) -> Iterator[_File]:
+def _copy(tree: _Tree, to: Path) -> Iterator[_File]:
     """Copies what a build may need of a project; gives the digest of every file."""
-    for place, folders, names in os.walk(folder):
-        here = Path(place).relative_to(folder)
-        top = here == Path()
-        kept = [name for name in folders if _may_be_built(Path(place, name), top=top)]
+    for place, folders, names in os.walk(tree.folder):
+        here = Path(place).relative_to(tree.folder)
+        kept = [name for name in folders if tree.has((here / name).as_posix())]
         links = [name for name in kept if Path(place, name).is_symlink()]
         folders[:] = sorted(name for name in kept if name not in links)
         (to / here).mkdir()
-        for name in sorted([*names, *links]):
+        for name in sorted([*(name for name in names if tree.has((here / name).as_posix())), *links]):
             source, target = Path(place, name), to / here / name
             try:
                 if source.is_symlink():
@@ -173,15 +189,7 @@ def _copy(folder: Path, to: Path) -> Iterator[_File]:
                 raise EnvironmentFailure(f"cannot copy {shown(str(source))}: {error.strerror}") from None
             yield _File((here / name).as_posix(), _digest(target))
     with suppress(OSError):  # whose history some backends make a version of
-        (to / ".git").symlink_to((folder / ".git").resolve(strict=True))
-
-
-def _may_be_built(folder: Path, *, top: bool) -> bool:
-    """Whether a folder of the project may be part of what is built: environments, caches and old builds are not."""
-    name = folder.name
-    if name in _LEFT_OUT or name.endswith(".egg-info"):
-        return False
-    return not (top and name in _LEFT_OUT_AT_TOP) and not (folder / "pyvenv.cfg").exists()
+        (to / ".git").symlink_to((tree.folder / ".git").resolve(strict=True))
 
 
 def _digest(path: Path) -> str:

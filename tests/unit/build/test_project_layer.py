@@ -1,0 +1,104 @@
+"""What of a project becomes its layer, and when a layer is made anew."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deadweight.build import project as module
+from deadweight.build.base import Base, Python
+from deadweight.build.cache import Cache
+from deadweight.build.dependencies import Host
+from deadweight.build.dockerfile import render
+from deadweight.build.project import project_layer
+from deadweight.build.recipe import read_recipe
+from deadweight.build.uv import Uv
+from deadweight.errors import BadInputError
+from support.recipes import project
+
+PYTHON = Python("3.11", "3.11.2", "/usr/bin/python3.11", "x86_64", False, (2, 36))
+BASE = Base(PYTHON, "/usr/bin", {}, (1,), ("opt",))
+FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+LOOSE = {"requirements.txt": "flask==3.0\n", "app.py": FLASK, "data/x.txt": "x"}
+INSTALLABLE = {
+    "pyproject.toml": "[project]\nname = 'a'\nversion = '1'\n[build-system]\nrequires = ['setuptools']\n",
+    "pkg/__init__.py": "",
+}
+LEFT = dict.fromkeys(
+    (
+        *("out/oci-layout", "out/index.json", "data/old/oci-layout", "data/old/blobs/x", "service.tar"),
+        *("server.pem", "server.key", "vendor.whl", "docker/compose.yaml", ".env", "build/lib/x.py"),
+        *("venv2/pyvenv.cfg", "__pycache__/x.pyc", "data/y.pyc"),
+    ),
+    "x",
+)
+
+
+def layer(folder: Path, cache: Path, to: str = "elsewhere") -> tuple[str, bool]:
+    """The key of the layer, and whether it was made now."""
+    work = cache / "work"
+    with ExitStack() as resources:
+        work.mkdir(parents=True)
+        resources.callback(shutil.rmtree, work)
+        key, cached = project_layer(
+            read_recipe(folder),
+            BASE,
+            Uv("uv", "1"),
+            lambda: Host("python", True),
+            Cache(cache),
+            work,
+            0,
+            resources,
+            None,
+            folder / to,
+        )
+        return key, cached.fresh
+
+
+def copied(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, to: str = "elsewhere") -> set[str]:
+    """The files that an installable project is built from."""
+    found = set[str]()
+
+    def build_wheel(copy: Path, *_: Any) -> None:
+        found.update(path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file())
+        raise BadInputError("enough")
+
+    monkeypatch.setattr(module, "build_wheel", build_wheel)
+    with pytest.raises(BadInputError, match="enough"):
+        layer(folder, cache, to)
+    return found
+
+
+def test_what_was_built_before_and_secrets_are_no_part_of_the_next_layer(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", LOOSE)
+    first = layer(folder, tmp_path / "cache")
+    assert first[1]
+    project(folder, LEFT)
+    assert layer(folder, tmp_path / "cache") == (first[0], False)
+    recipe = read_recipe(folder)
+    assert recipe.copied == ("app.py", "data")
+    assert "server.pem" not in render(recipe)
+
+
+@pytest.mark.parametrize("to", ["image.bin", "data/image.bin", "tree/root"])
+def test_the_destination_is_no_part_of_the_next_layer(tmp_path: Path, to: str) -> None:
+    folder = project(tmp_path / "project", LOOSE)
+    first = layer(folder, tmp_path / "cache", to)
+    project(folder, {to: "x"})
+    assert layer(folder, tmp_path / "cache", to) == (first[0], False)
+
+
+def test_what_a_wheel_is_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"data/x.txt": "", "pkg/cert.pem": "", "pkg/build/x.py": ""}
+    folder = project(tmp_path / "project", INSTALLABLE | own | LEFT | {"image.bin": "x"})
+    assert copied(folder, tmp_path / "cache", monkeypatch, "image.bin") == {*INSTALLABLE, *own}
+
+
+def test_a_package_stays_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: Mapping[str, str] = INSTALLABLE | {"docker/__init__.py": "", "env/__init__.py": ""}
+    assert copied(project(tmp_path / "project", files), tmp_path / "cache", monkeypatch) == set(files)
