@@ -32,6 +32,7 @@ from deadweight.build.recipe import Recipe
 from deadweight.build.running import EPOCH
 from deadweight.build.users import FORMAT, user_items
 from deadweight.build.uv import find_uv, parse_epoch
+from deadweight.build.uv_settings import check_settings
 from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.image.compression import temporary_folder
 from deadweight.image.model import Image, Layer
@@ -112,6 +113,7 @@ def build_project(
     check_destination(destination, force=settings.force)
     epoch = parse_epoch(os.environ, EPOCH)
     uv = find_uv()
+    check_settings(recipe.folder, os.environ)
     say = progress or silent
     with ExitStack() as resources:
         cache = Cache(resources.enter_context(_cache_folder(settings)))

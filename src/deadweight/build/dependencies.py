@@ -33,6 +33,7 @@ FORMAT = 1
 Progress = Callable[[str, int, int], None]
 _LOCAL = re.compile(r"^\s*(?:-e\b|--editable|[./])|file:", re.MULTILINE)
 _BUILT = re.compile(r"^ +Built (\S+)$", re.MULTILINE)
+_INSTALLED = re.compile(r"^Installed \d+ package", re.MULTILINE)
 _INTERPRETER = f"{VENV}/bin/python"
 
 
@@ -251,6 +252,8 @@ def _install(
             " (wheels alone are used, since this machine's Python is another: what was built here would not run there)"
         )
     said = _try(uv, ["pip", "install", "--no-deps", *into, *wheels, *wanted.words], folder, epoch, what)
+    if _INSTALLED.search(said) and not any(stage.site.glob("*.dist-info")):
+        raise BadInputError(f"{what}: uv put them elsewhere; look for what its settings say of that (uv.toml, UV_...)")
     notes = [
         f"{_plain(name)} was built here from its sources, which ran its code; another machine's result may differ"
         for name in sorted(set(_BUILT.findall(said)))

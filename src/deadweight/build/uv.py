@@ -26,12 +26,13 @@ _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _NOT_PASSED_ON: Final = frozenset(
     {
         *("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "PYTHONHOME"),
-        *("UV_LINK_MODE", "UV_COMPILE_BYTECODE", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES", "UV_TARGET"),
+        *("UV_COMPILE_BYTECODE", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES", "UV_TARGET"),
         *("UV_PREFIX", "UV_PYTHON", "UV_PYTHON_PLATFORM", "UV_PROJECT_ENVIRONMENT", "UV_NO_BINARY", "UV_VENV_SEED"),
     }
 )
 _SET: Final = {
     "UV_PYTHON_DOWNLOADS": "never",  # whatever Python it needs is here: nothing that it runs is fetched unasked
+    "UV_LINK_MODE": "clone",  # what uv does by itself; its settings may say symlink, which leads out of the image
     "UV_NO_PROGRESS": "1",
     "NO_COLOR": "1",
     "PYTHONDONTWRITEBYTECODE": "1",

@@ -45,8 +45,14 @@ def test_what_depends_on_this_machine_is_not_passed_on(tmp_path: Path, monkeypat
         monkeypatch.setenv(name, "mine")
     said = run_uv(program(tmp_path / "uv", "env; umask; pwd"), [], tmp_path, 55, said=False).splitlines()
     names = {line.partition("=")[0] for line in said}
-    assert not names & {"VIRTUAL_ENV", "UV_LINK_MODE", "PYTHONPATH"}
-    assert {"UV_INDEX_URL=mine", "SOURCE_DATE_EPOCH=55", "UV_PYTHON_DOWNLOADS=never", "0022"} <= set(said)
+    assert not names & {"VIRTUAL_ENV", "PYTHONPATH"}
+    assert {
+        "UV_INDEX_URL=mine",
+        "UV_LINK_MODE=clone",
+        "SOURCE_DATE_EPOCH=55",
+        "UV_PYTHON_DOWNLOADS=never",
+        "0022",
+    } <= set(said)
     assert said[-1] == os.path.realpath(tmp_path)
 
 

@@ -1,0 +1,68 @@
+"""What uv's own settings would make of a build: they may name another place to install to.
+
+Indexes and what else they say of where distributions come from is meant for us too, so they are not switched off.
+
+Reference: https://docs.astral.sh/uv/concepts/configuration-files/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from deadweight.build.pyproject import read_toml, table
+from deadweight.errors import BadInputError, shown
+
+_ELSEWHERE: Final = ("target", "prefix")
+
+
+def check_settings(folder: Path, environment: Mapping[str, str]) -> None:
+    """Raises BadInputError where settings that uv reads for the project in `folder` let it install elsewhere.
+
+    No option of uv takes that back, and the image would be without what was installed.
+    """
+    for path, settings in _settings(folder, environment):
+        stated = [name for name in _ELSEWHERE if name in table(settings, "pip")]
+        if stated:
+            raise BadInputError(
+                f"{shown(str(path))} has uv install elsewhere ({stated[0]} in its table pip): nothing of that would be "
+                "in the image; remove it, or set it where it is needed (UV_TARGET, --target)"
+            )
+
+
+def _settings(folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The settings that uv merges, by the files that they are in."""
+    if file := environment.get("UV_CONFIG_FILE"):
+        yield Path(file), _read(Path(folder, file))
+        return
+    if environment.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on", "y", "t"):
+        return
+    here = folder.absolute()
+    found = next(filter(None, map(_of_folder, (here, *here.parents))), None)
+    if found is not None:
+        yield found
+    # As the specification of XDG says, a relative path there is to be ignored.
+    homes = [environment.get("XDG_CONFIG_HOME", ""), f"{environment.get('HOME', '')}/.config"]
+    system = [*environment.get("XDG_CONFIG_DIRS", "").split(":"), "/etc/xdg", "/etc"]
+    for places in (homes, system):
+        files = (Path(place, "uv", "uv.toml") for place in places if place.startswith("/"))
+        file_there = next((path for path in files if path.is_file()), None)
+        if file_there is not None:
+            yield file_there, _read(file_there)
+
+
+def _of_folder(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """What a folder states: uv.toml, else the table of pyproject.toml."""
+    if (folder / "uv.toml").is_file():
+        return folder / "uv.toml", _read(folder / "uv.toml")
+    settings = table(_read(folder / "pyproject.toml"), "tool", "uv")
+    return (folder / "pyproject.toml", settings) if settings else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A TOML file; empty where it is none, of which uv says so itself."""
+    try:
+        return read_toml(path.parent, path.name)
+    except BadInputError:
+        return {}

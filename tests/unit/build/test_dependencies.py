@@ -1,0 +1,63 @@
+"""The layer with the dependencies, of wheels that lie here."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from deadweight.build.base import Base, Python
+from deadweight.build.cache import Cache, Cached
+from deadweight.build.dependencies import Host, Options, dependencies_layer
+from deadweight.build.recipe import read_recipe
+from deadweight.build.uv import find_uv
+from deadweight.errors import BadInputError
+from support.recipes import project
+from support.wheels import make_wheel
+
+MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
+BASE = Base(Python(MINOR, f"{MINOR}.0", f"/usr/bin/python{MINOR}", "x86_64", False, (2, 36)), "/usr/bin", {}, (1,), ())
+
+
+def layer(tmp_path: Path, settings: str, requires: str = "") -> Cached:
+    """The layer of a project that needs the wheel `needs`, with these settings of uv."""
+    metadata = f"Metadata-Version: 2.1\nName: needs\nVersion: 1.0\n{requires}\n"
+    wheels, work = tmp_path / "wheels", tmp_path / "work"
+    wheels.mkdir(parents=True)
+    work.mkdir()
+    wheel = make_wheel(
+        wheels,
+        {"needs/__init__.py": b""},
+        name="needs-1.0-py3-none-any.whl",
+        info="needs-1.0.dist-info",
+        metadata=metadata,
+    )
+    files = {
+        "pyproject.toml": f"[project]\nname = 'a'\nversion = '1'\ndependencies = ['needs']\n{settings}",
+        "requirements.txt": f"--no-index\n--find-links {wheel.parent}\nneeds==1.0\n",
+    }
+    with ExitStack() as resources:
+        return dependencies_layer(
+            read_recipe(project(tmp_path / "project", files)),
+            BASE,
+            find_uv(),
+            lambda: Host(sys.executable, True),
+            Options(symbols=False),
+            Cache(tmp_path / "cache"),
+            work,
+            0,
+            resources,
+            None,
+        )[1]
+
+
+def test_what_is_installed_elsewhere_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="elsewhere"):
+        layer(tmp_path, f"[tool.uv.pip]\ntarget = '{tmp_path / 'other'}'\n")
+
+
+def test_files_are_files_whatever_the_settings_say_of_links(tmp_path: Path) -> None:
+    plain = layer(tmp_path / "a", "").record.diff_id
+    assert layer(tmp_path / "b", "[tool.uv.pip]\nlink-mode = 'symlink'\n").record.diff_id == plain
