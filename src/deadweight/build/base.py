@@ -22,7 +22,7 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 DEV: Final = "dev"
 """Where engines mount devices."""
 ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 """Of what is remembered of a base: raised where more or other things are found in the same base than before."""
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC: Final = re.compile(rb"GNU C Library [^\n]{0,100}release version (\d{1,3})\.(\d{1,3})")
@@ -161,10 +161,8 @@ def _account(fs: Filesystem, path: str) -> Account | None:
         return None
     if node.kind != "file" or node.source is None:
         raise BadInputError(f"the base's {shown('/' + path)} is no regular file: a user cannot be added there")
-    text = fs.read(path, 1 << 20).decode("utf-8", "surrogateescape")
-    return Account(
-        text.encode("utf-8", "replace").decode(), node.source.mode & 0o7777, node.source.uid, node.source.gid
-    )
+    text = fs.read(path, 1 << 20).decode("latin-1")  # whatever it is: the same bytes come out again
+    return Account(text, node.source.mode & 0o7777, node.source.uid, node.source.gid)
 
 
 def _folders(fs: Filesystem) -> list[str]:

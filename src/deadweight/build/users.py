@@ -47,7 +47,7 @@ def _has(path: str, text: str, line: str) -> bool:
     """Whether the base has the user or group already."""
     wanted = line.split(":")
     numbered = path in ("etc/passwd", "etc/group")
-    for other in text.splitlines():
+    for other in text.split("\n"):
         fields = other.split(":")
         same_name = fields[0] == wanted[0]
         same_number = numbered and fields[2:3] == wanted[2:3]

@@ -8,6 +8,7 @@ import pytest
 
 from deadweight.build.base import Base, read_base
 from deadweight.build.cache import Cache
+from deadweight.build.users import user_items
 from deadweight.errors import BadInputError, DigestError
 from deadweight.image.transports import open_image
 from support.images import FixtureImage, Member, directory, file, make_image, make_tar, symlink, write_oci
@@ -110,3 +111,13 @@ def test_a_forged_base_is_refused_and_does_not_speak_for_the_genuine_one(tmp_pat
         read_base(opened, cache)
     with open_image(f"oci:{good}") as opened:
         assert read_base(opened, cache).accounts["etc/passwd"].text.startswith("root:")
+
+
+@pytest.mark.parametrize("name", ["José".encode(), "Łukasz".encode(), b"Jos\xe9"])
+def test_a_user_database_keeps_its_bytes(name: bytes, tmp_path: Path) -> None:
+    line = b"root:x:0:0:" + name + b":/root:/bin/sh\n"
+    members = [member for member in DEBIAN if member.name != "etc/passwd"]
+    base = found(tmp_path / "a", *members, file("etc/passwd", line))
+    item = next(item for item in user_items(base) if item.path == "etc/passwd")
+    assert item.content is not None
+    assert item.content.startswith(line)

@@ -44,6 +44,12 @@ def test_bytes_that_are_no_text_stay() -> None:
     assert found["etc/passwd"] == b"r\xff:x:0:0:::\napp:x:10001:10001::/app:/usr/sbin/nologin\n"
 
 
+def test_a_line_ends_at_a_newline_alone() -> None:
+    odd = "r:x:5:5:\x85app:/:\x0b\n"  # of which str.splitlines makes three
+    found = {item.path: item.content for item in user_items(base(passwd=odd))}
+    assert found["etc/passwd"] == odd.encode("latin-1") + b"app:x:10001:10001::/app:/usr/sbin/nologin\n"
+
+
 def test_the_user_may_be_there_already() -> None:
     line = "app:x:10001:10001::/:/bin/sh\n"
     found = {item.path: item.content for item in user_items(base(passwd=line, group="app:x:10001:\n"))}
