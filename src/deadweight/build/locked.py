@@ -52,6 +52,7 @@ def uv_packages(document: Mapping[str, Any], name: str, extras: Iterable[str], m
                 for each in listed if isinstance(listed, list) else ():
                     if isinstance(each, dict) and applies(each.get("marker"), minor):
                         known = each.get("version")
+                        known = known if isinstance(known, str) else None
                         todo.append((str(each.get("name")), known, tuple(strings(each.get("extra")))))
     return found
 
@@ -91,7 +92,8 @@ def runs_on(found: Iterable[Package], minor: int) -> bool:
 
 def _runs_on(one: Package, minor: int) -> bool:
     linux = False
-    for wheel in one.get("wheels") or ():
+    wheels = one.get("wheels")
+    for wheel in wheels if isinstance(wheels, list) else ():
         try:
             tags = parse_wheel_filename(_file_name(wheel))[3]
         except InvalidWheelFilename:

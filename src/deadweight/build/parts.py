@@ -40,7 +40,8 @@ ELSEWHERE = frozenset({"bench", "benchmarks", "demo", "demos", "docs", "example"
 """Folders with applications that are not the project's own."""
 _ASGI = ("uvicorn", "hypercorn", "granian", "daphne")
 _WSGI = ("gunicorn", "waitress", "granian")
-_NO_NAME = re.compile(r"[\x00-\x1f\x7f]")
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and bytes that are no UTF-8, which no Dockerfile can have."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _file(folder: Path, module: str) -> str:
 def copied_parts(folder: Path, project: Pyproject, app: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(what is copied to `APP`; PYTHONPATH).
 
-    Raises BadInputError for names with control characters, which no Dockerfile can have.
+    Raises BadInputError for names that no Dockerfile can have.
     """
     ignored = ignored_patterns(folder)
     there = sorted(

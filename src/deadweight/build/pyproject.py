@@ -104,7 +104,7 @@ def read_toml(folder: Path, path: str) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # what is no UTF-8, no TOML, or a number of 5,000 digits
         raise BadInputError(f"{shown(str(folder / path))} is no TOML: {error}") from None
 
 
@@ -199,11 +199,21 @@ def _specifier(text: Any, where: str) -> str:
         ) from None
 
 
+def read_requirement(text: str) -> Requirement:
+    """A requirement (PEP 508). Raises InvalidRequirement, and BadInputError for one that nests without end."""
+    try:
+        return Requirement(text)
+    except RecursionError:
+        raise BadInputError(
+            f"{shown(text, 60)} nests too deep to be read: write it without all those parentheses"
+        ) from None
+
+
 def _requirements(lines: Iterable[str], notes: list[str]) -> tuple[Requirement, ...]:
     found = []
     for line in lines:
         try:
-            found.append(Requirement(line))
+            found.append(read_requirement(line))
         except InvalidRequirement:
             notes.append(f"{shown(line)} is no requirement: passed over")
     return tuple(found)

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from deadweight.build.pyproject import read_inside
+from deadweight.build.pyproject import read_inside, read_requirement
 from deadweight.errors import shown
 
 FILE_COUNT = 50
@@ -100,7 +100,7 @@ def _lines(text: str) -> list[str]:
 def _requirement(line: str) -> tuple[Requirement | None, bool]:
     text, _, options = line.partition(" --")
     try:
-        return Requirement(text.strip()), "hash=" in options
+        return read_requirement(text.strip()), "hash=" in options
     except InvalidRequirement:
         return None, False
 

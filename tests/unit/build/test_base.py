@@ -119,5 +119,5 @@ def test_a_user_database_keeps_its_bytes(name: bytes, tmp_path: Path) -> None:
     members = [member for member in DEBIAN if member.name != "etc/passwd"]
     base = found(tmp_path / "a", *members, file("etc/passwd", line))
     item = next(item for item in user_items(base) if item.path == "etc/passwd")
-    assert item.content is not None
+    assert isinstance(item.content, bytes)
     assert item.content.startswith(line)

@@ -9,6 +9,7 @@ import pytest
 from deadweight.application.dockerfile import parse_dockerfile
 from deadweight.build.lint.context import Context, Ignore
 from deadweight.build.lint.sniff import context_of
+from deadweight.build.lint.steps import distribution
 from support.linting import costs, found, lines, result_of
 
 SLIM = "FROM python:3.12-slim\n"
@@ -184,3 +185,8 @@ def test_where_the_context_is(tmp_path: Path) -> None:
     assert where("COPY . .\n") == tmp_path / "app" / "docker"
     assert where("COPY none x\n", tmp_path) == tmp_path
     assert context_of("-", parse_dockerfile("FROM x\nCOPY . .\n"), None) is None
+
+
+def test_what_python_does_not_read_is_passed_over(tmp_path: Path) -> None:
+    assert Context(write(tmp_path, pyproject_DOT_toml=f"n = {'1' * 5000}\n")).pyproject == {}
+    assert distribution(f"b; {'(' * 3000}os_name == 'x'{')' * 3000}") == "b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -310,3 +311,42 @@ def test_links_out_of_the_project_are_not_followed(tmp_path: Path) -> None:
     inside = project(tmp_path / "inside", MAIN | {"pyproject.toml": pyproject()})
     (inside / "requirements.txt").symlink_to(outside / "requirements.txt")
     assert read_recipe(inside).lock is None
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    project(tmp_path, {"requirements.txt": "flask==3.0\n", "app.py": FLASK})
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).touch()
+    with pytest.raises(BadInputError, match="rename it") as raised:
+        read_recipe(tmp_path)
+    assert str(raised.value).isprintable()
+
+
+def test_a_number_that_python_does_not_read_is_no_toml(tmp_path: Path) -> None:
+    text = f"[project]\nname = 'a'\nversion = '1'\n[tool.x]\nn = {'1' * 5000}\n"
+    with pytest.raises(BadInputError, match="no TOML"):
+        recipe(tmp_path, {"pyproject.toml": text})
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt"])
+def test_a_requirement_too_deep_to_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    deep = f"b; {'(' * 3000}os_name == 'x'{')' * 3000}"
+    toml = f'[project]\nname = "a"\nversion = "1"\ndependencies = ["{deep}"]\n'
+    with pytest.raises(BadInputError, match="nests too deep"):
+        recipe(tmp_path, {name: toml if name == "pyproject.toml" else f"{deep}\n"})
+
+
+@pytest.mark.parametrize("odd", ["wheels = 3", "wheels = [3, ['x']]", "version = ['1']", "dependencies = 1"])
+def test_a_lock_of_another_shape_says_less_and_breaks_nothing(odd: str, tmp_path: Path) -> None:
+    version = ", version = ['1']" if "version" in odd else ""
+    lock = f"""\
+version = 1
+[[package]]
+name = 'a'
+version = '1'
+dependencies = [{{name = 'b'{version}}}]
+[[package]]
+name = 'b'
+{odd}
+"""
+    found = recipe(tmp_path, {"pyproject.toml": "[project]\nname = 'a'\nversion = '1'\n", "uv.lock": lock})
+    assert path(found.lock) == "uv.lock"

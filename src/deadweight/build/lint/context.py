@@ -63,7 +63,7 @@ class Context:
         """The project's pyproject.toml; empty where there is none that can be read."""
         try:
             return tomllib.loads(self.read("pyproject.toml") or "")
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # no TOML, or a number of 5,000 digits
             return {}
 
     def read(self, path: str) -> str | None:

@@ -234,6 +234,6 @@ def distribution(text: str) -> str:
     """The normalised name of a requirement; empty where it is none."""
     try:
         return str(canonicalize_name(Requirement(text).name))
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         match = re.match(r"[A-Za-z0-9][\w.-]*", text)
         return str(canonicalize_name(match[0])) if match else ""
