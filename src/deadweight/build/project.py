@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from deadweight.build.backend import build_wheel
 from deadweight.build.base import Base, Python
@@ -32,7 +33,7 @@ from deadweight.build.stage import Layout, new_stage, platform_words, put_right
 from deadweight.build.uv import Uv, UvFailed, run_uv
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the layer: raised where the same inputs give other bytes than before."""
 _LEFT_OUT: Final = frozenset({".hg", ".svn", ".eggs", ".cache", ".ipynb_checkpoints"})
 """Folders that are left out anywhere, beside what no build reads."""
@@ -116,6 +117,9 @@ def project_layer(
         say("building the project", 0, 0)
         wheel, said = build_wheel(copy, work / "wheel", uv, host().interpreter, cache, pins, epoch)
         notes += said
+        if not _is_pure(wheel):
+            _check_compiled(wheel, base.python, host())
+            notes.append("the project's compiled code was built here: another machine's result may differ")
         say("installing the project", 0, 0)
         items += _installed(wheel, base.python, uv, host(), work, epoch)
     items += _copied(copy if recipe.installable else tree.folder, parts)
@@ -124,6 +128,24 @@ def project_layer(
         return pack({item.path: item for item in items}.values(), file, epoch)
 
     return key, cache.make(key, write, resources, lambda: (tuple(notes), {}))
+
+
+def _is_pure(wheel: Path) -> bool:
+    """Whether a wheel is for every machine."""
+    try:
+        return all(tag.abi == "none" and tag.platform == "any" for tag in parse_wheel_filename(wheel.name)[3])
+    except InvalidWheelFilename:
+        return False
+
+
+def _check_compiled(wheel: Path, python: Python, host: Host) -> None:
+    """Raises BadInputError where compiled code of this machine would not run in the image, whatever its tag says."""
+    if not host.builds:
+        raise BadInputError(
+            f"the project has compiled code ({shown(wheel.name)}), and what is built here does not run under Python "
+            f"{python.version} on {platform_words(python)[-1]}: this machine has another Python, machine or C library, "
+            "or a newer one; build it on one that has the base's, or in the base itself (deadweight dockerfile)"
+        )
 
 
 def _installed(wheel: Path, python: Python, uv: Uv, host: Host, work: Path, epoch: int) -> list[Item]:

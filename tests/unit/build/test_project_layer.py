@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,16 +13,18 @@ import pytest
 
 from deadweight.build import project as module
 from deadweight.build.base import Base, Python
-from deadweight.build.cache import Cache
+from deadweight.build.cache import Cache, Cached
 from deadweight.build.dependencies import Host
 from deadweight.build.dockerfile import render
 from deadweight.build.project import project_layer
 from deadweight.build.recipe import read_recipe
-from deadweight.build.uv import Uv
+from deadweight.build.uv import find_uv
 from deadweight.errors import BadInputError
 from support.recipes import project
+from support.wheels import make_wheel
 
-PYTHON = Python("3.11", "3.11.2", "/usr/bin/python3.11", "x86_64", False, (2, 36))
+MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
+PYTHON = Python(MINOR, f"{MINOR}.0", f"/usr/bin/python{MINOR}", "x86_64", False, (2, 36))
 BASE = Base(PYTHON, "/usr/bin", {}, (1,), ("opt",))
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 LOOSE = {"requirements.txt": "flask==3.0\n", "app.py": FLASK, "data/x.txt": "x"}
@@ -39,17 +42,17 @@ LEFT = dict.fromkeys(
 )
 
 
-def layer(folder: Path, cache: Path, to: str = "elsewhere") -> tuple[str, bool]:
-    """The key of the layer, and whether it was made now."""
+def made(folder: Path, cache: Path, to: str = "elsewhere", *, builds: bool = True) -> tuple[str, Cached]:
+    """The key of the layer, and the layer."""
     work = cache / "work"
     with ExitStack() as resources:
         work.mkdir(parents=True)
         resources.callback(shutil.rmtree, work)
-        key, cached = project_layer(
+        return project_layer(
             read_recipe(folder),
             BASE,
-            Uv("uv", "1"),
-            lambda: Host("python", True),
+            find_uv(),
+            lambda: Host(sys.executable, builds),
             Cache(cache),
             work,
             0,
@@ -57,7 +60,12 @@ def layer(folder: Path, cache: Path, to: str = "elsewhere") -> tuple[str, bool]:
             None,
             folder / to,
         )
-        return key, cached.fresh
+
+
+def layer(folder: Path, cache: Path, to: str = "elsewhere") -> tuple[str, bool]:
+    """The key of the layer, and whether it was made now."""
+    key, cached = made(folder, cache, to)
+    return key, cached.fresh
 
 
 def copied(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, to: str = "elsewhere") -> set[str]:
@@ -102,3 +110,18 @@ def test_what_a_wheel_is_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_package_stays_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files: Mapping[str, str] = INSTALLABLE | {"docker/__init__.py": "", "env/__init__.py": ""}
     assert copied(project(tmp_path / "project", files), tmp_path / "cache", monkeypatch) == set(files)
+
+
+@pytest.mark.parametrize("tag", ["py3-none-any", "py3-none-linux_x86_64"])
+def test_compiled_code_is_for_bases_that_it_runs_on(tmp_path: Path, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = make_wheel(tmp_path, {"pkg/__init__.py": b""}, name=f"gpu_thing-2.9.0-{tag}.whl")
+    monkeypatch.setattr(module, "build_wheel", lambda *_: (wheel, ["said"]))
+    folder = project(tmp_path / "project", INSTALLABLE)
+    notes = made(folder, tmp_path / "fits")[1].record.notes
+    if tag == "py3-none-any":
+        assert notes == ("said",)
+        assert made(folder, tmp_path / "other", builds=False)[1].fresh
+        return
+    assert any("another machine's result may differ" in note for note in notes)
+    with pytest.raises(BadInputError, match="compiled code"):
+        made(folder, tmp_path / "other", builds=False)
