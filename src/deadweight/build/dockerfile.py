@@ -150,12 +150,7 @@ def _head(recipe: Recipe, choices: Choices, install: Install) -> str:
         "# The GPUs that the image runs on, as `deadweight gpus` lists them: h100, or sm_80,sm_90, or none. GPU code",
         "# that only others run leaves, about half of a CUDA build of torch. Empty keeps it all.",
         f"ARG GPU={choices.gpu}",
-        *(
-            ["# The project takes its version from its history, which a build does not see."]
-            if recipe.scm_version
-            else []
-        ),
-        *(["ARG VERSION=0.0.0"] if recipe.scm_version else []),
+        *_version(recipe),
         f"ARG UV_VERSION={UV_VERSION}",
         "# Any requirement, or the URL of a wheel.",
         f"ARG DEADWEIGHT={choices.deadweight}",
@@ -164,6 +159,16 @@ def _head(recipe: Recipe, choices: Choices, install: Install) -> str:
     return "\n".join(
         [*about, *uses, "#", "# BuildKit builds it: before Docker 23, set DOCKER_BUILDKIT=1.", "", *arguments]
     )
+
+
+def _version(recipe: Recipe) -> list[str]:
+    """The argument with the version, where the project has it of its history."""
+    if not recipe.scm_version:
+        return []
+    about = "# The project takes its version from its history, which a build does not see."
+    if recipe.version_variable:
+        return [about, "ARG VERSION=0.0.0"]
+    return [about, "# Nothing says the version in its place: what is installed has the one that stands for none."]
 
 
 def _listed(names: Iterable[str], what: str) -> str:
@@ -283,8 +288,8 @@ def _chosen() -> str:
 def _app(recipe: Recipe) -> str:
     lines = [f"# What goes to {APP}, readable for all and nobody's to change but root's.", "FROM builder AS app-stage"]
     commands = []
-    if recipe.scm_version:
-        lines += ["ARG VERSION", "ENV SETUPTOOLS_SCM_PRETEND_VERSION=${VERSION}"]
+    if recipe.version_variable:
+        lines += ["ARG VERSION", f"ENV {recipe.version_variable}=${{VERSION}}"]
     if recipe.installable:
         library = f"{STAGED}/{APP_LIB.removeprefix(APP + '/')}"
         commands.append(f"uv pip install --no-deps --target {library} .")

@@ -11,7 +11,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from deadweight.build.backend import build_wheel
 from deadweight.build.base import Base, Python
 from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.dependencies import Host, Progress, silent
+from deadweight.build.history import state, tracked
 from deadweight.build.ignored import ignored_patterns, is_ignored, is_image
 from deadweight.build.pack import Item, Packed, file_item, pack
 from deadweight.build.places import APP, APP_LIB, VENV
@@ -52,18 +53,20 @@ class _File:
 class _Tree:
     """The files of a project, as far as they may be part of what is built."""
 
-    def __init__(self, folder: Path, destination: Path | None = None) -> None:
+    def __init__(self, folder: Path, destination: Path, kept: Collection[str] = ()) -> None:
         self.folder = folder
         self._destination = destination
+        self._kept = kept
         self._ignored = ignored_patterns(folder)
 
     def has(self, path: str) -> bool:
         """Whether a path is part of it, where the folders above are: environments, caches and old builds are not."""
         name, place = posixpath.basename(path), self.folder / path
+        if path in self._kept:
+            return True
         if name in _LEFT_OUT or is_ignored(path, self._ignored):
             return False
-        written = self._destination is not None and name == self._destination.name
-        if written and Path(os.path.realpath(place)) == self._destination:
+        if name == self._destination.name and Path(os.path.realpath(place)) == self._destination:
             return False
         return not (place / "pyvenv.cfg").exists() and not is_image(place)
 
@@ -88,13 +91,21 @@ def project_layer(
     say = progress or silent
     say("looking for changes", 0, 0)
     copy = work / "project"
-    tree = _Tree(recipe.folder, Path(os.path.realpath(destination)))
+    place = Path(os.path.realpath(destination))
+    tree = _Tree(recipe.folder, place)
     parts = list(_walk(tree, recipe.copied))
+    # Where a file that is tracked is missing, its history makes another version of the project.
+    kept = tracked(recipe.folder) if recipe.scm_version else ()
     files = (
-        list(_copy(tree, copy)) if recipe.installable else [_File(path, _digest(tree.folder / path)) for path in parts]
+        list(_copy(_Tree(recipe.folder, place, kept), copy))
+        if recipe.installable
+        else [_File(path, _digest(tree.folder / path)) for path in parts]
     )
     locks = (recipe.dev_lock, recipe.lock, recipe.core_lock)
     pins = [recipe.folder / lock.path for lock in locks if lock is not None and lock.kind == "requirements"]
+    # Who builds may make a version of its history in a way that is not known here.
+    dynamic = recipe.installable and not recipe.version and (recipe.folder / ".git").exists()
+    history = state(recipe.folder) if dynamic else ""
     key = key_of(
         layer="project",
         format=FORMAT,
@@ -106,9 +117,10 @@ def project_layer(
         files=[(file.path, file.digest) for file in files],
         python=msgspec.to_builtins(base.python),
         epoch=epoch,
+        history=history,
     )
-    # A version that comes from version control follows from more than the files.
-    cached = None if recipe.scm_version else cache.layer(key, resources)
+    # A version that a known tool makes of the history follows from more: from what is staged, say.
+    cached = None if recipe.scm_version or history is None else cache.layer(key, resources)
     if cached is not None:
         return key, cached
     items: list[Item] = []

@@ -18,6 +18,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from deadweight.build.history import version_tool
 from deadweight.errors import BadInputError, shown
 
 SIZE_LIMIT = 64 << 20
@@ -53,6 +54,8 @@ class Pyproject:
     """The file that states the requirements."""
     dynamic: bool = False
     """Whether it takes a build to know them."""
+    version_variable: str | None = None
+    """Where the version comes from history: the variable that says it instead, empty where there is none; else None."""
     notes: tuple[str, ...] = ()
 
     def development(self, extra: str) -> bool:
@@ -144,14 +147,23 @@ def read_pyproject(folder: Path) -> Pyproject:
     installable = bool(table(document, "build-system")) or any(
         read_inside(folder, one) is not None for one in ("setup.py", "setup.cfg")
     )
+    build_requires = tuple(
+        str(canonicalize_name(one.name))
+        for one in _requirements(strings(table(document, "build-system").get("requires")), notes)
+    )
+    version = _version(project.get("version") or poetry.get("version"))
+    variable = version_tool(
+        table(document, "tool"),
+        build_requires,
+        stated=bool(version),
+        bundled=read_inside(folder, "versioneer.py") is not None,
+    )
     return Pyproject(
         name=_name(name, "the project", where) if name else _folder_name(folder),
-        version=_version(project.get("version") or poetry.get("version")),
+        version=version if variable is None else "",
+        version_variable=variable,
         installable=installable and table(document, "tool", "uv").get("package") is not False,
-        build_requires=tuple(
-            str(canonicalize_name(one.name))
-            for one in _requirements(strings(table(document, "build-system").get("requires")), notes)
-        ),
+        build_requires=build_requires,
         requires_python=_specifier(project.get("requires-python"), where),
         minors=tuple(
             sorted(int(match[1]) for one in strings(project.get("classifiers")) if (match := _CLASSIFIER.match(one)))

@@ -93,7 +93,9 @@ class Recipe:
     dynamic: bool = False
     """Whether the requirements are not in `metadata` as they are: building the project tells them."""
     scm_version: bool = False
-    """Whether building the project asks version control for its version, which an image's build does not see."""
+    """Whether building the project asks version control for its version, which an engine's build does not see."""
+    version_variable: str = ""
+    """What says the version in its place; empty where nothing does."""
 
 
 def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recipe:
@@ -155,8 +157,8 @@ def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recip
         metadata=project.metadata,
         dynamic=project.dynamic,
         notes=tuple(dict.fromkeys([*notes, *service.notes])),
-        scm_version=not project.version
-        and bool({"setuptools-scm", "hatch-vcs", "versioningit"} & set(project.build_requires)),
+        scm_version=project.version_variable is not None,
+        version_variable=project.version_variable or "",
     )
 
 

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from deadweight.build.history import NO_LOCKS
 from deadweight.errors import EnvironmentFailure, UsageError, shown
 
 INSTALL: Final = "install it: pip install 'deadweight[build]', or pip install uv"
@@ -40,6 +41,7 @@ _SET: Final = {
     "PYTHONNOUSERSITE": "1",
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC",
+    **NO_LOCKS,  # a build backend may ask git for a version
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from deadweight.build.dependencies import Host
 from deadweight.build.dockerfile import render
 from deadweight.build.project import project_layer
 from deadweight.build.recipe import read_recipe
-from deadweight.build.uv import find_uv
+from deadweight.build.uv import Uv, find_uv, run_uv
 from deadweight.errors import BadInputError
 from support.recipes import project
 from support.wheels import make_wheel
@@ -125,3 +126,51 @@ def test_compiled_code_is_for_bases_that_it_runs_on(tmp_path: Path, tag: str, mo
     assert any("another machine's result may differ" in note for note in notes)
     with pytest.raises(BadInputError, match="compiled code"):
         made(folder, tmp_path / "other", builds=False)
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True)
+
+
+def repository(folder: Path, requires: str) -> Path:
+    pyproject = f"[project]\nname = 'a'\ndynamic = ['version']\n[build-system]\nrequires = ['{requires}']\n"
+    project(folder, {"pyproject.toml": pyproject, "pkg/__init__.py": "", "Dockerfile": "FROM x\n", ".env": "secret"})
+    git(folder, "init", "-q")
+    git(folder, "add", "pyproject.toml", "pkg", "Dockerfile")
+    git(folder, "commit", "-qm", "one")
+    return folder
+
+
+def test_a_version_that_may_be_of_history_is_not_the_one_of_another_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make_wheel(tmp_path, {"pkg/__init__.py": b""}, name="gpu_thing-2.9.0-py3-none-any.whl")
+    monkeypatch.setattr(module, "build_wheel", lambda *_: (wheel, []))
+    folder = repository(tmp_path / "project", "some-backend")
+    fresh = []
+    for words in ([], [], ["tag", "v1"], ["commit", "--allow-empty", "-qm", "two"], []):
+        if words:
+            git(folder, *words)
+        fresh.append(layer(folder, tmp_path / "cache")[1])
+    assert fresh == [True, False, True, True, False]
+    (folder / ".git/HEAD").write_text("nothing that git reads")
+    assert [layer(folder, tmp_path / "cache")[1] for _ in range(2)] == [True, True]
+
+
+def test_git_finds_the_copy_clean_and_its_index_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = repository(tmp_path / "project", "setuptools-scm")
+    index = (folder / ".git/index").read_bytes()
+    said = []
+
+    def build_wheel(copy: Path, _to: Path, *_: object) -> None:
+        status = Uv("git", "")  # as a backend of uv's would: in uv's environment
+        said.append(run_uv(status, ["-C", str(copy), "status", "--porcelain", "-uno"], copy, 0, said=False))
+        said.append(str((copy / ".env").exists()))
+        raise BadInputError("enough")
+
+    monkeypatch.setattr(module, "build_wheel", build_wheel)
+    with pytest.raises(BadInputError, match="enough"):
+        layer(folder, tmp_path / "cache")
+    assert said == ["", "False"]
+    assert (folder / ".git/index").read_bytes() == index

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deadweight.build.dockerfile import render
 from deadweight.build.recipe import Lock, Recipe, read_recipe
 from deadweight.errors import BadInputError
 from support.recipes import BUILD_SYSTEM, FASTAPI, FLASK, project, pyproject, requirements
@@ -281,6 +282,37 @@ def test_a_version_from_history(tmp_path: Path) -> None:
     found = recipe(tmp_path, MAIN | {"pyproject.toml": text})
     assert found.scm_version
     assert not found.version
+
+
+@pytest.mark.parametrize(
+    ("files", "requires", "more", "variable"),
+    [
+        ({}, "uv-dynamic-versioning", "", "UV_DYNAMIC_VERSIONING_BYPASS"),
+        ({}, "pdm-backend", "[tool.pdm.version]\nsource = 'scm'\n", "PDM_BUILD_SCM_VERSION"),
+        ({}, "setuptools-git-versioning", "", ""),
+        ({}, "versioneer[toml]", "", ""),
+        ({"versioneer.py": ""}, "setuptools", "", ""),
+        (
+            {},
+            "poetry-dynamic-versioning",
+            "[tool.poetry]\nversion = '0.0.0'\n[tool.poetry-dynamic-versioning]\nenable = true\n",
+            "POETRY_DYNAMIC_VERSIONING_BYPASS",
+        ),
+    ],
+)
+def test_tools_that_make_a_version_of_history(
+    files: dict[str, str], requires: str, more: str, variable: str, tmp_path: Path
+) -> None:
+    text = f"[project]\nname = 'a'\ndynamic = ['version']\n[build-system]\nrequires = ['{requires}']\n{more}"
+    found = recipe(tmp_path, files | {"pyproject.toml": text})
+    assert (found.scm_version, found.version, found.version_variable) == (True, "", variable)
+    printed = render(found)
+    assert (f"ENV {variable}=${{VERSION}}" in printed) == ("ARG VERSION" in printed) == bool(variable)
+
+
+def test_a_version_that_is_stated_is_not_of_history(tmp_path: Path) -> None:
+    text = "[project]\nname = 'a'\nversion = '1'\n[build-system]\nrequires = ['versioneer']\n"
+    assert not recipe(tmp_path, {"pyproject.toml": text}).scm_version
 
 
 def test_what_is_no_project(tmp_path: Path) -> None:
