@@ -53,7 +53,8 @@ def make_config(
     run["User"], run["WorkingDir"] = USER_BY_NUMBER, APP
     if recipe.command:
         run["Cmd"] = list(recipe.command)
-        run.pop("Entrypoint", None)  # the base's, which was for another command
+        for other in ("Entrypoint", "Healthcheck"):  # the base's, which were for another command
+            run.pop(other, None)
     if recipe.port is not None and recipe.command:
         run["ExposedPorts"] = {f"{recipe.port}/tcp": {}}
         run["Healthcheck"] = {
@@ -75,5 +76,8 @@ def make_config(
 
 
 def _environment(image: Image, base: Base, recipe: Recipe) -> dict[str, str]:
-    more = {"PYTHONPATH": ":".join(recipe.python_path)} if recipe.python_path else {}
+    more = {}
+    if recipe.python_path:
+        given = image.environment.get("PYTHONPATH")
+        more["PYTHONPATH"] = ":".join([*recipe.python_path, *([given] if given else [])])
     return {**image.environment, **ENVIRONMENT, **more, "PATH": ":".join([*path_entries(recipe), base.path])}

@@ -37,7 +37,7 @@ _IMAGE = re.compile(
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?:=[A-Za-z0-9.+:~*-]+)?\Z")
 _DEBIAN = re.compile(r"(?:[\w.-]+(?::\d+)?/)*debian(?::|@|\Z)")
 _PLAIN = re.compile(r"(?:[\w.-]+(?::\d+)?/)*(?:debian|python)(?::|@|\Z)")
-"""Images that have no ENTRYPOINT."""
+"""Images that have no ENTRYPOINT, no HEALTHCHECK and no PYTHONPATH."""
 _PYTHON = re.compile(r"(?:^|/)(?:python:3\.(\d+)|debian:([a-z]+|\d+))")
 _RELEASES = {"bullseye": 9, "11": 9, "bookworm": 11, "12": 11, "trixie": 13, "13": 13}
 """Y of Python 3.Y in Debian's releases."""
@@ -302,9 +302,10 @@ def _app(recipe: Recipe) -> str:
 
 
 def _runtime(recipe: Recipe, choices: Choices, packages: dict[str, str], install: Install) -> str:
+    known = not choices.base or _PLAIN.match(choices.base) is not None
     environment = {"PATH": ":".join([*path_entries(recipe), "$PATH"])}
     if recipe.python_path:
-        environment["PYTHONPATH"] = ":".join(recipe.python_path)
+        environment["PYTHONPATH"] = ":".join(recipe.python_path) + ("" if known else "${PYTHONPATH:+:$PYTHONPATH}")
     lines = [
         "# What changes least comes first: a new version of the code is one small layer, the last.",
         "FROM base AS runtime",
@@ -318,8 +319,9 @@ def _runtime(recipe: Recipe, choices: Choices, packages: dict[str, str], install
     if recipe.port is not None and recipe.command:
         lines += [f"EXPOSE {recipe.port}", *_check(recipe, recipe.port, HEALTH_CLIENT in packages)]
     if recipe.command:
-        if choices.base and not _PLAIN.match(choices.base):
+        if not known:
             lines += ["# The base's own, if it has one, was for another command.", "ENTRYPOINT []"]
+            lines += [] if recipe.port is not None else ["HEALTHCHECK NONE"]
         lines.append(f"CMD {json.dumps(recipe.command)}")
     else:
         lines.append('# No application was found. Say what the container runs: CMD ["python", "-m", "..."]')

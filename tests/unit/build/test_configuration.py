@@ -36,6 +36,8 @@ def printed(recipe: Recipe, base: str) -> dict[str, Any]:
             if one.name in ("ENV", "LABEL"):
                 pairs = [(word.partition("=")[0], word.partition("=")[2]) for word in shlex.split(one.text)]
                 found["Env" if one.name == "ENV" else "Labels"] |= dict(pairs)
+            elif one.name == "HEALTHCHECK" and one.text == "NONE":
+                found[one.name] = None
             elif one.name == "HEALTHCHECK":
                 found[one.name] = json.loads(one.text.partition("CMD")[2])
                 found["flags"] = dict(one.flags)
@@ -87,3 +89,22 @@ def test_the_base_s_configuration_stays_where_nothing_else_is_said(tmp_path: Pat
     assert not {"Cmd", "Healthcheck", "ExposedPorts"} & set(run)
     assert config["architecture"] == "amd64"
     assert config["history"][-1] == {"created": "1970-01-01T00:00:00Z", "created_by": "one"}
+
+
+def test_a_base_with_a_command_of_its_own(tmp_path: Path) -> None:
+    """Spark's, say: what its own command needs leaves, what its libraries need stays."""
+    recipe = read_recipe(project(tmp_path / "project"))
+    base = {"Env": ["PATH=/usr/bin:/bin", "PYTHONPATH=/opt/spark/python"], "Healthcheck": {"Test": ["CMD", "spark"]}}
+    run = configured(tmp_path / "a", recipe, curl=False, **base)["config"]
+    assert run["Healthcheck"]["Test"][1] == "python"
+    said = printed(recipe, "spark:3")
+    assert said["Env"]["PYTHONPATH"] == "/app/lib${PYTHONPATH:+:$PYTHONPATH}"
+    assert "PYTHONPATH=/app/lib:/opt/spark/python" in run["Env"]
+    assert said["HEALTHCHECK"]
+    (tmp_path / "project/src/svc/main.py").write_text("def say(): ...\n")
+    recipe = read_recipe(tmp_path / "project")
+    assert (recipe.command, recipe.port) == (("svc",), None)
+    run = configured(tmp_path / "b", recipe, curl=False, **base, Entrypoint=["/start"])["config"]
+    assert not {"Healthcheck", "Entrypoint"} & set(run)
+    assert printed(recipe, "spark:3")["HEALTHCHECK"] is None
+    assert "HEALTHCHECK" not in printed(recipe, "python:3.12-slim")
