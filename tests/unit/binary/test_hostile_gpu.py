@@ -34,9 +34,10 @@ H100 = Target((90,), keep_ptx=False)
 
 @contextmanager
 def quick(seconds: float = 8) -> Iterator[None]:
-    started = time.monotonic()
+    """Of the processor's time: how busy the machine is says nothing."""
+    started = time.process_time()
     yield
-    assert time.monotonic() - started < seconds
+    assert time.process_time() - started < seconds
 
 
 @contextmanager

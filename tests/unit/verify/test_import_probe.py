@@ -92,13 +92,13 @@ def test_what_hangs_in_both_is_no_answer(tmp_path: Path) -> None:
     """It is not known how it would have gone: for one image alone, too, whether it must or not."""
     members = site({"hang": {"hang.py": HANG}, "good": {"good.py": b""}})
     probes = [
-        ImportProbe(name="hangs", modules=["hang", "good"], timeout=3),
-        ImportProbe(name="must", modules=["hang", "good"], timeout=3, must=True),
+        ImportProbe(name="hangs", modules=["hang", "good"], timeout=6),
+        ImportProbe(name="must", modules=["hang", "good"], timeout=6, must=True),
     ]
     for found in (probed(tmp_path, members, members, probes), checked(tmp_path, members, probes)):
         for name in ("hangs", "must"):
             assert (found[name].outcome, found[name].ok) == ("no answer", False)
-            assert found[name].details == ["hang: is not imported after 1 s"]
+            assert found[name].details == ["hang: is not imported after 2 s"]
 
 
 def test_python_may_print_when_it_starts(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, tools: str) -> dict[str, P
         spec.TestsProbe(name="broken", tests=["toy"], select=["toy/sub/tests/test_broken.py"]),
         spec.TestsProbe(name="broken must", tests=["toy"], select=["toy/sub/tests/test_broken.py"], must=True),
         spec.TestsProbe(name="crashes", tests=["toy"], select=["toy.sub.tests.test_crashes"]),
-        spec.TestsProbe(name="hangs", tests=["toy"], select=["toy/test_hangs.py"], timeout=3),
+        spec.TestsProbe(name="hangs", tests=["toy"], select=["toy/test_hangs.py"], timeout=10),
         spec.TestsProbe(name="no distribution", tests=["nothing-of-that-name"]),
         spec.TestsProbe(name="no tests", tests=["other"]),
         spec.TestsProbe(name="no module", tests=["toy"], select=["toy.nothing"]),
@@ -147,7 +147,7 @@ def test_a_crash_is_the_outcome_of_the_test_it_happened_in(results: dict[str, Pr
 @pytest.mark.parametrize(
     ("name", "detail"),
     [
-        ("hangs", "out of time after 3 s, in 'toy/test_hangs.py::test_hangs'"),
+        ("hangs", "out of time after 10 s, in 'toy/test_hangs.py::test_hangs'"),
         ("no distribution", "there is no distribution 'nothing-of-that-name' in the original"),
         ("no tests", "'other' has no test files in the original"),
         ("no module", "there is no module or path 'toy.nothing' in 'toy'"),
