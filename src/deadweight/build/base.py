@@ -22,7 +22,7 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 DEV: Final = "dev"
 """Where engines mount devices."""
 ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 """Of what is remembered of a base: raised where more or other things are found in the same base than before."""
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC: Final = re.compile(rb"GNU C Library [^\n]{0,100}release version (\d{1,3})\.(\d{1,3})")
@@ -53,6 +53,8 @@ class Python(msgspec.Struct, frozen=True):
     musl: bool
     glibc: tuple[int, int]
     """(0, 0) with musl."""
+    exact: bool = True
+    """Whether the base tells its patch release: else `full_version` ends in .0."""
 
     @property
     def home(self) -> str:
@@ -135,6 +137,7 @@ def _python(fs: Filesystem, path: str) -> Python:
         machine,
         musl,
         (0, 0) if musl else _glibc(fs, machine),
+        own[0].exact,
     )
 
 

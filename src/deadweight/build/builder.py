@@ -28,6 +28,7 @@ from deadweight.build.dependencies import Host, Options, Progress, dependencies_
 from deadweight.build.pack import pack
 from deadweight.build.places import APP, APP_LIB, UID, USER, VENV
 from deadweight.build.project import project_layer
+from deadweight.build.pythons import holds
 from deadweight.build.recipe import Recipe
 from deadweight.build.running import EPOCH
 from deadweight.build.users import FORMAT, user_items
@@ -142,7 +143,7 @@ def build_project(
             files = {}
         _check_tag(image, destination)
         facts = read_base(image, cache)
-        _check_python(recipe, facts)
+        check_python(recipe, facts)
         took = time.monotonic() - opened
         host: Callable[[], Host] = once(lambda: find_host(uv, facts.python, work, epoch))
         steps: list[tuple[str, str, Callable[[], tuple[str, Cached]]]] = [
@@ -235,17 +236,23 @@ def _check_tag(image: Image, destination: Reference) -> None:
         raise UsageError(f"{shown(str(destination))} is the base, which never changes: choose another tag")
 
 
-def _check_python(recipe: Recipe, base: Base) -> None:
+def check_python(recipe: Recipe, base: Base) -> None:
+    """Raises BadInputError where the project does not allow the base's Python."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
 
+    python = base.python
     try:
         allowed = SpecifierSet(recipe.requires_python)
     except InvalidSpecifier:
         return  # which the recipe says
-    if not allowed.contains(base.python.full_version, prereleases=True):
+    if python.exact:
+        fits = allowed.contains(python.full_version, prereleases=True)
+    else:  # some release of that Python, and nothing tells which
+        fits = holds(recipe.requires_python, int(python.version.partition(".")[2]))
+    if not fits:
+        known = python.full_version if python.exact else python.version
         raise BadInputError(
-            f"the base has Python {base.python.full_version}, and the project asks for {recipe.requires_python}: take "
-            "another base"
+            f"the base has Python {known}, and the project asks for {recipe.requires_python}: take another base"
         )
 
 

@@ -17,6 +17,8 @@ _FULL = re.compile(r"3\.\d{1,3}\.\d{1,3}(?:(?:a|b|rc)\d{1,3})?")
 _ANY_VERSION = re.compile(r"(?:\A|/)python(3\.\d{1,3})(?:/|\Z)")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
 _SMALL = 1 << 20
+_PROGRAM = 64 << 20
+"""Bytes of an interpreter that are looked through."""
 
 
 class Interpreter(msgspec.Struct, frozen=True):
@@ -34,6 +36,8 @@ class Interpreter(msgspec.Struct, frozen=True):
     """The site directories that the view has, in the order of its import path; PYTHONPATH first."""
     home: str | None = None
     """The directory of the base interpreter, where this is a virtual environment."""
+    exact: bool = True
+    """Whether something in the image tells the patch release."""
 
 
 def interpreters(fs: Filesystem) -> list[Interpreter]:
@@ -64,7 +68,9 @@ def interpreters(fs: Filesystem) -> list[Interpreter]:
         if key in stdlibs:
             full = _full_version(fs, prefix, version)
             sites = tuple(_sites(fs, prefix, version))
-            found[key] = Interpreter(version, full, prefix, binaries.get(key), stdlibs[key], sites)
+            found[key] = Interpreter(
+                version, full or f"{version}.0", prefix, binaries.get(key), stdlibs[key], sites, exact=bool(full)
+            )
     bases = list(found.values())
     for prefix in sorted(environments):
         environment = _environment(fs, prefix, bases, binaries)
@@ -104,6 +110,7 @@ def _environment(
         stdlib=base.stdlib if base else None,
         sites=tuple(sites),
         home=home,
+        exact=stated is not None or (base is not None and base.exact),
     )
 
 
@@ -133,7 +140,10 @@ def _sites(fs: Filesystem, prefix: str, version: str) -> Iterator[str]:
 
 
 def _full_version(fs: Filesystem, prefix: str, version: str) -> str:
-    """The patch release: by header, directory name, the image's environment, conda or dpkg."""
+    """The patch release: by header, directory name, the image's environment, conda or dpkg, else by the program.
+
+    Empty where none of them tells it.
+    """
     at = f"{prefix}/" if prefix else ""
     header = _text(fs, f"{at}include/python{version}/patchlevel.h")
     stated = re.search(r'#define\s+PY_VERSION\s+"(3\.[\w.]{1,20})', header)
@@ -148,7 +158,22 @@ def _full_version(fs: Filesystem, prefix: str, version: str) -> str:
         match = _FULL.match(candidate)
         if match and match.group().startswith(f"{version}."):
             return match.group()
-    return f"{version}.0"
+    return _program_version(fs, at, version)
+
+
+def _program_version(fs: Filesystem, at: str, version: str) -> str:
+    """What an interpreter, or the library that it is in, says of itself; empty where it says nothing."""
+    library = f"libpython{version}.so.1.0"
+    machine = _MACHINES.get(str(fs.image.config.get("architecture", "")), "")
+    stated = re.compile(rb"(?<![\w.])(%s\.\d{1,3}(?:(?:a|b|rc)\d{1,3})?)\+?\0" % re.escape(version).encode())
+    for path in (f"lib/{library}", f"lib64/{library}", f"lib/{machine}-linux-gnu/{library}", f"bin/python{version}"):
+        node = fs.resolve(at + path)
+        if node is None or node.kind != "file" or node.size > _PROGRAM:
+            continue
+        match = stated.search(fs.reader(node)(0, node.size))
+        if match:
+            return match[1].decode()
+    return ""
 
 
 def _dpkg_version(fs: Filesystem, version: str) -> str:

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from deadweight.build.base import Base, read_base
+from deadweight.build.builder import check_python
 from deadweight.build.cache import Cache
+from deadweight.build.recipe import Recipe, read_recipe
 from deadweight.build.users import user_items
 from deadweight.errors import BadInputError, DigestError
 from deadweight.image.transports import open_image
 from support.images import FixtureImage, Member, directory, file, make_image, make_tar, symlink, write_oci
+from support.recipes import project
 
 GLIBC = b"\0GNU C Library (Debian GLIBC 2.31-13+deb11u5) stable release version 2.31.\n\0"
 DEBIAN = [
@@ -121,3 +124,33 @@ def test_a_user_database_keeps_its_bytes(name: bytes, tmp_path: Path) -> None:
     item = next(item for item in user_items(base) if item.path == "etc/passwd")
     assert isinstance(item.content, bytes)
     assert item.content.startswith(line)
+
+
+def recipe(folder: Path, requires: str) -> Recipe:
+    text = f"[project]\nname = 'a'\nversion = '1'\nrequires-python = '{requires}'\n"
+    return read_recipe(project(folder, {"pyproject.toml": text}))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [file("usr/lib64/libpython3.11.so.1.0", b"\x7fELF\0x3.11.5\0 3.11.6 \0" + b"3.11.9\0")],
+        [file("usr/lib/x86_64-linux-gnu/libpython3.11.so.1.0", b"\x7fELF\0" + b"3.11.9+\0")],
+        [file("usr/bin/python3.11", b"\x7fELF 23.11.4\0 3.11.9\0", mode=0o755)],
+    ],
+)
+def test_the_program_tells_the_patch_release(more: list[Member], tmp_path: Path) -> None:
+    names = {member.name for member in more}
+    base = found(tmp_path / "a", *(member for member in DEBIAN if member.name not in names), *more)
+    assert (base.python.full_version, base.python.exact) == ("3.11.9", True)
+    check_python(recipe(tmp_path / "p", ">=3.11.4"), base)
+    with pytest.raises(BadInputError, match=r"Python 3\.11\.9"):
+        check_python(recipe(tmp_path / "p", ">=3.11.10"), base)
+
+
+def test_a_patch_release_that_nothing_tells_refuses_nothing(tmp_path: Path) -> None:
+    base = found(tmp_path / "a", *DEBIAN)
+    assert (base.python.full_version, base.python.exact) == ("3.11.0", False)
+    check_python(recipe(tmp_path / "p", ">=3.11.4"), base)
+    with pytest.raises(BadInputError, match=r"Python 3\.11, "):
+        check_python(recipe(tmp_path / "p", ">=3.12"), base)
