@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from packaging.utils import canonicalize_name
 
 from deadweight.binary.gpu import Target
 from deadweight.build.base import Base, Python
@@ -23,6 +24,7 @@ from deadweight.build.places import VENV
 from deadweight.build.recipe import Recipe
 from deadweight.build.stage import Layout, Stage, new_stage, platform_words, put_right
 from deadweight.build.uv import Uv, UvFailed, run_uv
+from deadweight.build.uv_settings import overridden
 from deadweight.errors import BadInputError, shown
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ Progress = Callable[[str, int, int], None]
 _LOCAL = re.compile(r"^\s*(?:-e\b|--editable|[./])|file:", re.MULTILINE)
 _BUILT = re.compile(r"^ +Built (\S+)$", re.MULTILINE)
 _INSTALLED = re.compile(r"^Installed \d+ package", re.MULTILINE)
+_REQUIRES = re.compile(r" requires `([A-Za-z0-9][A-Za-z0-9._-]*)")
 _INTERPRETER = f"{VENV}/bin/python"
 
 
@@ -262,13 +265,20 @@ def _install(
         run_uv(uv, ["pip", "check", *into], folder, epoch)
     except UvFailed as error:
         problems = [" ".join(line.split()) for line in error.output.splitlines() if line.startswith("The package")]
-        missing = [line for line in problems if "not installed" in line]
+        # What uv was told to replace or leave out may be missing: whoever did so means it.
+        meant = overridden(folder)
+        missing = [line for line in problems if "not installed" in line and not _requires(line) & meant]
         if missing:
             raise BadInputError(
                 f"the lock leaves out what {where} needs: {'; '.join(map(_plain, missing[:5]))}; lock for this platform"
             ) from None
         notes += [_plain(line) for line in problems] or [f"uv pip check: {error}"]
     return notes
+
+
+def _requires(line: str) -> set[str]:
+    """The name of what is required, in a line of `uv pip check`."""
+    return {canonicalize_name(name) for name in _REQUIRES.findall(line)}
 
 
 def _plain(text: str) -> str:

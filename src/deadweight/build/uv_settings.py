@@ -7,14 +7,19 @@ Reference: https://docs.astral.sh/uv/concepts/configuration-files/.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deadweight.build.pyproject import read_toml, table
+from packaging.utils import canonicalize_name
+
+from deadweight.build.pyproject import read_toml, strings, table
 from deadweight.errors import BadInputError, shown
 
 _ELSEWHERE: Final = ("target", "prefix")
+_REPLACING: Final = ("override-dependencies", "exclude-dependencies")
+_NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 def check_settings(folder: Path, environment: Mapping[str, str]) -> None:
@@ -31,6 +36,16 @@ def check_settings(folder: Path, environment: Mapping[str, str]) -> None:
             )
 
 
+def overridden(folder: Path) -> frozenset[str]:
+    """Canonical names of the distributions whose requirements the project's settings replace or leave out."""
+    found = _nearest(folder)
+    if found is None:
+        return frozenset()
+    lines = [line for name in _REPLACING for line in strings(found[1].get(name))]
+    names = (_NAME.match(line) for line in lines)
+    return frozenset(canonicalize_name(name[1]) for name in names if name)
+
+
 def _settings(folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """The settings that uv merges, by the files that they are in."""
     if file := environment.get("UV_CONFIG_FILE"):
@@ -38,8 +53,7 @@ def _settings(folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[Pa
         return
     if environment.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on", "y", "t"):
         return
-    here = folder.absolute()
-    found = next(filter(None, map(_of_folder, (here, *here.parents))), None)
+    found = _nearest(folder)
     if found is not None:
         yield found
     # As the specification of XDG says, a relative path there is to be ignored.
@@ -50,6 +64,12 @@ def _settings(folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[Pa
         file_there = next((path for path in files if path.is_file()), None)
         if file_there is not None:
             yield file_there, _read(file_there)
+
+
+def _nearest(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """Those of a project: of its folder, or the first above that has some."""
+    here = folder.absolute()
+    return next(filter(None, map(_of_folder, (here, *here.parents))), None)
 
 
 def _of_folder(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:

@@ -61,3 +61,19 @@ def test_what_is_installed_elsewhere_is_missed(tmp_path: Path) -> None:
 def test_files_are_files_whatever_the_settings_say_of_links(tmp_path: Path) -> None:
     plain = layer(tmp_path / "a", "").record.diff_id
     assert layer(tmp_path / "b", "[tool.uv.pip]\nlink-mode = 'symlink'\n").record.diff_id == plain
+
+
+TORCH = "Requires-Dist: torch>=2"
+
+
+def test_a_lock_that_leaves_something_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="leaves out"):
+        layer(tmp_path, "[tool.uv]\noverride-dependencies = ['other==1']\n", TORCH)
+
+
+@pytest.mark.parametrize(
+    "setting", ["override-dependencies = [\"Torch; python_version < '3'\"]", "exclude-dependencies = ['torch']"]
+)
+def test_what_is_left_out_on_purpose_is_a_note(setting: str, tmp_path: Path) -> None:
+    made = layer(tmp_path, f"[tool.uv]\n{setting}\n", TORCH)
+    assert any("torch" in note and "not installed" in note for note in made.record.notes)
