@@ -3,6 +3,7 @@
     layers/KEY.json   what a layer with these inputs came to
     blobs/HEX         its tar, named by its digest
     facts/HEX.json    what was found in a base image
+    environments/KEY  what builds projects
     memory/           which files are known to hold which digest
     work/RANDOM/      where a build that is running has its files
 
@@ -40,6 +41,8 @@ AGE: Final = 30 * 86400
 """Seconds without use after which a layer leaves."""
 _SETTLED: Final = 3600.0
 """Seconds after which a blob without a record is nobody's: another build may be about to write its record."""
+_LEFT: Final = 86400
+"""Seconds after which what is not finished is what a killed build left."""
 T = TypeVar("T")
 
 
@@ -174,6 +177,11 @@ class Cache:
                 for path in (self.root / folder).iterdir():
                     if path.stat().st_mtime < time.time() - AGE:
                         path.unlink(missing_ok=True)
+        for folder in ("layers", "environments"):  # the others' leave by their age, as all that is in there
+            with suppress(OSError):
+                for path in (self.root / folder).glob(".partial-*"):
+                    if path.lstat().st_mtime < time.time() - _LEFT:
+                        _remove(path)
         return sum(kept.values())
 
     def _blob(self, record: Record, resources: ExitStack) -> ByteRange | None:
@@ -220,6 +228,14 @@ def default_folder() -> Path:
 def key_of(**inputs: object) -> str:
     """The key of what follows from these inputs alone."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _lock(place: Path, resources: ExitStack) -> bool:

@@ -109,6 +109,23 @@ def test_a_blob_whose_record_is_to_come_stays(cache: Cache) -> None:
     assert blob(cache, diff_id).exists()
 
 
+def test_what_killed_builds_left_unfinished_leaves_after_a_day(cache: Cache) -> None:
+    day = 86400
+    there = {}
+    for folder in ("layers", "environments"):
+        for name, age in ((".partial-old", 2 * day), (".partial-young", day // 2), ("whole", 2 * day)):
+            place = there[f"{folder}/{name}"] = cache.root / folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if folder == "layers":
+                place.touch()
+            else:
+                (place / "bin").mkdir(parents=True)
+            os.utime(place, (time.time() - age, time.time() - age))
+    cache.trim(())
+    gone = {name for name, place in there.items() if not place.exists()}
+    assert gone == {"layers/.partial-old", "environments/.partial-old"}
+
+
 def test_a_workplace_vanishes_and_takes_those_of_killed_builds_along(cache: Cache) -> None:
     dead, living, young = (cache.root / "work" / name for name in ("dead", "living", "young"))
     for place in (dead, living, young):
