@@ -119,7 +119,7 @@ def _pyproject(folder: Path) -> dict[str, Any]:
     data = _read(folder, "pyproject.toml")
     try:
         return tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{shown(str(folder / 'pyproject.toml'))} is no TOML: {error}") from None
 
 
@@ -145,7 +145,7 @@ def _requirements(folder: Path, document: Mapping[str, Any], notes: list[str]) -
     for line in lines:
         try:
             requirement = Requirement(line)
-        except InvalidRequirement:
+        except (InvalidRequirement, RecursionError):
             notes.append(f"{shown(line)} is no requirement: passed over")
             continue
         if requirement.marker is not None:

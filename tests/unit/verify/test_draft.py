@@ -228,8 +228,11 @@ def test_a_project_without_a_dockerfile(tmp_path: Path) -> None:
 
 
 def test_projects_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"pyproject.toml' is no TOML"):
-        draft_project(project(tmp_path / "a", pyproject_DOT_toml=b"[project"))
+    for number, wrong in enumerate((b"[project", b"a = " + b"9" * 5000, b"\xff")):
+        with pytest.raises(BadInputError, match=r"pyproject.toml' is no TOML"):
+            draft_project(project(tmp_path / f"a{number}", pyproject_DOT_toml=wrong))
+    deep = b"[project]\ndependencies = ['x; " + b"(" * 3000 + b'os_name == "a"' + b")" * 3000 + b"', 'torch']\n"
+    assert probes_of(read(draft_project(project(tmp_path / "deep", pyproject_DOT_toml=deep)), tmp_path), ImportProbe)
     odd = b"project = 3\n[tool.poetry.dependencies]\npython = '^3.11'\ntorch = '*'\n"
     spec = read(draft_project(project(tmp_path / "b", pyproject_DOT_toml=odd)), tmp_path)
     assert probes_of(spec, ImportProbe)[0].modules == ["torch"]
