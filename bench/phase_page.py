@@ -64,8 +64,9 @@ def _table(results: Mapping[str, Result]) -> str:
     for name, what in WHAT.items():
         found = results[name]
         cells = [f"**{name}**: {what}", f"{found['bytes']:,}", size(found["compressed"]), REPORTED.get(name, "")]
-        cells.append(f"{found['seconds']:.0f} s")
-        cells.append(f"{found['change_seconds']:.1f} s" if "change_seconds" in found else "")
+        busy = " (busy)" if found["busy"] else ""
+        cells.append(f"{found['seconds']:.0f} s{busy}")
+        cells.append(f"{found['change_seconds']:.1f} s{busy}" if "change_seconds" in found else "")
         cells.append(size(found["change_pushed"]) if "change_pushed" in found else "")
         cells.append(_passed(found))
         lines.append(f"| {' | '.join(cells)} |")

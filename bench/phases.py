@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def measure(shape: Shape, bench: Bench) -> dict[str, Any]:
         print(f"phases: {shape.name}: {text}", file=sys.stderr, flush=True)
 
     bench.fresh_context()
-    say("building, with no cache")
+    busy = os.getloadavg()[0] > 1.0
+    say("building, with no cache" + (" (the machine is busy: what it takes will be too much)" if busy else ""))
     cold, _ = timed(shape.build, bench)
     reference = shape.archive(bench)
     say(f"{cold:.0f} s; looking at it")
@@ -70,6 +72,7 @@ def measure(shape: Shape, bench: Bench) -> dict[str, Any]:
         "bytes": report["bytes"],
         "compressed": sum(blobs),
         "seconds": cold,
+        "busy": busy,
         "push_seconds": pushing,
         "layers": [{key: layer[key] for key in ("bytes", "created_by")} for layer in report["layers"]],
         "categories": report["categories"],
