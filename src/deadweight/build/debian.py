@@ -64,7 +64,7 @@ def debian_image(
     if not _SUITE.fullmatch(suite):
         raise UsageError(f"{shown(reference)} names no suite of Debian: write debian:bookworm, say")
     if mirror is not None and not _MIRROR.fullmatch(mirror):
-        raise UsageError(f"{shown(mirror)} is no mirror: write a URL, as http://deb.debian.org/debian")
+        raise UsageError(f"{shown(mirror)} is no mirror: write a URL, as http://mirror.example/debian")
     for name in packages:
         if not _PACKAGE.fullmatch(name):
             raise UsageError(f"{shown(name)} is no Debian package: names are small letters, digits, + . and -")

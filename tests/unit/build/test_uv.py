@@ -72,7 +72,7 @@ def test_failures_say_the_last_lines_without_control_characters(tmp_path: Path) 
     [
         ("kill -9 $$", "signal 9"),
         ("echo 'error: No space left on device (os error 28)' >&2; exit 2", "no space"),
-        ("echo 'error: Failed to fetch: https://pypi.org/simple/x/' >&2; exit 2", "cannot reach"),
+        ("echo 'error: Failed to fetch: https://index.example/simple/x/' >&2; exit 2", "cannot reach"),
     ],
 )
 def test_what_the_machine_cannot_do(tmp_path: Path, script: str, why: str) -> None:
