@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import subprocess
 import tarfile
@@ -58,14 +59,18 @@ def command(*words: str | Path) -> str:
 def service() -> Iterator[Service]:
     cache = ROOT / "build/test-build"
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="deadweight-build-", dir="/var/tmp") as name:
-        work = Path(name)
+    # podman takes the path for a name, in which tempfile's underscores may stand where they must not.
+    work = Path(f"/var/tmp/deadweight-build-{secrets.token_hex(8)}")
+    work.mkdir(mode=0o700)
+    try:
         folder = project(work / "svc")
         lock(folder, "--extra", "more")
         with (cache / "lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             report = build(folder, "debian:bookworm-slim", f"oci:{work / 'out'}:svc", "--cache", str(cache))
         yield Service(folder, work, report)
+    finally:
+        shutil.rmtree(work)
 
 
 def test_nothing_of_this_machine_is_in_the_base(service: Service) -> None:
