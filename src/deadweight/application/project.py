@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from deadweight.application.dockerfile import instructions
+from deadweight.application.files import read_inside, read_toml, table
 from deadweight.application.material import Material, Sources
 from deadweight.application.servers import port_of, shlex_split, substitute
 from deadweight.errors import BadInputError, shown
@@ -102,7 +102,7 @@ class Project:
 def read_project(folder: Path) -> Project:
     """What a directory shows. Raises BadInputError for a pyproject.toml that is no TOML."""
     notes: list[str] = []
-    document = _pyproject(folder)
+    document = read_toml(folder, "pyproject.toml", SCRIPT_LIMIT)
     name = next((one for one in _DOCKERFILES if _read(folder, one)), "")
     stage = Stage()
     try:
@@ -115,26 +115,11 @@ def read_project(folder: Path) -> Project:
     return Project(_material(folder, stage, document), requirements, notes, name)
 
 
-def _pyproject(folder: Path) -> dict[str, Any]:
-    data = _read(folder, "pyproject.toml")
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{shown(str(folder / 'pyproject.toml'))} is no TOML: {error}") from None
-
-
-def _table(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    found: Any = document
-    for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
 def _requirements(folder: Path, document: Mapping[str, Any], notes: list[str]) -> dict[str, str]:
     """The modules of what the project requires at run time, without conditions."""
-    listed = _table(document, "project").get("dependencies")
+    listed = table(document, "project").get("dependencies")
     lines = [line for line in listed if isinstance(line, str)] if isinstance(listed, list) else []
-    lines += [name for name in _table(document, "tool", "poetry", "dependencies") if name != "python"]
+    lines += [name for name in table(document, "tool", "poetry", "dependencies") if name != "python"]
     if not lines:
         text = _read(folder, _REQUIREMENTS).decode("utf-8", "replace")
         lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
@@ -177,7 +162,7 @@ def _material(folder: Path, stage: Stage, document: Mapping[str, Any]) -> Materi
 
     console = {
         name: value.partition(":")[0]
-        for name, value in _table(document, "project", "scripts").items()
+        for name, value in table(document, "project", "scripts").items()
         if isinstance(value, str)
     }
     # src first: the module of src/app/main.py is app.main.
@@ -207,15 +192,7 @@ def python_files(folder: Path) -> list[str]:
 
 def _read(folder: Path, path: str) -> bytes:
     """A file of the project; empty where there is none in it, or too much."""
-    if "\0" in path:
-        return b""
-    real = Path(os.path.realpath(folder / path))
-    try:
-        if real.is_relative_to(os.path.realpath(folder)) and real.is_file() and real.stat().st_size <= SCRIPT_LIMIT:
-            return real.read_bytes()
-    except OSError:
-        return b""
-    return b""
+    return read_inside(folder, path, SCRIPT_LIMIT) or b""
 
 
 def last_stage(text: str) -> Stage:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from deadweight.application.files import read_toml, table
 from deadweight.build.ignored import ignored_patterns
-from deadweight.build.pyproject import read_toml, table
 from deadweight.build.recipe import Recipe
 
 _UNLESS_NAMED = ("bench", "docs", "notebooks", "tests")

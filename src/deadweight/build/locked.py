@@ -12,7 +12,8 @@ from typing import Any
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from deadweight.build.pyproject import strings, table
+from deadweight.application.files import table
+from deadweight.build.pyproject import strings
 
 Package = Mapping[str, Any]
 

@@ -16,9 +16,10 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from deadweight.application.files import read_inside, read_toml
 from deadweight.build.locked import applies, from_directories, names, pylock_packages, runs_on, uv_packages
 from deadweight.build.locked import requires_python as locked_python
-from deadweight.build.pyproject import Pyproject, read_inside, read_toml, strings
+from deadweight.build.pyproject import Pyproject, strings
 from deadweight.build.requirements_file import RequirementsFile, read_requirements_file
 from deadweight.errors import shown
 

@@ -11,10 +11,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from deadweight.application.discover import Discovery
+from deadweight.application.files import read_inside
 from deadweight.application.servers import TARGET
 from deadweight.build.ignored import ignored_patterns, is_ignored, is_image
 from deadweight.build.places import APP, APP_LIB
-from deadweight.build.pyproject import Pyproject, read_inside
+from deadweight.build.pyproject import Pyproject
 from deadweight.errors import BadInputError, shown
 
 HEALTH = re.compile(r"/[A-Za-z0-9._~/-]*\Z")

@@ -5,9 +5,7 @@ What goes into a Dockerfile or a command line is checked here: names and extras 
 
 from __future__ import annotations
 
-import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +16,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from deadweight.application.files import read_inside, read_toml, table
 from deadweight.build.history import version_tool
 from deadweight.errors import BadInputError, shown
 
-SIZE_LIMIT = 64 << 20
-"""Bytes of a file that is read whole: the largest uv.lock seen had 3 MB."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
 _CLASSIFIER = re.compile(r"Programming Language :: Python :: 3\.(\d{1,2})\Z")
 _DEVELOPMENT = re.compile(
@@ -87,36 +84,6 @@ class Pyproject:
                 else:
                     found.append(one)
         return found
-
-
-def read_inside(folder: Path, path: str, limit: int = SIZE_LIMIT) -> bytes | None:
-    """A file of the project; None where there is none, where it lies elsewhere, or is larger than `limit`."""
-    try:
-        real = Path(os.path.realpath(folder / path))
-        if real.is_relative_to(os.path.realpath(folder)) and real.is_file() and real.stat().st_size <= limit:
-            return real.read_bytes()
-    except (OSError, ValueError):
-        return None
-    return None
-
-
-def read_toml(folder: Path, path: str) -> dict[str, Any]:
-    """A TOML file of the project; empty where there is none. Raises BadInputError for what is no TOML."""
-    data = read_inside(folder, path)
-    if data is None:
-        return {}
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # what is no UTF-8, no TOML, or a number of 5,000 digits
-        raise BadInputError(f"{shown(str(folder / path))} is no TOML: {error}") from None
-
-
-def table(document: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """A table of tables; empty where there is none."""
-    found: Any = document
-    for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def strings(value: Any) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from deadweight.application.files import read_inside
 from deadweight.build.locks import Locks
-from deadweight.build.pyproject import Pyproject, read_inside
+from deadweight.build.pyproject import Pyproject
 from deadweight.errors import BadInputError
 
 NEWEST = 14

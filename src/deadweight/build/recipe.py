@@ -14,11 +14,12 @@ from typing import Literal
 from packaging.utils import canonicalize_name
 
 from deadweight.application.discover import discover_in
+from deadweight.application.files import read_inside
 from deadweight.application.project import read_project
 from deadweight.build.locks import Candidate, find_locks
 from deadweight.build.parts import copied_parts, serving
 from deadweight.build.places import APP, APP_LIB, UID, USER, VENV
-from deadweight.build.pyproject import Pyproject, read_inside, read_pyproject
+from deadweight.build.pyproject import Pyproject, read_pyproject
 from deadweight.build.pythons import newest
 from deadweight.build.system import HEALTH_CLIENT, system_packages
 from deadweight.errors import BadInputError, shown

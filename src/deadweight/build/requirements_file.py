@@ -13,7 +13,8 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from deadweight.build.pyproject import read_inside, read_requirement
+from deadweight.application.files import read_inside
+from deadweight.build.pyproject import read_requirement
 from deadweight.errors import shown
 
 FILE_COUNT = 50

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from packaging.utils import canonicalize_name
 
-from deadweight.build.pyproject import read_toml, strings, table
+from deadweight.application.files import read_toml, table
+from deadweight.build.pyproject import strings
 from deadweight.errors import BadInputError, shown
 
 _ELSEWHERE: Final = ("target", "prefix")
