@@ -174,19 +174,10 @@ def test_it_builds_and_serves(docker: list[str], service: Path, wheel: str, tmp_
     look = "id -u; cat static/greeting.txt; command -v python gcc cc make uv pip pytest; touch lib/x data"
     container = run(*docker, "run", "-d", "--network", "none", "hello:2").strip()
     try:
-        answer = [
-            *docker,
-            "exec",
-            container,
-            "curl",
-            "-s",
-            "--retry",
-            "30",
-            "--retry-connrefused",
-            "--retry-delay",
-            "1",
-        ]
-        assert run(*answer, "http://127.0.0.1:8000/health") == "version 2"
+        answer = "until python -c '{}' 2>/dev/null; do sleep 0.5; done".format(
+            'import urllib.request as r; print(r.urlopen("http://127.0.0.1:8000/health").read().decode())'
+        )
+        assert run(*docker, "exec", container, "timeout", "30", "sh", "-c", answer) == "version 2\n"
         run(*docker, "exec", container, *config["Healthcheck"]["Test"][1:])
         done = subprocess.run(
             [*docker, "exec", container, "sh", "-c", look], capture_output=True, text=True, check=False

@@ -1,4 +1,5 @@
-"""A base made with mmdebstrap: `debian:SUITE`, or `debian:SUITE-slim` without documentation and translations.
+"""A base made with mmdebstrap: `debian:SUITE`, `debian:SUITE-slim` without documentation and translations, or
+`debian:SUITE-minimal`, without apt too.
 
 The packages that the service needs are installed in it at once. What varies is left out or set (mmdebstrap itself holds
 every time to SOURCE_DATE_EPOCH), so that one state of Debian's archive gives one layer. The archive moves, though, and
@@ -27,21 +28,28 @@ from deadweight.image.model import Image, build_image
 from deadweight.image.transports.manifests import parse_platform, this_platform
 from deadweight.image.transports.stream import Hasher
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PREFIX: Final = "debian:"
 PACKAGES: Final = ("ca-certificates", "python3")
+WITHOUT_APT: Final = ("libstdc++6",)
+"""What apt brings along, and compiled wheels need."""
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SUITE: Final = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]{0,100}")
 _MIRROR: Final = re.compile(r"(?:https?|file)://[!-~]{1,500}")
+_MINIMAL: Final = "-minimal"
 # As Debian's own slim images, which keep copyright files.
 _SLIM: Final = (
     *("path-exclude=/usr/share/doc/*", "path-include=/usr/share/doc/*/copyright", "path-exclude=/usr/share/man/*"),
     *("path-exclude=/usr/share/groff/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/lintian/*"),
     *("path-exclude=/usr/share/linda/*", "path-exclude=/usr/share/locale/*"),
 )
+# As debootstrap does it: what merges /usr by a package instead (usrmerge, in bookworm) needs all of Perl, 50 MB. Where
+# the suite has nothing of the kind the hook does nothing.
+_MERGED: Final = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
 # This machine's name and resolver, which mmdebstrap lends the new system; engines mount their own over them.
-_HOOK: Final = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf"'
+# And what debconf keeps of the last state but one.
+_HOOK: Final = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1"/var/cache/debconf/*-old'
 
 
 def debian_image(
@@ -75,7 +83,8 @@ def debian_image(
             f"a base for {wanted} cannot be made on {here}, since packages run when they are installed: name an image "
             "as --base"
         )
-    names = sorted({*PACKAGES, *packages})
+    minimal = suite.endswith(_MINIMAL)
+    names = sorted({*PACKAGES, *packages, *(WITHOUT_APT if minimal else ())})
     key = key_of(
         layer="debian", format=FORMAT, suite=suite, packages=names, mirror=mirror, platform=str(here), epoch=epoch
     )
@@ -103,9 +112,17 @@ def _make(suite: str, names: Sequence[str], mirror: str | None, work: Path, epoc
             "or name an image as --base"
         )
     mode = "root" if os.geteuid() == 0 else "unshare"
-    words = [program, f"--mode={mode}", "--variant=apt", f"--include={','.join(names)}", "--format=tar"]
+    words = [
+        program,
+        f"--mode={mode}",
+        f"--variant={'essential' if suite.endswith(_MINIMAL) else 'apt'}",
+        f"--include={','.join(names)}",
+        "--format=tar",
+    ]
     words += ["--skip=output/dev", f"--customize-hook={_HOOK}"]
-    release = suite.removesuffix("-slim")
+    if _MERGED.is_dir():
+        words.append(f"--hook-dir={_MERGED}")
+    release = suite.removesuffix("-slim").removesuffix(_MINIMAL)
     if release != suite:
         words += [f"--dpkgopt={option}" for option in _SLIM]
     if mirror is not None and "snapshot." in mirror:

@@ -21,7 +21,7 @@ from deadweight.build.parts import copied_parts, serving
 from deadweight.build.places import APP, APP_LIB, UID, USER, VENV
 from deadweight.build.pyproject import Pyproject, read_pyproject
 from deadweight.build.pythons import newest
-from deadweight.build.system import HEALTH_CLIENT, system_packages
+from deadweight.build.system import system_packages
 from deadweight.errors import BadInputError, shown
 
 __all__ = ["APP", "APP_LIB", "UID", "USER", "VENV", "Lock", "Recipe", "read_recipe"]
@@ -66,7 +66,8 @@ class Recipe:
     dev_lock: Lock | None
     """For developers, to be installed beside the core's or the whole one."""
     packages: tuple[str, ...]
-    """Debian packages that the running service needs: of shared libraries, clients, curl for the health check."""
+    """Debian packages that the running service needs: of shared libraries and programs. The health check
+    is asked by the image's Python, and by curl where that is asked for."""
     build_packages: tuple[str, ...]
     """Debian packages that only installing needs: compilers and headers."""
     command: tuple[str, ...]
@@ -132,8 +133,6 @@ def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recip
     service = serving(folder, project, found, names, wanted)
     copied, python_path = copied_parts(folder, project, service.file)
     reasons, building = system_packages(names)
-    if service.port is not None:
-        reasons[HEALTH_CLIENT] = "the health check"
     return Recipe(
         folder=folder,
         name=project.name,

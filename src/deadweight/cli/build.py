@@ -23,8 +23,9 @@ from deadweight.errors import UsageError
     "--base",
     required=True,
     metavar="IMAGE",
-    help="The image to build on, which has a Python: any reference; or debian:SUITE[-slim] (debian:bookworm), which "
-    "mmdebstrap makes with the Debian packages that the project needs.",
+    help="The image to build on, which has a Python: any reference; or debian:SUITE, which mmdebstrap makes with the "
+    "Debian packages that the project needs; debian:SUITE-slim is without documentation and translations, "
+    "debian:SUITE-minimal without apt too.",
 )
 @writing_options
 @click.option(

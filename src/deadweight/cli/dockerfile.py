@@ -74,7 +74,7 @@ def dockerfile_command(
     Examples:
       deadweight dockerfile > Dockerfile
       deadweight dockerfile -o docker/api.Dockerfile --gpu h100 --pin
-      deadweight dockerfile services/api --extra ml --no-package postgresql-client
+      deadweight dockerfile services/api --extra ml --package curl
     """
     from deadweight.binary.target_document import gpu_names  # noqa: PLC0415
     from deadweight.build.dockerfile import Choices, base_of, check_choices, render  # noqa: PLC0415

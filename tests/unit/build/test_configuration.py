@@ -27,10 +27,10 @@ def configured(tmp_path: Path, recipe: Recipe, *, curl: bool, **run: Any) -> dic
         return dict(json.loads(make_config(image, BASE, recipe, ["one"], ["sha256:1", "sha256:2"], {}, 0, curl=curl)))
 
 
-def printed(recipe: Recipe, base: str) -> dict[str, Any]:
+def printed(recipe: Recipe, base: str, *add: str) -> dict[str, Any]:
     """What the Dockerfile's last stage says."""
     found: dict[str, Any] = {"Env": {}, "Labels": {}}
-    dockerfile = parse_dockerfile(render(recipe, Choices(base=base)))
+    dockerfile = parse_dockerfile(render(recipe, Choices(base=base, add=add)))
     for stage in dockerfile.chain(dockerfile.stages[-1]):
         for one in stage.instructions:
             if one.name in ("ENV", "LABEL"):
@@ -57,15 +57,15 @@ def test_both_ways_of_building_agree(tmp_path: Path, curl: bool, installable: bo
         (folder / "pyproject.toml").write_text(text[text.index("[project]") :])
     recipe = read_recipe(folder)
     run = configured(tmp_path, recipe, curl=curl, Env=["PATH=/usr/bin:/bin"], Entrypoint=["/bin/sh"])["config"]
-    said = printed(recipe, "debian:bookworm")
+    said = printed(recipe, "debian:bookworm", *(["curl"] if curl else []))
     environment = dict(pair.split("=", 1) for pair in run["Env"])
     assert environment == {**said["Env"], "PATH": said["Env"]["PATH"].replace("$PATH", "/usr/bin:/bin")}
     assert run["Labels"].items() >= said["Labels"].items()
     assert (run["User"], run["WorkingDir"], run["Cmd"]) == (said["USER"], said["WORKDIR"], said["CMD"])
     assert list(run["ExposedPorts"]) == [f"{said['EXPOSE']}/tcp"]
     assert "Entrypoint" not in run
-    if curl:
-        assert run["Healthcheck"]["Test"] == ["CMD", *said["HEALTHCHECK"]]
+    assert run["Healthcheck"]["Test"] == ["CMD", *said["HEALTHCHECK"]]
+    assert run["Healthcheck"]["Test"][1] == ("curl" if curl else "python")
     flags = said["flags"]
     seconds = {name: run["Healthcheck"][name] // 10**9 for name in ("Interval", "Timeout", "StartPeriod")}
     assert {name: f"{value}s" for name, value in seconds.items()} == {

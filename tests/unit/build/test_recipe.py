@@ -45,7 +45,7 @@ def test_a_service_with_locks_for_core_ml_and_developers(tmp_path: Path) -> None
     assert found.command == ("uvicorn", "service.main:app", "--host", "0.0.0.0", "--port", "8000")
     assert (found.port, found.health) == (8000, "/health")
     assert (found.copied, found.python_path) == ((), ("/app/lib",))
-    assert found.packages == ("curl",)
+    assert found.packages == ()
     assert set(found.build_packages) == {"gcc", "g++", "libc6-dev"}
 
 
@@ -164,7 +164,7 @@ def test_a_project_of_requirements_alone(tmp_path: Path) -> None:
     assert found.dev_lock.files == ("requirements-dev.txt", "requirements.txt")
     assert found.command == ("gunicorn", "app:app", "--bind", "0.0.0.0:8000")
     assert found.health == "/healthz"
-    assert found.packages == ("postgresql-client", "curl")
+    assert found.packages == ()  # the wheel brings libpq
 
 
 def test_a_lock_of_all_is_none_of_the_core(tmp_path: Path) -> None:
@@ -264,7 +264,6 @@ def test_the_server_is_one_that_the_project_requires(
     assert found.command == command
     if not command:
         assert any("no server among the requirements: add uvicorn" in note for note in found.notes)
-        assert "curl" not in found.packages
 
 
 def test_a_tool_that_serves_nothing(tmp_path: Path) -> None:

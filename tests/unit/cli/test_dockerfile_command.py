@@ -43,13 +43,15 @@ def test_here_with_what_is_asked_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    dockerfile("--gpu", "h100,l4", "--drop-ptx", "--package", "tini", "--no-package", "curl", "--base", "debian:trixie")
+    dockerfile(
+        "--gpu", "h100,l4", "--drop-ptx", "--package", "tini", "--no-package", "libpq5", "--base", "debian:trixie"
+    )
     out = capfd.readouterr().out
     assert "\nARG GPU=sm_89,sm_90\n" in out
     assert "--drop-ptx}" in out
     assert "FROM debian:trixie AS base" in out
     assert "        tini \\\n" in out
-    assert "curl" not in out
+    assert "libpq5" not in out
     dockerfile("--gpu", "none", "--dockerignore", ".dockerignore")
     assert "\nARG GPU=none\n" in capfd.readouterr().out
     assert ".git\n" in Path(".dockerignore").read_text()
