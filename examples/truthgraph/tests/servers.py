@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -98,32 +100,78 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@contextmanager
-def service(application: str, folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
-    """The URL of a uvicorn process that serves an application and works in this folder."""
-    port = free_port()
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("TRUTHGRAPH_", "DATABASE_URL"))}
-    environment = {**ours, "PYTHONPATH": str(Path(__file__).parent), **settings}
-    command = [sys.executable, "-m", "uvicorn", application, "--port", str(port)]
-    log = folder / f"uvicorn-{port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        url = f"http://127.0.0.1:{port}"
+@dataclass
+class Service:
+    """A uvicorn process that serves an application; it can be stopped and started again, at the same address."""
+
+    application: str
+    folder: Path
+    settings: Mapping[str, str]
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("TRUTHGRAPH_", "DATABASE_"))}
+        environment = {**ours, "PYTHONPATH": str(Path(__file__).parent), **self.settings}
+        command = [sys.executable, "-m", "uvicorn", self.application, "--port", str(self.port)]
+        log = self.folder / f"uvicorn-{self.port}.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
         until = time.monotonic() + 60
         while True:
             try:
-                httpx2.get(url)
-                break
+                httpx2.get(self.url)
             except httpx2.TransportError:
-                assert process.poll() is None, log.read_text()
+                assert self.process.poll() is None, log.read_text()
                 assert time.monotonic() < until, log.read_text()
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
+                time.sleep(0.05)
+            else:
+                return
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(20)
+
+    def stop(self) -> None:
+        """End it as an orchestrator does; does nothing where it has ended."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.signal(signal.SIGCONT)
+        self.process.terminate()
         try:
-            process.wait(20)
+            self.process.wait(20)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.kill()
+
+
+@contextmanager
+def running(application: str, folder: Path, settings: Mapping[str, str]) -> Iterator[Service]:
+    """A service that is gone afterwards."""
+    service = Service(application, folder, settings, free_port())
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
+
+
+@contextmanager
+def service(application: str, folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
+    """The URL of a uvicorn process that serves an application and works in this folder."""
+    with running(application, folder, settings) as started:
+        yield started.url

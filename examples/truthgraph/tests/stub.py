@@ -22,6 +22,7 @@ class StubInference:
 
     mode: Mode = "local"
     reason = None
+    circuit = None
 
     def __init__(self, model: str = "stub", width: int = WIDTH) -> None:
         self.model = model

@@ -18,14 +18,14 @@ def test_ready(client: TestClient, inference: StubInference) -> None:
     assert health["alive"] is True
     assert health["ready"] is True
     assert health["database"]["reason"] is None
-    assert health["inference"] == {"mode": "local", "reason": None}
+    assert health["inference"] == {"mode": "local", "reason": None, "circuit": None}
     assert inference.embedded == []
 
 
 def test_the_core_is_ready_and_says_why_it_has_no_inference(core: TestClient) -> None:
     answer = core.get("/health")
     assert answer.status_code == 200
-    assert answer.json()["inference"] == {"mode": "none", "reason": "the test has none"}
+    assert answer.json()["inference"] == {"mode": "none", "reason": "the test has none", "circuit": None}
 
 
 def test_alive_without_postgresql(make_client: MakeClient) -> None:

@@ -88,7 +88,8 @@ def test_a_second_process_does_the_inference(
         assert remote.judge(pairs) == here.judge(pairs)
 
         client = make_client(database_url, remote)
-        assert client.get("/health").json()["inference"] == {"mode": "remote", "reason": None}
+        health = client.get("/health").json()
+        assert health["inference"] == {"mode": "remote", "reason": None, "circuit": "closed"}
         for text in texts:
             client.post("/evidence", json={"text": text})
         claim = client.post("/claims", json={"text": "The sky is blue."}).json()["id"]

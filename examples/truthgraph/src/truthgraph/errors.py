@@ -15,6 +15,11 @@ class TruthgraphError(Exception):
     status = 500
     code = "internal"
 
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which asking again makes sense, where that is known."""
+
 
 class BadInput(TruthgraphError):
     """The request asks for what it may not."""

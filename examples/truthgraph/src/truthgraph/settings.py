@@ -29,7 +29,13 @@ class Settings(BaseSettings):
     ml_url: HttpUrl | None = None
     """Another instance of this service, which does the inference."""
     ml_timeout: float = Field(default=30, gt=0, le=600)
-    """Seconds for one answer of that instance."""
+    """Seconds for one question to that instance, all attempts together."""
+    ml_retries: int = Field(default=2, ge=0, le=10)
+    """Attempts after the first one, where there was no connection or the instance cannot now."""
+    ml_failures: int = Field(default=5, ge=1)
+    """Attempts that fail in a row until that instance is left alone."""
+    ml_pause: float = Field(default=10, gt=0, le=3600)
+    """Seconds for which it is."""
 
     embedding_model: str = DEFAULT_EMBEDDING_MODEL
     """A sentence-transformers model: a name on the Hugging Face hub or a folder."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from truthgraph.inference.circuit import CircuitState
 from truthgraph.storage.types import Vector
 
 Mode = Literal["local", "remote", "none"]
@@ -58,7 +59,11 @@ class Inference(Protocol):
 
     @property
     def reason(self) -> str | None:
-        """Why there is no inference, where there is none."""
+        """Why there is no inference now, where there is none."""
+
+    @property
+    def circuit(self) -> CircuitState | None:
+        """Whether questions go through to another instance, where one is asked."""
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """A vector for each text."""

@@ -25,6 +25,7 @@ class LocalInference:
 
     mode: Mode = "local"
     reason = None
+    circuit = None
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

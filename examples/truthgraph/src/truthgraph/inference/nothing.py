@@ -10,6 +10,7 @@ class NoInference:
     """Answers every question with the reason that it cannot."""
 
     mode: Mode = "none"
+    circuit = None
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -1,14 +1,23 @@
-"""Models in another instance of this service, asked through its /embed and /nli."""
+"""Models in another instance of this service, asked through its /embed and /nli.
 
+A question can be asked again, since asking changes nothing there. It is, a few times, with growing pauses of random
+length, where there was no connection or the service says that it cannot now; not where the time ran out or the answer
+was bad, since the same would happen again and load a service that is in trouble. `circuit` says when to stop asking.
+"""
+
+import json
+import random
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-import httpx2
 import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from truthgraph.errors import InferenceFailed, InferenceUnavailable
+from truthgraph.inference.circuit import Circuit, CircuitState
+from truthgraph.inference.exchange import Answer, Exchange, GarbledError, LateError, UnreachableError
 from truthgraph.inference.interface import Embeddings, Judgement, Judgements, Mode, Pair
 from truthgraph.settings import Settings
 
@@ -16,8 +25,10 @@ log = structlog.get_logger()
 T = TypeVar("T")
 Shape = TypeVar("Shape", bound=BaseModel)
 
-CONNECT = 3.0
-"""Seconds for a connection: a service that is there takes it at once."""
+FIRST_PAUSE = 0.1
+"""Seconds before the second attempt, at most; each further pause is twice as long."""
+LONGEST_PAUSE = 2.0
+"""Seconds that a client is kept waiting before another attempt, also where the service asks for more."""
 
 
 class _EmbedAnswer(BaseModel):
@@ -42,26 +53,52 @@ class _NliAnswer(BaseModel):
     results: list[_NliResult]
 
 
+class _AgainError(InferenceUnavailable):
+    """Another attempt may succeed."""
+
+
+class _BusyError(_AgainError):
+    """The service works, and has too much to do."""
+
+
+class _RefusedError(InferenceFailed):
+    """The service works, and does not take the question."""
+
+
 class RemoteInference:
-    """The same questions, over HTTP, in batches of `max_batch`; the other instance must allow as many."""
+    """The same questions, over HTTP, in batches of `max_batch`; the other instance must allow as many.
+
+    Each question has its answer, or an error, within `ml_timeout` seconds.
+    """
 
     mode: Mode = "remote"
-    reason = None
 
     def __init__(self, settings: Settings) -> None:
         assert settings.ml_url is not None
         self._batch = settings.max_batch
+        self._timeout = settings.ml_timeout
+        self._retries = settings.ml_retries
         self._where = f"{settings.ml_url.host}:{settings.ml_url.port}"  # the URL itself may hold a password
-        self._client = httpx2.Client(
-            base_url=str(settings.ml_url), timeout=httpx2.Timeout(settings.ml_timeout, connect=CONNECT)
-        )
+        self._exchange = Exchange(str(settings.ml_url))
+        self._circuit = Circuit(settings.ml_failures, settings.ml_pause)
+
+    @property
+    def reason(self) -> str | None:
+        """The failure that opened the circuit; None while questions go through."""
+        return self._circuit.reason
+
+    @property
+    def circuit(self) -> CircuitState | None:
+        """Whether questions go through."""
+        return self._circuit.state
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """A vector for each text."""
+        until = time.monotonic() + self._timeout
         models: list[str] = []
         rows: list[list[float]] = []
         for batch in _batches(texts, self._batch):
-            answer = self._ask("embed", {"texts": list(batch)}, _EmbedAnswer)
+            answer = self._ask("embed", {"texts": list(batch)}, _EmbedAnswer, until)
             self._expect(len(answer.vectors), len(batch))
             models.append(answer.model)
             rows += answer.vectors
@@ -71,11 +108,12 @@ class RemoteInference:
 
     def judge(self, pairs: Sequence[Pair]) -> Judgements:
         """A judgement for each pair."""
+        until = time.monotonic() + self._timeout
         models: list[str] = []
         rows: list[Judgement] = []
         for batch in _batches(pairs, self._batch):
             body = {"pairs": [{"premise": pair.premise, "hypothesis": pair.hypothesis} for pair in batch]}
-            answer = self._ask("nli", body, _NliAnswer)
+            answer = self._ask("nli", body, _NliAnswer, until)
             self._expect(len(answer.results), len(batch))
             models.append(answer.model)
             rows += [Judgement(**result.probabilities.model_dump()) for result in answer.results]
@@ -83,26 +121,57 @@ class RemoteInference:
 
     def close(self) -> None:
         """Close the connections to the other instance."""
-        self._client.close()
+        self._exchange.close()
 
-    def _ask(self, route: str, body: dict[str, Any], shape: type[Shape]) -> Shape:
+    def _ask(self, route: str, body: dict[str, Any], shape: type[Shape], until: float) -> Shape:
+        """Attempts, until one succeeds or there is no sense or time for another."""
+        attempts = 0
+        while True:
+            number = self._circuit.enter()
+            try:
+                answer = self._attempt(route, body, shape, until)
+            except _RefusedError:
+                self._circuit.leave(number)
+                raise
+            except _AgainError as error:
+                self._circuit.leave(number, None if isinstance(error, _BusyError) else str(error))
+                failure = error
+            except BaseException as error:
+                self._circuit.leave(number, str(error))
+                raise
+            else:
+                self._circuit.leave(number)
+                return answer
+            attempts += 1
+            pause = max(_backoff(attempts), failure.retry_after or 0)
+            if attempts > self._retries or pause > LONGEST_PAUSE or time.monotonic() + pause >= until:
+                raise failure
+            log.info("asking the inference service again", route=route, attempt=attempts + 1, reason=str(failure))
+            time.sleep(pause)
+
+    def _attempt(self, route: str, body: dict[str, Any], shape: type[Shape], until: float) -> Shape:
+        there = f"the inference service at {self._where}"
         try:
-            answer = self._client.post(route, json=body)
-        except httpx2.TimeoutException as error:
-            raise InferenceUnavailable(f"the inference service at {self._where} did not answer in time") from error
-        except httpx2.TransportError as error:
-            raise InferenceUnavailable(f"the inference service at {self._where} cannot be reached: {error}") from error
-        if answer.status_code in {429, 503}:
-            raise InferenceUnavailable(f"the inference service at {self._where} cannot now: {_detail(answer)}")
-        if answer.status_code != 200:
-            log.warning("remote inference failed", status=answer.status_code, detail=_detail(answer))
-            raise InferenceFailed(
-                f"the inference service at {self._where} answered {answer.status_code}: {_detail(answer)}"
-            )
+            answer = self._exchange.post(route, body, max(0.0, until - time.monotonic()))
+        except LateError as error:
+            raise InferenceUnavailable(f"{there} did not answer in time: it has {self._timeout:g} s") from error
+        except UnreachableError as error:
+            raise _AgainError(f"{there} cannot be reached: {error}") from error
+        except GarbledError as error:
+            raise InferenceFailed(f"{there} gave no answer of /{route}: {error}") from error
+        detail = _detail(answer)
+        if answer.status == 429:
+            raise _BusyError(f"{there} cannot now: {detail}", answer.retry_after)
+        if answer.status == 503:
+            raise _AgainError(f"{there} cannot now: {detail}", answer.retry_after)
+        if answer.status != 200:
+            log.warning("remote inference failed", status=answer.status, detail=detail)
+            error_type = InferenceFailed if answer.status >= 500 else _RefusedError
+            raise error_type(f"{there} answered {answer.status}: {detail}")
         try:
             return shape.model_validate_json(answer.content)
         except ValidationError as error:
-            raise InferenceFailed(f"the inference service at {self._where} gave no answer of /{route}") from error
+            raise InferenceFailed(f"{there} gave no answer of /{route}") from error
 
     def _expect(self, got: int, wanted: int) -> None:
         if got != wanted:
@@ -120,8 +189,14 @@ def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def _detail(answer: httpx2.Response) -> str:
+def _backoff(attempts: int) -> float:
+    """Of random length, so that many who failed at once do not come back at once."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
+    return random.uniform(longest / 2, longest)
+
+
+def _detail(answer: Answer) -> str:
     try:
-        return str(answer.json()["detail"])[:300]
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(answer.content)["detail"])[:300]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "no reason given"

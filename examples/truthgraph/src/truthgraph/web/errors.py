@@ -1,5 +1,6 @@
 """Every error as JSON of one shape: `error`, a word for programs, and `detail`, a sentence for people."""
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,9 @@ from truthgraph.errors import TruthgraphError
 
 log = structlog.get_logger()
 
+RETRY_AFTER = 5
+"""Seconds after which clients may ask again, where nothing better is known."""
+MOST_RETRY_AFTER = 3600
 MOST_FAULTS = 5
 """Faults of one request that its answer lists."""
 
@@ -33,7 +37,13 @@ def register(app: FastAPI) -> None:
 
 async def _ours(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TruthgraphError)
-    return problem(error.status, error.code, str(error), {"retry-after": "5"} if error.status == 503 else None)
+    headers = None
+    if error.status == 503:
+        seconds = (
+            RETRY_AFTER if error.retry_after is None else min(max(1, math.ceil(error.retry_after)), MOST_RETRY_AFTER)
+        )
+        headers = {"retry-after": str(seconds)}
+    return problem(error.status, error.code, str(error), headers)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:

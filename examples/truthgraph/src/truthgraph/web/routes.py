@@ -49,7 +49,9 @@ def health(service: Parts, response: Response) -> schemas.Health:
         ready=reason is None,
         version=__version__,
         database=schemas.DatabaseState(kind=service.database.engine.dialect.name, reason=reason),
-        inference=schemas.InferenceState(mode=service.inference.mode, reason=service.inference.reason),
+        inference=schemas.InferenceState(
+            mode=service.inference.mode, reason=service.inference.reason, circuit=service.inference.circuit
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from truthgraph.inference.circuit import CircuitState
 from truthgraph.inference.interface import Judgement, Label, Mode
 from truthgraph.retrieval.hybrid import Found, Hit
 from truthgraph.storage.tables import Claim, Finding, StoredText, Verdict
@@ -78,10 +79,13 @@ class About(BaseModel):
 
 
 class InferenceState(BaseModel):
-    """Where inference comes from, and why there is none."""
+    """Where inference comes from, and why there is none now."""
 
     mode: Mode
     reason: str | None
+    circuit: CircuitState | None = Field(
+        description="whether questions go through to the remote service; null where there is none"
+    )
 
 
 class DatabaseState(BaseModel):
