@@ -40,7 +40,7 @@ ALLOWED = {
     },
     "cli": {
         *("errors", "sizes", "image", "binary", "ledger", "passes", "plan", "apply", "report", "doctor", "prune"),
-        *("wheel", "application", "verify", "build", "__init__"),
+        *("wheel", "files", "application", "verify", "build", "__init__"),
     },
     "__init__": {"errors", "binary", "image", "ledger", "passes", "plan", "apply"},
     "__main__": {"cli"},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform as machine
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,9 @@ from deadweight.build.recipe import Recipe
 from deadweight.build.stage import Layout, Stage, new_stage, platform_words, put_right
 from deadweight.build.uv import Uv, UvFailed, run_uv
 from deadweight.build.uv_settings import overridden
+from deadweight.build.variant import cpu_requirements, entries_of, pylock_entries, split_requirements
 from deadweight.errors import BadInputError, shown
+from deadweight.files.cpu_wheel import Sources
 
 if TYPE_CHECKING:
     from deadweight.prune import Pruned
@@ -47,6 +49,8 @@ class Options:
     target: Target | None = None
     symbols: bool = True
     """Whether symbols leave."""
+    cpu: Sources | None = None
+    """Where CPU builds come from that take the place of what is built for GPUs; None: what is locked is installed."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Requirements:
     local: bool
     """Whether it names places on this machine, of which the text says too little."""
     notes: tuple[str, ...] = ()
+    spare: Mapping[str, str] = field(default_factory=dict)
+    """Requirements files of what is installed only where something turns out to need it, by canonical name."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,26 @@ def read_requirements(recipe: Recipe, uv: Uv, python: Python, work: Path, epoch:
     return Requirements(("-r", str(path), *held), text, local, notes)
 
 
+def cpu_variant(recipe: Recipe, locked: Requirements, sources: Sources, python: Python, work: Path) -> Requirements:
+    """What is locked, with CPU builds. Raises what `cpu_requirements` raises."""
+    lock = recipe.lock if recipe.extras else recipe.core_lock or recipe.lock
+    exported = work / "requirements.txt"
+    if exported.exists():  # of a uv.lock, or resolved now
+        entries = list(split_requirements(exported.read_text("utf-8")))
+    elif lock is not None and lock.kind == "pylock":
+        entries = list(pylock_entries(recipe.folder, lock.path, recipe.extras, int(python.version.partition(".")[2])))
+    else:
+        assert lock is not None
+        entries = list(entries_of(recipe.folder, lock.path))
+    required = {str(canonicalize_name(name)) for name in recipe.required}
+    found = cpu_requirements(entries, python, sources, required, work / "wheels")
+    place = work / "cpu-requirements.txt"
+    place.write_text(found.text, "utf-8")
+    held = ("--require-hashes",) if found.hashed and not locked.local else ()
+    words = ("-r", str(place), *held)
+    return Requirements(words, found.inputs, locked.local, (*locked.notes, *found.notes), found.spare)
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -171,6 +197,9 @@ def dependencies_layer(
     say = progress or silent
     say("resolving", 0, 0)
     wanted = read_requirements(recipe, uv, base.python, work, epoch)
+    if options.cpu is not None and wanted is not None:
+        say("looking for CPU builds", 0, 0)
+        wanted = cpu_variant(recipe, wanted, options.cpu, base.python, work)
     key = key_of(
         layer="dependencies",
         format=FORMAT,
@@ -261,10 +290,17 @@ def _install(
         f"{_plain(name)} was built here from its sources, which ran its code; another machine's result may differ"
         for name in sorted(set(_BUILT.findall(said)))
     ]
-    try:
-        run_uv(uv, ["pip", "check", *into], folder, epoch)
-    except UvFailed as error:
-        problems = [" ".join(line.split()) for line in error.output.splitlines() if line.startswith("The package")]
+    spare = dict(wanted.spare)
+    while (failed := _check(uv, into, folder, epoch)) is not None:
+        problems = [" ".join(line.split()) for line in failed.output.splitlines() if line.startswith("The package")]
+        needed = {name for line in problems if "not installed" in line for name in _requires(line)} & spare.keys()
+        if needed:
+            for name in sorted(needed):
+                again = stage.root.parent / "spare.txt"
+                again.write_text(spare.pop(name), "utf-8")
+                _try(uv, ["pip", "install", "--no-deps", *into, *wheels, "-r", str(again)], folder, epoch, what)
+            notes.append(f"{', '.join(sorted(needed))} stays: something else needs it than GPU builds")
+            continue
         # What uv was told to replace or leave out may be missing: whoever did so means it.
         meant = overridden(folder)
         missing = [line for line in problems if "not installed" in line and not _requires(line) & meant]
@@ -272,8 +308,20 @@ def _install(
             raise BadInputError(
                 f"the lock leaves out what {where} needs: {'; '.join(map(_plain, missing[:5]))}; lock for this platform"
             ) from None
-        notes += [_plain(line) for line in problems] or [f"uv pip check: {error}"]
+        notes += [_plain(line) for line in problems] or [f"uv pip check: {failed}"]
+        break
+    if spare:
+        notes.append(f"left out, since only GPU builds need them: {', '.join(sorted(spare))}")
     return notes
+
+
+def _check(uv: Uv, into: list[str], folder: Path, epoch: int) -> UvFailed | None:
+    """What `uv pip check` finds; None where all fits."""
+    try:
+        run_uv(uv, ["pip", "check", *into], folder, epoch)
+    except UvFailed as error:
+        return error
+    return None
 
 
 def _requires(line: str) -> set[str]:

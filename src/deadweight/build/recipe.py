@@ -96,6 +96,8 @@ class Recipe:
     """Whether the requirements are not in `metadata` as they are: building the project tells them."""
     scm_version: bool = False
     """Whether building the project asks version control for its version, which an engine's build does not see."""
+    required: tuple[str, ...] = ()
+    """Canonical names of what the project itself asks for, with the extras of the whole image."""
     version_variable: str = ""
     """What says the version in its place; empty where nothing does."""
 
@@ -159,6 +161,7 @@ def read_recipe(folder: Path, *, extras: tuple[str, ...] | None = None) -> Recip
         notes=tuple(dict.fromkeys([*notes, *service.notes])),
         scm_version=project.version_variable is not None,
         version_variable=project.version_variable or "",
+        required=tuple(dict.fromkeys(str(canonicalize_name(one.name)) for one in project.required(wanted))),
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from deadweight.cli.common import declared_target
-from deadweight.cli.options import json_option, platform_option, target_options, writing_options
+from deadweight.cli.common import cpu_sources, declared_target
+from deadweight.cli.options import json_option, platform_option, target_options, variant_options, writing_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.prune import keep_symbols_option
@@ -35,6 +35,7 @@ from deadweight.errors import UsageError
 @click.option("--package", multiple=True, metavar="NAME", help="A Debian package more, for debian:SUITE.")
 @click.option("--no-package", multiple=True, metavar="NAME", help="A Debian package that is not needed after all.")
 @target_options
+@variant_options
 @keep_symbols_option
 @click.option("--cache", metavar="DIR", help="Where layers are kept.  [default: ~/.cache/deadweight/build]")
 @click.option("--no-cache", is_flag=True, help="Make every layer anew, and keep none.")
@@ -52,6 +53,9 @@ def build_command(
     no_extras: bool,
     package: tuple[str, ...],
     no_package: tuple[str, ...],
+    variant: str | None,
+    find_links: tuple[str, ...],
+    index_url: str | None,
     keep_symbols: bool,
     cache: str | None,
     no_cache: bool,
@@ -81,6 +85,7 @@ def build_command(
       deadweight build --base debian:bookworm --to docker-archive:service.tar
       deadweight build service --base python.tar --to oci:out:ml --gpu h100
       deadweight build --base oci:bases:python3.12 --to oci:out:core --no-extras
+      deadweight build --base debian:bookworm --to oci:out:cpu --variant cpu --find-links wheels
     """
     from deadweight.build.builder import Settings, build_project  # noqa: PLC0415
     from deadweight.build.dependencies import Options  # noqa: PLC0415
@@ -96,7 +101,7 @@ def build_command(
         raise UsageError("--extra and --no-extras exclude each other")
     wanted = declared_target(**target)
     settings = Settings(
-        Options(wanted, not keep_symbols),
+        Options(wanted, not keep_symbols, cpu_sources(variant, find_links, index_url, target["gpu"])),
         compression,  # type: ignore[arg-type]
         force,
         None if cache is None else Path(cache).absolute(),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deadweight.binary.gpu import Target
     from deadweight.cli.progress import Report
+    from deadweight.files.cpu_wheel import Sources
     from deadweight.image.model import Image
     from deadweight.ledger.ledger import Ledger
     from deadweight.passes.base import Risk
@@ -93,6 +94,27 @@ def declared_target(gpu: Sequence[str], keep_ptx: bool | None, raw_blobs: bool, 
     from deadweight.binary.gpu import Target, parse_gpus  # noqa: PLC0415
 
     return Target(parse_gpus(gpu), keep_ptx is not False, raw_blobs, recompress)
+
+
+def cpu_sources(
+    variant: str | None, find_links: Sequence[str], index_url: str | None, gpu: Sequence[str]
+) -> Sources | None:
+    """Where CPU builds are to come from, for `--variant cpu`; None without it.
+
+    Raises UsageError for options that mean nothing without it, and for a GPU that it would not run on.
+    """
+    from deadweight.errors import UsageError  # noqa: PLC0415
+
+    if variant is None:
+        for name, given in (("--find-links", bool(find_links)), ("--index-url", index_url is not None)):
+            if given:
+                raise UsageError(f"{name} says where CPU builds come from: say --variant cpu as well")
+        return None
+    if any(one.strip().lower() != "none" for each in gpu for one in each.split(",")):
+        raise UsageError("--variant cpu runs on no GPU: leave --gpu out, or build without --variant cpu")
+    from deadweight.files.cpu_wheel import Sources  # noqa: PLC0415
+
+    return Sources(tuple(find_links), index_url)
 
 
 def check_passes(skip: Collection[str]) -> None:

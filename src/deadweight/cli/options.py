@@ -115,6 +115,24 @@ target_options = together(
         "library, once for planning and once for applying a saved plan.",
     ),
 )
+VARIANTS = ("cpu",)
+variant_options = together(
+    click.option(
+        "--variant",
+        type=click.Choice(VARIANTS),
+        help="cpu: CPU builds of torch, torchvision and torchaudio in the locked versions, without the distributions "
+        "that only GPU builds need.",
+    ),
+    together(
+        click.option(
+            "--find-links",
+            multiple=True,
+            metavar="DIR|URL",
+            help="Where CPU builds are: a folder, a wheel file, or a page of links.  [default: where pip looks]",
+        ),
+        click.option("--index-url", metavar="URL", help="An index that has CPU builds, in place of pip's."),
+    ),
+)
 planning_options = together(
     target_options,
     click.option(
