@@ -7,7 +7,7 @@
 #   demo     mmdebstrap, which makes the demo image's base
 #   phases   a Docker engine and a registry, which make phases builds and measures with
 #   bench    .venv-bench with the peers that make bench measures
-#   test     what tests judge images and files with: skopeo, umoci, podman, docker; elfutils, gcc, linkers;
+#   test     what tests judge images and files with: skopeo, umoci, podman, docker, a registry; elfutils, gcc, linkers;
 #            .venv-oracles with NVIDIA's tools, and libraries of theirs to shrink
 #   truthgraph .venv-truthgraph with the core of examples/truthgraph and what its tests need
 set -euo pipefail
@@ -124,6 +124,8 @@ for group in "$@"; do
         need podman command -v podman
         need docker.io command -v dockerd
         need runc command -v runc
+        need docker-registry command -v docker-registry
+        need openssl command -v openssl
         need bubblewrap command -v bwrap
         need elfutils command -v eu-elflint
         need binutils command -v ld.gold
