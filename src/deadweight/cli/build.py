@@ -85,7 +85,7 @@ def build_command(
       deadweight build --base debian:bookworm --to docker-archive:service.tar
       deadweight build service --base python.tar --to oci:out:ml --gpu h100
       deadweight build --base oci:bases:python3.12 --to oci:out:core --no-extras
-      deadweight build --base debian:bookworm --to oci:out:cpu --variant cpu --find-links wheels
+      deadweight build --base debian:bookworm --to oci:out:cpu --variant cpu
     """
     from deadweight.build.builder import Settings, build_project  # noqa: PLC0415
     from deadweight.build.dependencies import Options  # noqa: PLC0415

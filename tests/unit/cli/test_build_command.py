@@ -37,6 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["svc", "--base", "debian:bookworm", "--to", "oci:out", "--platform", "linux/s390x"], 2, "linux/s390x"),
         (["svc", "--base", "oci:base", "--to", "oci:out", "--drop-ptx"], 2, "--drop-ptx"),
         (["svc", "--base", "oci:base", "--to", "oci:out", "--gpu", "h1000"], 2, "h1000"),
+        (["svc", "--base", "oci:base", "--to", "oci:out", "--find-links", "x"], 2, "--variant cpu"),
+        (["svc", "--base", "oci:base", "--to", "oci:out", "--variant", "cpu", "--gpu", "h100"], 2, "no GPU"),
         (["svc", "--base", "oci:base", "--to", "oci:out", "--cache", "c", "--no-cache"], 2, "--no-cache"),
         (["svc", "--base", "oci:base", "--to", "oci:out", "--extra", "more", "--no-extras"], 2, "--no-extras"),
         (["svc", "--base", "oci:base", "--to", "oci:out", "--extra", "none"], 3, "no extra 'none'"),
