@@ -48,7 +48,7 @@ def apply_command(
     to = parse_destination(destination)
     given = plan_at(plan)
     image = source if source is not None else given.image.reference
-    check_outputs([json_to], [plan, image], to.path)
+    check_outputs([json_to], [plan, image], to.local)
     wanted = platform or given.image.platform
     with progress(f"reading {image}") as report, opened(image, wanted, report) as original:
         check_tag(original, to)

@@ -94,7 +94,7 @@ def build_command(
     from deadweight.report.build import build_report, print_build  # noqa: PLC0415
 
     to = parse_destination(destination)
-    check_outputs([json_to], [base], to.path)
+    check_outputs([json_to], [base], to.local)
     if cache is not None and no_cache:
         raise UsageError("--cache and --no-cache exclude each other")
     if extras and no_extras:

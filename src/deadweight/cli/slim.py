@@ -83,7 +83,7 @@ def slim_command(
     from deadweight.verify.model import Verdict  # noqa: PLC0415
 
     to = parse_destination(destination)
-    check_outputs([json_to, plan_out], [image, planning["base"], verify_with or None], to.path)
+    check_outputs([json_to, plan_out], [image, planning["base"], verify_with or None], to.local)
     check_passes(planning["skip"])
     spec = _spec(verify_with, to)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)

@@ -1,8 +1,10 @@
-"""References: where an image is, with skopeo's transports (containers-transports(5)), plus `rootfs:DIR`.
+"""References: where an image is, with skopeo's transports (containers-transports(5)), plus `podman:` and `rootfs:`.
 
     oci:DIR[:TAG]   oci-archive:FILE[:TAG]   docker-archive:FILE[:NAME:TAG]   rootfs:DIR
+    docker-daemon:NAME[:TAG]   podman:NAME[:TAG]   containers-storage:NAME[:TAG]   docker://[HOST/]NAME[:TAG|@DIGEST]
 
-As in skopeo, the path ends at the first colon (but for `rootfs:`, which has no tag).
+As in skopeo, a path ends at the first colon (but for `rootfs:`, which has no tag). A bare word is what is there under
+that path, else the name of an engine's image.
 """
 
 from __future__ import annotations
@@ -14,41 +16,102 @@ from typing import Literal
 
 from deadweight.errors import UsageError, shown
 
-Transport = Literal["oci", "oci-archive", "docker-archive", "archive", "rootfs"]
-"""`archive` is a file given without a transport: its content says which of the two archives it is."""
+Transport = Literal[
+    "oci",
+    "oci-archive",
+    "docker-archive",
+    "archive",
+    "rootfs",
+    "docker",
+    "docker-daemon",
+    "podman",
+    "containers-storage",
+    "engine",
+]
+"""`archive` is a file given without a transport: its content says which of the two archives it is. `engine` is a name
+given without one: of Docker's engine where that can be reached, else of Podman's."""
 
-_EXAMPLES = "oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG] or rootfs:DIR"
-_TRANSPORTS: dict[str, Transport] = {
+_FILES: dict[str, Transport] = {
     "oci": "oci",
     "oci-archive": "oci-archive",
     "docker-archive": "docker-archive",
     "rootfs": "rootfs",
 }
-_LATER = re.compile(r"(docker-daemon|docker|containers-storage|dir|sif|ostree|tarball|registry|podman):")
-# Docker's reference grammar (distribution/reference): [HOST[:PORT]/]NAME:TAG, the name in lower case.
+_NAMES: dict[str, Transport] = {
+    "docker": "docker",
+    "docker-daemon": "docker-daemon",
+    "podman": "podman",
+    "containers-storage": "containers-storage",
+}
+_EXAMPLES = (
+    "oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], rootfs:DIR, docker-daemon:NAME:TAG, "
+    "podman:NAME:TAG, containers-storage:NAME:TAG or docker://HOST/NAME:TAG"
+)
+_OTHERS = re.compile(r"(dir|sif|ostree|tarball|registry):")
+# Docker's reference grammar (distribution/reference): [HOST[:PORT]/]NAME[:TAG][@DIGEST], the name in lower case.
 _PART = r"[a-z0-9]+(?:(?:__|[._]|-+)[a-z0-9]+)*"
-_NAME_TAG = re.compile(rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?/)?{_PART}(?:/{_PART})*:\w[\w.-]{{0,127}}", re.ASCII)
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
+_NAME = re.compile(
+    rf"(?P<path>(?:{_HOST}/)?{_PART}(?:/{_PART})*)(?::(?P<tag>\w[\w.-]{{0,127}}))?(?:@(?P<digest>sha256:[0-9a-f]{{64}}))?",
+    re.ASCII,
+)
+_ID = re.compile(r"sha256:[0-9a-f]{64}|[0-9a-f]{12,64}")
+_STORAGE = re.compile(r"(\[[\w@+:=/.,-]*\])?(.*)", re.ASCII)
 # org.opencontainers.image.ref.name; looser than the image-spec's grammar, as tools are.
 _REF_NAME = re.compile(r"[A-Za-z0-9][\w.:@+/-]*", re.ASCII)
+_PATH_LIKE = re.compile(r"[./~].*|.*\.(tar|tar\.\w+|tgz|oci|img)|.*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where an image is or goes. `tag` picks one of several images in one place."""
+    """Where an image is or goes."""
 
     transport: Transport
-    path: Path
+    path: Path = Path()
+    """The file or directory; of no meaning where `name` is used (see `local`)."""
     tag: str | None = None
+    """Picks one of several images in one file or directory."""
+    name: str = ""
+    """What an engine or a registry knows the image by, whole: NAME:TAG, NAME@DIGEST, an engine's image ID; for a
+    registry always with its host (`docker.io/library/python:3.12`). `split_name` takes it apart.
+    """
+
+    @property
+    def local(self) -> Path | None:
+        """The file or directory, or None where an engine or a registry has the image."""
+        return None if self.name else self.path
 
     def __str__(self) -> str:
+        if self.name:
+            prefix = {"docker": "docker://", "engine": ""}.get(self.transport, f"{self.transport}:")
+            return prefix + self.name
         place = str(self.path) if self.transport == "archive" else f"{self.transport}:{self.path}"
         return place if self.tag is None else f"{place}:{self.tag}"
 
 
-def parse_reference(text: str) -> Reference:
-    """What `text` names: a transport and a path, or the bare path of something that is there.
+@dataclass(frozen=True)
+class Name:
+    """An image's name, taken apart. `path` is without the host; a name may have a tag, a digest, or both."""
 
-    Raises UsageError when it cannot be one.
+    host: str
+    path: str
+    tag: str | None
+    digest: str | None
+
+
+def split_name(name: str) -> Name | None:
+    """A name with its parts, the host and `library/` filled in as Docker does; None when it is none."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    host, _, path = full_name(match["path"]).partition("/")
+    return Name(host, path, match["tag"], match["digest"])
+
+
+def parse_reference(text: str) -> Reference:
+    """What `text` names: a transport with a path or name; the bare path of something that is there; an engine's image.
+
+    Raises UsageError when it cannot be one. Nothing is asked of an engine or a registry yet.
     """
     explicit = _explicit(text)
     if explicit is not None:
@@ -56,43 +119,52 @@ def parse_reference(text: str) -> Reference:
     if not text:
         raise UsageError(f"an image is needed: {_EXAMPLES}")
     path = Path(text)
-    if path.is_dir():
+    if "\0" not in text and path.is_dir():
         if (path / "oci-layout").exists() or (path / "index.json").exists():
             return Reference("oci", path)
         raise UsageError(f"{shown(text)} is a directory without an OCI layout; for a root filesystem say rootfs:{text}")
-    if path.exists():
+    if "\0" not in text and path.exists():
         return Reference("archive", path)
-    _refuse_later(text)
-    raise UsageError(
-        f"there is no file or directory {shown(text)}; to get an engine's image as a file: "
-        f"docker save {_word(text)} -o image.tar"
-    )
+    _refuse_others(text)
+    name = _engine_name(text)
+    if name is None or _PATH_LIKE.fullmatch(text):
+        raise UsageError(
+            f"there is no file or directory {shown(text)}; an engine's image is docker-daemon:NAME:TAG or "
+            "podman:NAME:TAG, a registry's docker://HOST/NAME:TAG"
+        )
+    return Reference("engine", name=name)
 
 
 def parse_destination(text: str) -> Reference:
     """Where to write. A destination names its transport, since nothing is there to be sniffed.
 
-    Raises UsageError when it does not.
+    Raises UsageError when it does not, or names what can only be read.
     """
     explicit = _explicit(text)
-    if explicit is not None:
-        return explicit
-    _refuse_later(text)
-    say = f"docker-archive:{_word(text)}"
-    raise UsageError(f"the destination {shown(text)} names no transport; say {say}, or another of {_EXAMPLES}")
+    if explicit is None:
+        _refuse_others(text)
+        say = f"docker-archive:{_word(text)}"
+        if _engine_name(text) is not None and not _PATH_LIKE.fullmatch(text):
+            say = f"docker-daemon:{text} or {say}"
+        raise UsageError(f"the destination {shown(text)} names no transport; say {say}, or another of {_EXAMPLES}")
+    name = explicit.name.rpartition("]")[2] if explicit.transport == "containers-storage" else explicit.name
+    if name and (_ID.fullmatch(name) or "@" in name):
+        raise UsageError(f"{shown(text)} names an image by what it holds, which a new one does not; write NAME:TAG")
+    return explicit
 
 
 def docker_name(tag: str) -> str | None:
     """`tag` as NAME:TAG, which engines ask for, or None when it is none. A name alone gets `:latest`."""
-    if ":" not in tag.rpartition("/")[2]:
-        tag += ":latest"
-    return tag if _NAME_TAG.fullmatch(tag) else None
+    match = _NAME.fullmatch(tag)
+    if match is None or match["digest"]:
+        return None
+    return tag if match["tag"] else f"{tag}:latest"
 
 
 def full_name(name: str) -> str:
     """NAME:TAG with the registry that Docker leaves out."""
     first, slash, _ = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return name
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
 
@@ -104,8 +176,12 @@ def short_name(name: str) -> str:
 
 def _explicit(text: str) -> Reference | None:
     word, colon, rest = text.partition(":")
-    transport = _TRANSPORTS.get(word)
-    if not colon or transport is None:
+    if not colon:
+        return None
+    if word in _NAMES:
+        return _named(_NAMES[word], rest, text)
+    transport = _FILES.get(word)
+    if transport is None:
         return None
     path, separator, tag = (rest, "", "") if transport == "rootfs" else rest.partition(":")
     if not path or "\0" in path:
@@ -122,16 +198,46 @@ def _explicit(text: str) -> Reference | None:
     return Reference(transport, Path(path), tag or None)
 
 
-def _refuse_later(text: str) -> None:
-    match = _LATER.match(text)
+def _named(transport: Transport, rest: str, text: str) -> Reference:
+    form, name = f"{transport}:NAME:TAG", None
+    if transport == "docker":
+        form = "docker://HOST/NAME:TAG for a registry's image, docker-daemon:NAME:TAG for an engine's"
+        name = _registry_name(rest.removeprefix("//")) if rest.startswith("//") else None
+    elif transport == "containers-storage":
+        match = _STORAGE.fullmatch(rest)
+        found = _engine_name(match[2]) if match else None
+        name = None if match is None or found is None else (match[1] or "") + found
+    else:
+        name = _engine_name(rest)
+    if name is None:
+        raise UsageError(f"{shown(text)} names no image; write {form}, the name in lower case")
+    return Reference(transport, name=name)
+
+
+def _registry_name(text: str) -> str | None:
+    """A name with its host, and `:latest` where it has neither tag nor digest; None when it is none."""
+    parts = split_name(text)
+    if parts is None:
+        return None
+    tag = f":{parts.tag or 'latest'}" if parts.tag or not parts.digest else ""
+    return f"{parts.host}/{parts.path}{tag}" + (f"@{parts.digest}" if parts.digest else "")
+
+
+def _engine_name(text: str) -> str | None:
+    """A name as an engine takes it: NAME:TAG, NAME@DIGEST, an ID as it is; None when it is none."""
+    if _ID.fullmatch(text):
+        return text
+    match = _NAME.fullmatch(text)
     if match is None:
-        return
-    word = match[1]
-    rest = text[match.end() :].strip("/") or "IMAGE"
-    how = f"docker save {_word(rest)} -o image.tar" if word == "docker-daemon" else ""
-    if not how:
-        how = f"skopeo copy {_word(text)} docker-archive:image.tar"
-    raise UsageError(f"the transport {word}: is not supported yet; save the image to a file first: {how}")
+        return None
+    return text if match["tag"] or match["digest"] else f"{text}:latest"
+
+
+def _refuse_others(text: str) -> None:
+    match = _OTHERS.match(text)
+    if match is not None:
+        copy = f"skopeo copy {_word(text)} docker-archive:image.tar"
+        raise UsageError(f"the transport {match[1]}: is not supported; copy the image to a file first: {copy}")
 
 
 def _word(text: str) -> str:

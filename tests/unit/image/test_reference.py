@@ -8,12 +8,15 @@ import pytest
 
 from deadweight.errors import UsageError
 from deadweight.image.reference import (
+    Name,
     Reference,
+    Transport,
     docker_name,
     full_name,
     parse_destination,
     parse_reference,
     short_name,
+    split_name,
 )
 from support.images import make_image, write_oci
 
@@ -40,14 +43,76 @@ def test_explicit(text: str, expected: Reference) -> None:
     assert parse_reference(str(expected)) == expected
 
 
+HEX = "0123456789ab" * 5 + "cdef"
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "name"),
+    [
+        ("docker-daemon:demo:slim", "docker-daemon", "demo:slim"),
+        ("docker-daemon:demo", "docker-daemon", "demo:latest"),
+        ("docker-daemon:reg.example:5000/a/b", "docker-daemon", "reg.example:5000/a/b:latest"),
+        ("podman:localhost/demo:1", "podman", "localhost/demo:1"),
+        ("containers-storage:demo:1", "containers-storage", "demo:1"),
+        ("containers-storage:[vfs@/a+/run/b]demo:1", "containers-storage", "[vfs@/a+/run/b]demo:1"),
+        ("docker://demo", "docker", "docker.io/library/demo:latest"),
+        ("docker://me/demo:1", "docker", "docker.io/me/demo:1"),
+        ("docker://127.0.0.1:5000/demo:1", "docker", "127.0.0.1:5000/demo:1"),
+        ("docker://[::1]:5000/demo:1", "docker", "[::1]:5000/demo:1"),
+        ("docker://Host/demo:1", "docker", "Host/demo:1"),
+    ],
+)
+def test_names_of_engines_and_registries(text: str, transport: Transport, name: str) -> None:
+    expected = Reference(transport, name=name)
+    assert parse_reference(text) == expected
+    assert parse_destination(text) == expected
+    assert parse_reference(str(expected)) == expected
+    assert expected.local is None
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "name"),
+    [
+        ("python:3.12", "engine", "python:3.12"),
+        ("me/demo", "engine", "me/demo:latest"),
+        (HEX[:12], "engine", HEX[:12]),
+        (f"sha256:{HEX}", "engine", f"sha256:{HEX}"),
+        (f"docker-daemon:sha256:{HEX}", "docker-daemon", f"sha256:{HEX}"),
+        (f"podman:demo@sha256:{HEX}", "podman", f"demo@sha256:{HEX}"),
+        (f"docker://reg.example/demo@sha256:{HEX}", "docker", f"reg.example/demo@sha256:{HEX}"),
+        (f"docker://reg.example/demo:1@sha256:{HEX}", "docker", f"reg.example/demo:1@sha256:{HEX}"),
+    ],
+)
+def test_what_can_only_be_read(text: str, transport: Transport, name: str) -> None:
+    assert parse_reference(text) == Reference(transport, name=name)
+    assert parse_reference(str(parse_reference(text))) == parse_reference(text)
+    with pytest.raises(UsageError, match="docker-daemon:" if transport == "engine" else "NAME:TAG"):
+        parse_destination(text)
+
+
+def test_names_taken_apart() -> None:
+    assert split_name("demo") == Name("docker.io", "library/demo", None, None)
+    assert split_name("h:5000/a/b:c") == Name("h:5000", "a/b", "c", None)
+    assert split_name(f"me/b:c@sha256:{HEX}") == Name("docker.io", "me/b", "c", f"sha256:{HEX}")
+    assert split_name("Demo") is None
+    assert split_name("demo:") is None
+
+
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("docker-daemon:demo:latest", "docker save demo:latest -o image.tar"),
-        ("docker://reg.example/demo:1", "skopeo copy docker://reg.example/demo:1 docker-archive:image.tar"),
-        ("containers-storage:demo", "skopeo copy containers-storage:demo docker-archive:image.tar"),
-        ("python:3.12", "docker save python:3.12 -o image.tar"),
-        ("docker-daemon:$(reboot)", "docker save IMAGE"),
+        ("docker-daemon:$(reboot)", "docker-daemon:NAME:TAG"),
+        ("docker-daemon:", "docker-daemon:NAME:TAG"),
+        ("podman:Demo", "lower case"),
+        ("docker:27", "docker-daemon:NAME:TAG for an engine's"),
+        ("docker://", "docker://HOST/NAME:TAG"),
+        ("docker://h/a\n:1", "docker://HOST/NAME:TAG"),
+        ("containers-storage:[$(x)]demo", "containers-storage:NAME:TAG"),
+        ("dir:some", "skopeo copy dir:some docker-archive:image.tar"),
+        ("image.tar", "no file or directory 'image.tar'; an engine's image is docker-daemon:NAME:TAG"),
+        ("./demo", "no file or directory"),
+        ("Demo:1", "no file or directory"),
+        ("a\0b", "no file or directory"),
         ("", "oci:DIR"),
         ("oci:", "no path"),
         ("oci:dir:", "tag"),
@@ -71,9 +136,9 @@ def test_a_bare_word_is_sniffed(tmp_path: Path) -> None:
         parse_reference(str(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["out.tar", "./dir", "docker://x/y", "demo:latest"])
+@pytest.mark.parametrize("text", ["out.tar", "./dir", "dir:x", "demo:latest"])
 def test_a_destination_names_its_transport(text: str) -> None:
-    with pytest.raises(UsageError, match=r"docker-archive:|not supported yet"):
+    with pytest.raises(UsageError, match=r"docker-archive:"):
         parse_destination(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from deadweight.errors import UsageError
 from deadweight.image.model import Image
 from deadweight.image.reference import Reference, parse_reference
 from deadweight.image.transports.archive import open_archive
@@ -24,6 +25,8 @@ def open_image(reference: str | Reference, platform: str | None = None) -> Image
     if isinstance(reference, str):
         reference = parse_reference(reference)
     platform = platform or None  # a plan for an image that names no platform has an empty one
+    if reference.name:
+        raise UsageError(f"engines and registries are not reached yet: docker save {reference.name} -o image.tar first")
     resources = ExitStack()
     try:
         if reference.transport == "oci":

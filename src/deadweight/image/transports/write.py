@@ -63,6 +63,8 @@ class _Stored:
 
 def check_destination(destination: Reference, *, force: bool) -> None:
     """Refuses a destination that `write_image` would refuse, before any work is done for it. Raises UsageError."""
+    if destination.name:
+        raise UsageError(f"cannot write to {shown(str(destination))}: say docker-archive: or oci-archive:")
     path = destination.path
     check_folder(path.resolve() if path.is_dir() else path.absolute())
     if destination.transport == "rootfs":
@@ -99,6 +101,8 @@ def write_image(
     PredictionError when a layer is not as long as it was said to be, DigestError when an untouched layer is damaged.
     Whatever it raises, nothing is left behind.
     """
+    if destination.name:
+        raise UsageError(f"cannot write to {shown(str(destination))}: say docker-archive: or oci-archive:")
     path = destination.path
     path = path.resolve() if path.is_dir() else Path(os.path.abspath(path.parent)) / path.name  # noqa: PTH100
     check_folder(path)
