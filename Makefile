@@ -1,7 +1,7 @@
 # Two commands on a fresh Debian: `make demo` (the main job on a real torch image) and `make test`.
 # Each does its own set-up: see scripts/setup.sh.
 
-.PHONY: help demo demo-small test test-all lint bench phases gpu-check clean
+.PHONY: help demo demo-small test test-all lint bench phases variants gpu-check clean
 
 help:
 	@echo "make demo        build a real torch service's image without an engine, slim it, show the report (30 GB of disk)"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint        ruff and mypy --strict"
 	@echo "make bench       speed and memory beside openssl, dive, syft and docker save (40 GB of disk)"
 	@echo "make phases      the reference service's image in every shape, built and measured (40 GB of disk, over an hour)"
+	@echo "make variants    the same service for CPUs, in two parts, with smaller weights: built, run, measured (40 GB of disk, an hour)"
 	@echo "make gpu-check   on a machine with an NVIDIA GPU: does a pruned torch compute the same? (TORCH_PYTHON=python3)"
 	@echo "make clean       remove what the above made"
 
@@ -44,6 +45,10 @@ bench:
 phases:
 	scripts/setup.sh python demo phases
 	.venv/bin/python bench/phases.py
+
+variants:
+	scripts/setup.sh python demo variants
+	.venv/bin/python bench/variants.py
 
 gpu-check:
 	scripts/setup.sh python

@@ -66,11 +66,11 @@ class Engine:
 
 
 @contextmanager
-def engine(work: Path) -> Iterator[Engine]:
-    """Starts everything below `work`, and ends it again."""
+def engine(work: Path, *, alone: bool = False) -> Iterator[Engine]:
+    """Starts everything below `work`, and ends it again; `alone` without a registry and a wheel, which stay empty."""
     with ExitStack() as resources:
-        registry = resources.enter_context(_registry(work))
-        wheel = resources.enter_context(_wheel(work))
+        registry = "" if alone else resources.enter_context(_registry(work))
+        wheel = "" if alone else resources.enter_context(_wheel(work))
         docker = resources.enter_context(_dockerd(work))
         yield Engine(docker, registry, wheel, work / "docker.log")
 

@@ -6,6 +6,7 @@
 #   python   .venv with the locked requirements and this project, editable
 #   demo     mmdebstrap, which makes the demo image's base
 #   phases   a Docker engine and a registry, which make phases builds and measures with
+#   variants a Docker engine, which make variants runs images with
 #   bench    .venv-bench with the peers that make bench measures
 #   test     what tests judge images and files with: skopeo, umoci, podman, docker, a registry; elfutils, gcc, linkers;
 #            .venv-oracles with NVIDIA's tools, and libraries of theirs to shrink
@@ -95,7 +96,7 @@ make_truthgraph() {
 }
 
 if [ $# -eq 0 ]; then
-    echo "usage: scripts/setup.sh python|demo|test|phases|bench|truthgraph..." >&2
+    echo "usage: scripts/setup.sh python|demo|test|phases|variants|bench|truthgraph..." >&2
     exit 2
 fi
 
@@ -143,6 +144,11 @@ for group in "$@"; do
         need skopeo command -v skopeo
         need git command -v git
         ;;
+    variants)
+        need docker.io command -v dockerd
+        need runc command -v runc
+        need skopeo command -v skopeo
+        ;;
     bench)
         bench=yes
         need openssl command -v openssl
@@ -153,7 +159,7 @@ for group in "$@"; do
         need python3-venv "$PYTHON" -c 'import ensurepip, venv'
         ;;
     *)
-        echo "setup: no group is called $group: python, demo, test, phases, bench and truthgraph are" >&2
+        echo "setup: no group is called $group: python, demo, test, phases, variants, bench and truthgraph are" >&2
         exit 2
         ;;
     esac

@@ -1,0 +1,195 @@
+"""Makes every variant of the reference service's image, runs it, and measures it. `make variants` runs it.
+
+A Docker engine of our own builds the one that all are compared with, and runs each. What was measured stays in
+docs/evidence/variants/, so that a run that was interrupted goes on where it was; --again measures a variant anew.
+docs/variants.md is written from these at the end.
+
+The CPU build of torch comes from where pip is configured to look; --find-links and --index-url name other places.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from phase_engine import ROOT, engine, make_base
+from phase_shapes import inspected
+from variant_accuracy import answers, compared, read, write
+from variant_page import page
+from variant_run import measure, started
+from variant_shapes import Variant, Workshop, original, variants
+
+PAGE = ROOT / "docs/variants.md"
+RECORDS = ROOT / "docs/evidence/variants"
+ANSWERS = RECORDS / "answers.json"
+FIRST = "phase-2"
+
+
+def say(text: str) -> None:
+    """Progress."""
+    print(f"variants: {text}", file=sys.stderr, flush=True)
+
+
+def busy() -> bool:
+    """Whether the machine does other things, so that seconds will be too many."""
+    return os.getloadavg()[0] > 1.0
+
+
+def compressed(shop: Workshop, reference: str) -> dict[str, int]:
+    """Bytes of the layers' blobs as skopeo makes them, at the levels that it takes by itself, from plain layers."""
+    found = {}
+    for kind in ("gzip", "zstd"):
+        place = shop.work / f"compressed-{kind}"
+        words = ["skopeo", "copy", "--insecure-policy", "--dest-compress-format", kind, reference, f"oci:{place}"]
+        with shop.log.open("ab") as log:
+            subprocess.run(words, check=True, stdout=log, stderr=log)
+        index = json.loads((place / "index.json").read_text())
+        manifest = json.loads(blob(place, index["manifests"][0]["digest"]).read_text())
+        found[kind] = sum(layer["size"] for layer in manifest["layers"])
+        shutil.rmtree(place)
+    return found
+
+
+def blob(layout: Path, digest: str) -> Path:
+    """Where an OCI layout has it."""
+    return layout / "blobs" / Path(*digest.split(":"))
+
+
+@contextmanager
+def loaded(shop: Workshop, reference: str, tag: str) -> Iterator[str]:
+    """An image in the engine, and gone afterwards."""
+    name = f"truthgraph:{tag}"
+    host = shop.engine.docker[shop.engine.docker.index("--host") + 1]
+    words = ["skopeo", "copy", "--insecure-policy", "--dest-daemon-host", host, reference, f"docker-daemon:{name}"]
+    with shop.log.open("ab") as log:
+        environment = {**os.environ, "TMPDIR": str(shop.work / "tmp")}
+        subprocess.run(words, check=True, stdout=log, stderr=log, env=environment)
+    try:
+        yield name
+    finally:
+        shop.engine.run("rmi", "--force", name)
+
+
+def measured(shop: Workshop, variant: Variant) -> list[dict[str, Any]]:
+    """A record for each image of a variant."""
+    records = []
+    docker = shop.engine.docker
+    for tag in variant.tags:
+        reference = original(shop) if tag == FIRST else shop.place(tag)
+        say(f"{tag}: its size")
+        report = inspected(reference)
+        record = {
+            "name": tag,
+            "variant": variant.name,
+            "command": variant.command,
+            "image": report["image"]["digest"],
+            "bytes": report["bytes"],
+            "compressed": compressed(shop, reference),
+            "categories": report["categories"],
+            "owners": [{key: owner[key] for key in ("name", "bytes")} for owner in report["owners"][:8]],
+        }
+        records.append(record)
+    # A split is asked through its first image, behind which the second one works.
+    with loaded(
+        shop, original(shop) if variant.name == FIRST else shop.place(variant.tags[-1]), variant.tags[-1]
+    ) as last:
+        say(f"{variant.tags[-1]}: running it")
+        records[-1]["busy"] = busy()
+        found, given = measure(docker, last, {}, answers)
+        records[-1] |= found | {"accuracy": accuracy(variant, given)}
+        if len(variant.tags) > 1:
+            with (
+                loaded(shop, shop.place(variant.tags[0]), variant.tags[0]) as first,
+                started(docker, last, {}) as server,
+            ):
+                say(f"{variant.tags[0]}: running it")
+                records[0]["busy"] = busy()
+                settings = {"TRUTHGRAPH_ML_URL": f"http://127.0.0.1:{server.port}", "TRUTHGRAPH_ML_TIMEOUT": "120"}
+                found, given = measure(docker, first, settings, answers)
+                records[0] |= found | {"accuracy": accuracy(variant, given)}
+    return records
+
+
+def accuracy(variant: Variant, given: dict[str, Any]) -> dict[str, Any]:
+    """How far answers are from those of the first, which are kept."""
+    if variant.name == FIRST:
+        write(ANSWERS, given)
+    return compared(read(ANSWERS), given)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=ROOT / "build/variants", help="takes up to 40 GB meanwhile")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="only these variants")
+    parser.add_argument("--again", nargs="*", default=[], metavar="NAME", help="measure these anew; `all` of them")
+    parser.add_argument("--keep", action="store_true", help="keep the images, for a later run")
+    parser.add_argument("--find-links", action="append", default=[], metavar="PLACE", help="see deadweight slim --help")
+    parser.add_argument("--index-url", metavar="URL", help="see deadweight slim --help")
+    given = parser.parse_args()
+    work = given.work.absolute()
+    (work / "tmp").mkdir(parents=True, exist_ok=True)
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    every = variants()
+    for name in (*(given.only or ()), *given.again):
+        if name not in (*every, "all"):
+            raise SystemExit(f"variants: there is no variant {name}: {', '.join(every)}")
+    again = set(every) if "all" in given.again else set(given.again)
+    todo = [name for name in every if not given.only or name in given.only]
+    todo = [name for name in todo if name in again or not all(record(tag).exists() for tag in every[name].tags)]
+    if todo and todo[0] != FIRST and not ANSWERS.exists():
+        raise SystemExit(f"variants: {FIRST} comes first: all others are compared with its answers")
+    if todo:
+        sources = [word for place in given.find_links for word in ("--find-links", place)]
+        sources += ["--index-url", given.index_url] if given.index_url else []
+        with engine(work, alone=True) as running:
+            shop = Workshop(running, work, sources)
+            for name in todo:
+                run(shop, every, every[name], keep=given.keep)
+    if not given.keep:
+        shutil.rmtree(work, ignore_errors=True)
+    results = {
+        tag: json.loads(record(tag).read_text()) for one in every.values() for tag in one.tags if record(tag).exists()
+    }
+    missing = [tag for variant in every.values() for tag in variant.tags if tag not in results]
+    if missing:
+        say(f"not measured yet, so there is no page: {', '.join(missing)}")
+    else:
+        PAGE.write_text(page(results))
+        say(f"{PAGE} is written")
+
+
+def record(tag: str) -> Path:
+    """Where what was measured of an image is kept."""
+    return RECORDS / f"{tag}.json"
+
+
+def run(shop: Workshop, every: dict[str, Variant], variant: Variant, *, keep: bool) -> None:
+    """Makes a variant, and what it is made of, and measures it."""
+    if not (shop.work / "phase-2.tar").exists():
+        say(f"{FIRST}: building it")
+        make_base(shop.engine, shop.work)
+        shop.fresh_context()
+        every[FIRST].make(shop)
+    made = shop.work / "made" / variant.name
+    if variant.name != FIRST and not made.exists():
+        say(f"{variant.name}: {variant.command}")
+        variant.make(shop)
+        made.parent.mkdir(exist_ok=True)
+        made.touch()
+    for found in measured(shop, variant):
+        record(found["name"]).write_text(json.dumps(found, indent=1) + "\n")
+    if variant.name != FIRST and not keep:
+        shutil.rmtree(shop.work / "images", ignore_errors=True)
+        made.unlink()
+
+
+if __name__ == "__main__":
+    main()
