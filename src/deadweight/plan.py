@@ -50,7 +50,7 @@ class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     why: str
     evidence: str = ""
     to: str | None = None
-    """For a link: the equal file."""
+    """For a link: the equal file. For a rewrite with a choice, what the file becomes."""
 
 
 class LayerSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

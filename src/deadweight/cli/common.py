@@ -51,6 +51,7 @@ def plan_for(
     base: str | None,
     all_layers: bool,
     platform: str | None,
+    weights: str | None,
 ) -> Worked:
     """The plan that the planning options ask for, worked out."""
     from deadweight.cli.output import message  # noqa: PLC0415
@@ -59,7 +60,7 @@ def plan_for(
     from deadweight.passes.base import Options, matches  # noqa: PLC0415
     from deadweight.plan import draw_up  # noqa: PLC0415
 
-    options = Options(tuple(keep), keep_compile, tuple(root), tuple(remove), target)
+    options = Options(tuple(keep), keep_compile, tuple(root), tuple(remove), target, weights)
     settings: dict[str, Any] = {
         "risk": risk,
         "skip": tuple(skip),

@@ -133,6 +133,12 @@ variant_options = together(
         click.option("--index-url", metavar="URL", help="An index that has CPU builds, in place of pip's."),
     ),
 )
+weights_option = click.option(
+    "--weights",
+    type=click.Choice(("fp16", "bf16", "int8")),
+    help="Store models' weights (.safetensors of transformers) as smaller numbers. Half precision is computed with as "
+    "float32, as before; int8 is torchao's. What it costs in accuracy is measured by a probe of kind accuracy.",
+)
 planning_options = together(
     target_options,
     click.option(
@@ -143,6 +149,7 @@ planning_options = together(
         help="How far to go: nothing that a container can tell; nothing that it can tell on the target; what only "
         "development and operations use; what an observation says is unused.",
     ),
+    weights_option,
     click.option("-k", "--keep", multiple=True, metavar="PATTERN", help="Keep paths that match, and all below them."),
     click.option(
         "-s", "--skip", multiple=True, metavar="PASS", help="Leave a pass out; `deadweight passes` lists all."

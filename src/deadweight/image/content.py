@@ -4,17 +4,59 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-from deadweight.image.bytes import ByteRange
+from deadweight.errors import BadInputError
+from deadweight.image.bytes import CHUNK, ByteRange
 
 Reader = Callable[[int, int], bytes]
 """`read_at(offset, length) -> bytes`, short at the end of the file."""
 
-ContentPiece = bytes | tuple[int, int] | ByteRange
-"""New bytes, an (offset, length) range of the original content, or a range of a file kept aside."""
+
+@dataclass(frozen=True)
+class Recoded:
+    """Part of what `recode` makes of a range of the original content: worked out when it is read, never held whole.
+
+    `recode` takes any number of units and gives as many made ones; the same bytes must give the same.
+    """
+
+    recode: Callable[[bytes], bytes]
+    unit: int
+    """Bytes of the original that are recoded on their own."""
+    made: int
+    """What a unit becomes, in bytes."""
+    start: int
+    """Where the range of units begins, in the original content."""
+    skip: int
+    """Bytes of what it becomes that come before this part."""
+    size: int
+    """Bytes of this part."""
+
+    def window(self, skip: int, size: int) -> Recoded:
+        """A part of this part."""
+        return replace(self, skip=self.skip + skip, size=size)
+
+    def read(self, read: Reader) -> bytes:
+        """The bytes, given a reader of the original. Raises BadInputError where that ends early."""
+        first, last = self.skip // self.made, -(-(self.skip + self.size) // self.made)
+        length = (last - first) * self.unit
+        data = read(self.start + first * self.unit, length)
+        if len(data) != length:
+            raise BadInputError(f"the file ended {length - len(data):,} bytes early while it was read")
+        at = self.skip - first * self.made
+        return self.recode(data)[at : at + self.size]
+
+    def chunks(self, read: Reader) -> Iterator[bytes]:
+        """The same in pieces that fit into memory, as long as a unit does."""
+        step = max(CHUNK // self.unit, 1) * self.made
+        for at in range(0, self.size, step):
+            yield self.window(at, min(step, self.size - at)).read(read)
+
+
+ContentPiece = bytes | tuple[int, int] | ByteRange | Recoded
+"""New bytes, an (offset, length) range of the original content, a range of a file kept aside, or a range recoded."""
 
 _ZEROS: Final = bytes(65536)
 
@@ -62,11 +104,18 @@ class Content:
                 yield piece
             elif isinstance(piece, tuple):
                 yield from original.chunks(*piece)
+            elif isinstance(piece, Recoded):
+                yield from piece.chunks(original.read_at)
             else:
                 yield from piece.chunks()
 
     def after(self, first: Content) -> Content:
-        """This content's pieces in terms of the original, where `first` was what they were written for."""
+        """This content's pieces in terms of the original, where `first` was what they were written for.
+
+        Raises ValueError where it recodes what is not the original's own.
+        """
+        if any(isinstance(piece, Recoded) for piece in self.pieces):
+            raise ValueError("what another pass has changed cannot be converted")
         pieces: list[ContentPiece] = []
         for piece in self.pieces:
             pieces.extend(first.parts(*piece) if isinstance(piece, tuple) else (piece,))
@@ -112,4 +161,6 @@ def _read(piece: ContentPiece, read: Reader) -> bytes:
         return piece
     if isinstance(piece, tuple):
         return read(*piece)
+    if isinstance(piece, Recoded):
+        return piece.read(read)
     return piece.read_at(0, piece.size)

@@ -18,12 +18,12 @@ from itertools import zip_longest
 
 from deadweight.errors import PlanError, shown
 from deadweight.image.bytes import ByteRange
-from deadweight.image.content import Content
+from deadweight.image.content import Content, Recoded
 from deadweight.image.filesystem import Filesystem, Key, Merge
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
 from deadweight.image.links import Links, inode_of
 from deadweight.image.model import Image
-from deadweight.image.pieces import END, Piece, Pieces, Span
+from deadweight.image.pieces import END, Made, Piece, Pieces, Span
 
 Subject = str | Key
 """What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
@@ -230,6 +230,8 @@ def layer_chunks(image: Image, edited: LayerEdit) -> Iterator[bytes]:
             yield piece
         elif isinstance(piece, ByteRange):
             yield from piece.chunks()
+        elif isinstance(piece, Made):
+            yield from piece.part.chunks(image.layers[piece.layer].tar.window(piece.start, piece.length).read_at)
         else:
             yield from image.layers[piece.layer].tar.chunks(piece.start, piece.length)
 
@@ -393,6 +395,8 @@ class _Emission:
             for piece in content.pieces:
                 if isinstance(piece, tuple):
                     pieces.append(Span(data_key[0], data.data + piece[0], piece[1]))
+                elif isinstance(piece, Recoded):
+                    pieces.append(Made(data_key[0], data.data, data.stored, piece))
                 else:
                     pieces.append(piece)
         pieces.append(bytes(padding(size)))

@@ -1,10 +1,13 @@
-"""What a new layer is made of: literal bytes, parts of original layers, and parts of files kept aside, in order."""
+"""What a new layer is made of: literal bytes, parts of original layers, what is made of such parts, and parts of files
+kept aside, in order.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 from deadweight.image.bytes import ByteRange
+from deadweight.image.content import Recoded
 
 END = bytes(1024)
 """Two zero blocks: the end of a tar archive."""
@@ -18,7 +21,21 @@ class Span(msgspec.Struct, frozen=True, gc=False):
     length: int
 
 
-Piece = bytes | Span | ByteRange
+class Made(msgspec.Struct, frozen=True, gc=False):
+    """What is made of the content that lies at `start` of an original layer's tar, with `length` bytes."""
+
+    layer: int
+    start: int
+    length: int
+    part: Recoded
+
+    @property
+    def size(self) -> int:
+        """Bytes that it comes to."""
+        return self.part.size
+
+
+Piece = bytes | Span | ByteRange | Made
 
 
 class Pieces:

@@ -30,7 +30,7 @@ class Proposal(msgspec.Struct, frozen=True):
 
     `remove` takes a path out of the view (a directory leaves only when nothing in it stays, so proposing whole trees
     is right), `drop` an entry that no container sees (`key`), `rewrite` gives a file new content by the pass's recipe,
-    `link` makes a file a hard link to the equal file `to`.
+    `link` makes a file a hard link to the equal file `to`. What a rewrite makes of a file can depend on `to` as well.
     """
 
     action: Action
@@ -58,6 +58,8 @@ class Options:
     """Distributions to remove, with what only they need."""
     target: Target | None = None
     """What GPU code is to run on; None: nothing was declared, and nothing is done about GPU code."""
+    weights: str | None = None
+    """What the float32 of models' weights becomes: fp16, bf16 or int8; None: it stays."""
 
 
 @dataclass
@@ -99,7 +101,10 @@ class Context:
         if proposal.action == "rewrite":
             if last == one.name:
                 return False
-            self.rewritten[inode] = one.name, must_rewrite(self.ledger, one, path, first, self.options.target)
+            self.rewritten[inode] = (
+                one.name,
+                must_rewrite(self.ledger, one, path, first, self.options.target, proposal.to),
+            )
         elif first is not None:
             return False
         elif proposal.action == "remove":
@@ -113,13 +118,13 @@ class Context:
         read, first = self.ledger.reader(path), self._content_before(path)
         return (read, self.ledger.fs.nodes[path].size) if first is None else (first.reader(read), first.size)
 
-    def rewrite(self, one: Pass, path: str) -> Content:
+    def rewrite(self, one: Pass, path: str, to: str | None = None) -> Content:
         """What `one`, the pass that asks, makes of the file at `path`, in terms of the image's own.
 
         Worked out once, however often a pass or the planner asks. Raises ValueError, with the reason, when it cannot
         be done.
         """
-        return rewritten(self.ledger, one, path, self._content_before(path), self.options.target)
+        return rewritten(self.ledger, one, path, self._content_before(path), self.options.target, to)
 
     def _content_before(self, path: str) -> Content | None:
         inode = self.ledger.fs.nodes[path].inode
@@ -169,6 +174,8 @@ class Rewriting(NamedTuple):
     size: int
     """Bytes that `read` gives."""
     target: Target | None
+    to: str | None = None
+    """What it is to become, where a pass has a choice; as in the proposal."""
 
 
 @dataclass(frozen=True)
@@ -187,12 +194,14 @@ class Pass:
     when it cannot be done. The same input must give the same content."""
 
 
-_Task = tuple[Pass, str, Content | None, Target | None]
+_Task = tuple[Pass, str, Content | None, Target | None, str | None]
 _REWRITTEN: WeakKeyDictionary[Ledger, dict[_Task, Content | str]] = WeakKeyDictionary()
 """What rewriting gave, or why it could not be done: it can take minutes, and a planner asks more than once."""
 
 
-def rewritten(ledger: Ledger, one: Pass, path: str, first: Content | None, target: Target | None) -> Content:
+def rewritten(
+    ledger: Ledger, one: Pass, path: str, first: Content | None, target: Target | None, to: str | None = None
+) -> Content:
     """What a pass makes of the file at `path` where passes before it left `first`, in terms of the image's own content.
 
     Worked out once for a ledger. Raises ValueError, with the reason, when it cannot be done.
@@ -200,13 +209,13 @@ def rewritten(ledger: Ledger, one: Pass, path: str, first: Content | None, targe
     if one.rewrite is None:
         raise PlanError(f"the pass {one.name} does not rewrite, as the cut of {shown(path)} would")
     memo = _REWRITTEN.setdefault(ledger, {})
-    task = (one, path, first, target)
+    task = (one, path, first, target, to)
     if task not in memo:
         read, size = ledger.reader(path), ledger.fs.nodes[path].size
         if first is not None:
             read, size = first.reader(read), first.size
         try:
-            content = one.rewrite(Rewriting(ledger, path, read, size, target))
+            content = one.rewrite(Rewriting(ledger, path, read, size, target, to))
             memo[task] = content if first is None else content.after(first)
         except ValueError as error:
             memo[task] = str(error)
@@ -216,10 +225,12 @@ def rewritten(ledger: Ledger, one: Pass, path: str, first: Content | None, targe
     raise ValueError(found)
 
 
-def must_rewrite(ledger: Ledger, one: Pass, path: str, first: Content | None, target: Target | None) -> Content:
+def must_rewrite(
+    ledger: Ledger, one: Pass, path: str, first: Content | None, target: Target | None, to: str | None = None
+) -> Content:
     """As `rewritten`, for what is planned already: raises PlanError when it cannot be done."""
     try:
-        return rewritten(ledger, one, path, first, target)
+        return rewritten(ledger, one, path, first, target, to)
     except ValueError as error:
         left = " as the passes before it leave it" if first is not None else ""
         raise PlanError(f"{shown(path)} cannot be rewritten by {one.name}{left}: {error}") from None

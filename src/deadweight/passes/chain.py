@@ -53,7 +53,7 @@ def request(ledger: Ledger, proposals: Iterable[Step], keep_layers: Collection[i
         contents: list[Content] = []
         for one, proposal in chain:
             first = contents[-1] if contents else None
-            contents.append(must_rewrite(ledger, one, proposal.path, first, target))
+            contents.append(must_rewrite(ledger, one, proposal.path, first, target, proposal.to))
         rewrite[path] = contents[-1]
         steps[path] = tuple(content.size for content in contents[:-1])
         by_subject[path] = chain

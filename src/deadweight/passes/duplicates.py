@@ -52,6 +52,8 @@ def _groups(context: Context) -> list[_Group]:
     by_meta: dict[_Meta, list[Key]] = {}
     names = names_by_inode(context.ledger)
     for key, paths in names.items():
+        if key in context.rewritten:  # its copies may be for somebody who reads the old content
+            continue
         entry = fs.entry(key)
         if entry.stored and not entry.sparse and not any(_excluded(path) for path in paths):
             by_meta.setdefault(_meta(key[0], entry), []).append(key)

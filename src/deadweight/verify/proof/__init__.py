@@ -19,6 +19,7 @@ from deadweight.errors import shown
 from deadweight.image.filesystem import Key
 from deadweight.image.model import Layer
 from deadweight.ledger.ledger import Ledger
+from deadweight.passes.weights import PASS
 from deadweight.plan import Plan
 from deadweight.verify.model import ProbeResult
 from deadweight.verify.proof.config import config_differences
@@ -27,6 +28,7 @@ from deadweight.verify.proof.declarations import declared
 from deadweight.verify.proof.findings import Findings, Views, find
 from deadweight.verify.proof.walk import Walk, walk
 
+WEIGHTS: Final = PASS.name
 _MOST: Final = 100
 """Differences that are named; the rest is counted."""
 
@@ -102,7 +104,7 @@ def _files(views: Views, found: Findings, seconds: float) -> ProbeResult:
         f"{same - rewritten - found.follows:,} paths are the same in content and metadata",
         f"{gone:,} are gone{', as declared' if views.declared.plan is not None else ''}",
         *(
-            f"{len(files):,} {'files are' if len(files) > 1 else 'file is'} rewritten, and loaders cannot tell ({what})"
+            f"{len(files):,} {'files are' if len(files) > 1 else 'file is'} rewritten, {_how(what)} ({what})"
             for what, files in sorted(found.rewritten.items())
         ),
     ]
@@ -117,6 +119,11 @@ def _files(views: Views, found: Findings, seconds: float) -> ProbeResult:
     if views.declared.plan is None and not details and (gone or rewritten):
         return msgspec.structs.replace(result, outcome="undeclared")
     return result
+
+
+def _how(what: str) -> str:
+    """What rewritten files are held to."""
+    return "weights to the nearest number" if what == WEIGHTS else "and loaders cannot tell"
 
 
 def _paths(ledger: Ledger) -> str:

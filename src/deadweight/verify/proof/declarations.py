@@ -21,6 +21,8 @@ class Rewrite(NamedTuple):
 
     by: Pass
     path: str
+    to: str | None = None
+    """What the cut says that it becomes."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _rewrites(fs: Filesystem, cuts: list[Cut]) -> dict[Key, tuple[Rewrite, ...]]
             if cut.pass_ not in passes:
                 raise PlanError(f"the cut of {shown(cut.path)} is by the pass {shown(cut.pass_)}, not installed here")
             chain = chains.setdefault(links.root(inode_of(fs, cut.path)), [])
-            chain.append(Rewrite(passes[cut.pass_], cut.path))
+            chain.append(Rewrite(passes[cut.pass_], cut.path, cut.to))
     found: dict[Key, tuple[Rewrite, ...]] = {}
     for node in fs.nodes.values() if chains else ():
         if node.kind == "file" and node.inode is not None and links.root(node.inode) in chains:

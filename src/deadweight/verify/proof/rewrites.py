@@ -16,10 +16,13 @@ from deadweight.binary.shrink_check import check_shrunk
 from deadweight.binary.strip import check, strip_symbols
 from deadweight.image.content import Content
 from deadweight.ledger.ledger import Ledger
+from deadweight.models.check import check_converted
+from deadweight.models.convert import WEIGHTS as CONVERSIONS
 from deadweight.passes.base import rewritten
 from deadweight.passes.symbols import NOTHING
 from deadweight.passes.symbols import PASS as SYMBOLS
 from deadweight.passes.target import GPU_CODE
+from deadweight.passes.weights import PASS as WEIGHTS
 from deadweight.verify.proof.contents import File, first_difference, plain_file
 from deadweight.verify.proof.declarations import Rewrite
 
@@ -36,15 +39,15 @@ def check_declared(
 ) -> bytes | None:
     """The sha256 of `new`; ValueError unless it is what these passes make of their file, byte for byte.
 
-    What the pass gpu-code makes is compared with the original when it is made (`check_shrunk`), what symbols makes is
-    here: so neither rests on the code that makes it. Where the plan is by another version of deadweight, what loaders
-    do not map may differ, and the digest is None then.
+    What the pass gpu-code makes is compared with the original when it is made (`check_shrunk`), what symbols and
+    weights make is here: so none rests on the code that makes it. Where the plan is by another version of deadweight,
+    what loaders do not map may differ, and the digest is None then.
     """
     old = plain_file(before.fs, before.fs.nodes[steps[0].path])
     stages = [old]
     content: Content | None = None
     for step in steps:
-        content = rewritten(before, step.by, step.path, content, target)
+        content = rewritten(before, step.by, step.path, content, target, step.to)
         stages.append(old.rewritten(content))
     digest = hashlib.sha256()
     where = first_difference(stages[-1], new, digest.update)
@@ -59,6 +62,8 @@ def check_declared(
     for step, one, two in zip(steps, stages[:-1], stages[1:], strict=True):
         if step.by.name == SYMBOLS.name:
             check(*one, *two)
+        elif step.by.name == WEIGHTS.name and step.to in CONVERSIONS:
+            check_converted(*one, *two, step.to)
     return digest.digest()
 
 

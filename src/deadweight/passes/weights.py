@@ -1,0 +1,318 @@
+"""Models' weights: formats that no library here takes, and, where it is asked for, float32 as smaller numbers."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from packaging.version import InvalidVersion, Version
+
+from deadweight.errors import shown
+from deadweight.image.content import Content, Reader
+from deadweight.ledger.known import matcher
+from deadweight.ledger.ledger import Ledger
+from deadweight.ledger.python import Distribution
+from deadweight.models.config import LIMIT, SAYS_ENOUGH, new_config
+from deadweight.models.convert import WEIGHTS, convert
+from deadweight.models.finding import CONFIG, Model, ModelFile, find_models
+from deadweight.models.formats import Duplicate, duplicates, fits, library
+from deadweight.models.int8 import MODEL_TYPES, VERSIONS
+from deadweight.models.same import compared
+from deadweight.passes.application import mentions, python_files
+from deadweight.passes.base import Context, Pass, Proposal, Rewriting, noted
+from deadweight.passes.commands import commands
+from deadweight.passes.imports import scan
+from deadweight.passes.inodes import changeable_name, names_by_inode
+
+_SETTING = re.compile(r"[^a-z0-9]+")  # EMBED_BACKEND=onnx says what is wanted as plainly as code does
+COMPUTES = "float32"
+COMPUTES_INT8 = "float32, with int8 weights"
+"""What a configuration comes to say, as a cut names it."""
+
+
+class View:
+    """The merged view as a tree of models: without what has left already."""
+
+    def __init__(self, ledger: Ledger, gone: Iterable[str] = ()) -> None:
+        self._fs = ledger.fs
+        self._gone = frozenset(gone)
+
+    def names(self) -> Iterable[str]:
+        """All files and links."""
+        nodes = self._fs.nodes
+        return [path for path, node in nodes.items() if node.kind in ("file", "symlink") and path not in self._gone]
+
+    def real(self, path: str) -> str | None:
+        """Where a file really lies."""
+        node = self._fs.nodes.get(path)
+        if node is None or path in self._gone:
+            return None
+        node = self._fs.resolve(path)
+        if node is None or node.source is None or node.source.kind != "file" or node.source.sparse:
+            return None
+        return None if node.path in self._gone else node.path
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        return self._fs.nodes[path].size
+
+    def reader(self, path: str) -> Reader:
+        """Reads a file."""
+        return self._fs.reader(self._fs.nodes[path])
+
+
+def propose(context: Context) -> Iterator[Proposal]:
+    """What of models leaves, then what is rewritten, each ordered by path."""
+    models = find_models(View(context.ledger, context.gone))
+    work = _Work(context)
+    leaving = {proposal.path: proposal for model in models for proposal in work.duplicates(model)}
+    work.free_blobs(leaving)
+    yield from (leaving[path] for path in sorted(leaving))
+    if context.options.weights is not None:
+        found = {p.path: p for model in models for p in work.converted(model, context.options.weights, leaving)}
+        yield from (found[path] for path in sorted(found))
+    context.notes.extend(noted("models", work.stays))
+
+
+@dataclass
+class _Work:
+    """One run of the pass."""
+
+    context: Context
+    stays: dict[str, str] = field(default_factory=dict)
+    """What stays, and why: ends up in notes."""
+    _asked: dict[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def distributions(self) -> dict[str, Distribution]:
+        """What is installed, and stays, by name."""
+        context = self.context
+        return {dist.name: dist for dist in context.ledger.distributions if dist.info not in context.gone}
+
+    @cached_property
+    def taker(self) -> Distribution | None:
+        """An installed library that takes model.safetensors where it is there."""
+        if "safetensors" not in self.distributions:
+            return None
+        for name, first in library("prefer_safetensors").items():
+            dist = self.distributions.get(name)
+            if dist is not None and _at_least(dist.version, first):
+                return dist
+        return None
+
+    # --- duplicates -----------------------------------------------------------------------------------
+
+    def duplicates(self, model: Model) -> Iterator[Proposal]:
+        """The files of a model in formats that nobody takes."""
+        if not model.weights or not model.of_transformers:
+            return
+        whole = {file.path for file in model.weights}
+        for kind in duplicates():
+            paths = [path for path in self._below(model) if path not in whole and fits(path, kind.files)]
+            if not paths:
+                continue
+            reason = self._needed(kind, paths)
+            if reason is not None:
+                self.stays[f"/{paths[0]}"] = reason
+                continue
+            assert self.taker is not None  # else there is a reason
+            evidence = f"{self.taker.display} {self.taker.version} takes model.safetensors"
+            files = [file for file in model.files if file.path in paths]
+            same = self._same(model, files) if kind.format == "torch" else ""
+            for path in paths:
+                yield Proposal("remove", path, kind.why, f"{evidence}{same}")
+
+    def _below(self, model: Model) -> list[str]:
+        fs = self.context.ledger.fs
+        folders = [model.folder, *(posixpath.join(model.folder, name) for name in library("below"))]
+        return sorted(child for folder in folders for child in fs.children(folder) if self._there(child))
+
+    def _there(self, path: str) -> bool:
+        node = self.context.ledger.fs.nodes[path]
+        return node.kind in ("file", "symlink") and path not in self.context.gone
+
+    def _needed(self, kind: Duplicate, paths: list[str]) -> str | None:
+        """Why files of a format stay; None where nothing shows that somebody wants them."""
+        if self.taker is None:
+            return "no library is installed that is known to take model.safetensors instead"
+        if kind.format not in self._asked:
+            self._asked[kind.format] = self._somebody(kind)
+        reason = self._asked[kind.format]
+        if reason is None and not all(map(self.context.may_change, paths)):
+            return "it is to stay"
+        return reason
+
+    def _somebody(self, kind: Duplicate) -> str | None:
+        """Who opens files of a format, as far as code and configuration show."""
+        context = self.context
+        for path, said in mentions(context, kind.unless):
+            return f"/{path} says {shown(said, 60)}"
+        environment = context.ledger.image.environment
+        words = [*commands(context.ledger).words, *(f"{name}={value}" for name, value in environment.items())]
+        for word in words:
+            if kind.unless.search(word.encode("utf-8", "surrogateescape")) or kind.format in _SETTING.split(
+                word.lower()
+            ):
+                return f"the image's configuration says {shown(word, 60)}"
+        readers = frozenset(kind.readers)
+        known = matcher(library("only_if_asked"))
+        owners = {path: dist.name for dist in self.distributions.values() for path in dist.files} if readers else {}
+        for path, imports in scan(context.ledger, python_files(context)) if readers else ():
+            hits = imports.modules & readers
+            if hits and not known(owners.get(path, "")):
+                return f"/{path} imports {min(hits)}"
+        return None
+
+    def _same(self, model: Model, files: list[ModelFile]) -> str:
+        """What comparing the tensors of a model's two formats gave, for the evidence."""
+        said = compared(View(self.context.ledger), model.weights, files)
+        return f"; {said}" if said else ""
+
+    def free_blobs(self, leaving: dict[str, Proposal]) -> None:
+        """Adds what links that leave lead to, where no other link does: Hugging Face's cache is made of such."""
+        fs = self.context.ledger.fs
+        links = [path for path in leaving if fs.nodes[path].kind == "symlink"]
+        if not links:
+            return
+        wanted: dict[str, str] = {}
+        for path in links:
+            node = fs.resolve(path)
+            if node is not None and node.kind == "file" and self.context.may_change(node.path):
+                wanted.setdefault(node.path, path)
+        for path, node in fs.nodes.items():
+            if wanted and node.kind == "symlink" and path not in leaving and path not in self.context.gone:
+                target = fs.resolve(path)
+                if target is not None:
+                    wanted.pop(target.path, None)
+        for blob, path in wanted.items():
+            cause = leaving[path]
+            leaving[blob] = Proposal("remove", blob, cause.why, f"/{path} leads there; {cause.evidence}")
+
+    # --- conversion -----------------------------------------------------------------------------------
+
+    def converted(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> Iterator[Proposal]:
+        """A model's weights as smaller numbers, and its configuration, which goes on saying what to compute with."""
+        reason = self._not_convertible(model, to, leaving)
+        config = ""
+        if reason is None:
+            try:
+                config = self._config(model, to)
+            except ValueError as error:
+                reason = f"its {CONFIG} cannot follow: {error}"
+        if reason is not None:
+            if reason:
+                self.stays[f"the weights of /{model.folder}"] = reason
+            return
+        why = f"weights as {to}; computed with as {COMPUTES}, as before"
+        found = []
+        for file in model.weights:
+            try:
+                saved, evidence = self._saved(file, to)
+            except ValueError as error:
+                self.stays[f"/{file.path}"] = str(error)
+                continue
+            if saved:
+                found.append(Proposal("rewrite", file.real, why, evidence, to, None, "observed"))
+        if found and config:
+            says = COMPUTES_INT8 if to == "int8" else COMPUTES
+            evidence = "the library would take the numbers of the weights for it"
+            yield Proposal("rewrite", config, f"says what to compute with: {says}", evidence, says, None, "observed")
+        yield from found
+
+    def _not_convertible(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> str | None:
+        """Why a model is not converted; empty where there is nothing to say about it."""
+        if not model.weights:
+            formats = sorted({file.format for file in model.files if file.path not in leaving})
+            if formats == ["torch"]:
+                return "it is in torch's own format, which would have to be unpickled: save it as model.safetensors"
+            return f"it is no model.safetensors ({', '.join(formats)})" if formats else ""
+        if not model.of_transformers:
+            return f"no {CONFIG} of transformers is beside it, so which numbers its library computes with is not known"
+        if "transformers" not in self.distributions:
+            return "transformers is not installed, so which numbers its library computes with is not known"
+        names = names_by_inode(self.context.ledger)
+        for file in model.weights:
+            inode = self.context.ledger.fs.nodes[file.real].inode
+            if inode is None or changeable_name(self.context, names[inode]) is None:
+                return "it is to stay"
+        return self._not_int8(model) if to == "int8" else None
+
+    def _not_int8(self, model: Model) -> str | None:
+        assert model.config is not None  # it is of transformers
+        dist = self.distributions.get("torchao")
+        if dist is None:
+            return (
+                "int8 is read by torchao, which is not installed in the image: add torchao to the service's "
+                f"requirements ({', '.join(VERSIONS)}), or take --weights fp16"
+            )
+        if not dist.version.startswith(tuple(f"{version}." for version in VERSIONS)):
+            return f"torchao {dist.version} is installed, and what is known here is int8 of {', '.join(VERSIONS)}"
+        if not _at_least(self.distributions["transformers"].version, "5.0"):
+            return "int8 of torchao is read by transformers from 5.0 on"
+        kind = str(model.config["model_type"])
+        if kind not in MODEL_TYPES:
+            return f"which of the matrices of {shown(kind)} are linear layers is not known: take --weights fp16"
+        return None
+
+    def _config(self, model: Model, to: str) -> str:
+        """Where the configuration lies that has to say more; empty where it says enough."""
+        real = View(self.context.ledger, self.context.gone).real(posixpath.join(model.folder, CONFIG))
+        assert real is not None  # it was read
+        says = COMPUTES_INT8 if to == "int8" else COMPUTES
+        try:
+            self.context.rewrite(PASS, real, says)
+        except ValueError as error:
+            if str(error) == SAYS_ENOUGH:
+                return ""
+            raise
+        inode = self.context.ledger.fs.nodes[real].inode
+        if inode is None or changeable_name(self.context, names_by_inode(self.context.ledger)[inode]) is None:
+            raise ValueError("it is to stay")
+        return real
+
+    def _saved(self, file: ModelFile, to: str) -> tuple[int, str]:
+        """How many bytes a file loses, and what is known of that."""
+        content = self.context.rewrite(PASS, file.real, to)
+        saved = file.size - content.size
+        if saved <= 0:
+            return 0, ""
+        reader = View(self.context.ledger).reader(file.real)
+        made = convert(reader, file.size, to)
+        evidence = f"{made.tensors:,} tensors, each number the nearest that {to} has"
+        if to == "int8":
+            evidence = f"{made.tensors:,} tensors: linear layers in int8, a scale for each row; the rest in fp16"
+        if made.kept:
+            name, reason = next(iter(made.kept.items()))
+            evidence += f"; {len(made.kept):,} stay float32, such as {shown(name, 60)}: {reason}"
+        return saved, evidence
+
+
+def rewrite(file: Rewriting) -> Content:
+    """A file of weights, or a configuration. Raises ValueError where that cannot be done."""
+    if file.to in WEIGHTS:
+        return convert(file.read, file.size, file.to).content
+    if file.to not in (COMPUTES, COMPUTES_INT8):
+        raise ValueError(f"the pass weights makes nothing of the name {shown(file.to or '')}")
+    if file.size > LIMIT:
+        raise ValueError(f"it has {file.size:,} bytes, and configurations are short")
+    return new_config(file.read(0, file.size), "int8" if file.to == COMPUTES_INT8 else COMPUTES)
+
+
+def _at_least(version: str, first: str) -> bool:
+    try:
+        return Version(version) >= Version(first)
+    except InvalidVersion:
+        return False
+
+
+PASS = Pass(
+    name="weights",
+    risk="policy",
+    order=60,
+    summary="models in formats that no library here takes; with --weights, float32 as smaller numbers",
+    propose=propose,
+    rewrite=rewrite,
+)
