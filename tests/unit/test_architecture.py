@@ -30,6 +30,7 @@ ALLOWED = {
         "sizes",
         "image",
         "ledger",
+        "application",
         "files",
         "passes",
         "plan",

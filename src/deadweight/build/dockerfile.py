@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deadweight.build.dockerfile_steps import CACHE, SOURCE, Install, Step, install_steps, run
 from deadweight.build.pythons import holds
@@ -68,6 +68,8 @@ class Choices:
     """How pip is asked for deadweight."""
     file: str = ""
     """What the Dockerfile will be called, below the project; empty where that is not known."""
+    part: str = ""
+    """Which part of the project's service it is, where it is one of several."""
 
 
 def render(recipe: Recipe, choices: Choices = Choices()) -> str:
@@ -78,6 +80,8 @@ def render(recipe: Recipe, choices: Choices = Choices()) -> str:
     check_choices(choices)
     _check_python(recipe, choices)
     install = install_steps(recipe)
+    if choices.part:  # what another part is made of is not in this one
+        install = replace(install, core=None)
     packages = chosen_packages(recipe, choices)
     stages = [
         _head(recipe, choices, install),
@@ -138,7 +142,7 @@ def chosen_packages(recipe: Recipe, choices: Choices) -> dict[str, str]:
 
 def _head(recipe: Recipe, choices: Choices, install: Install) -> str:
     file = f" -f {shlex.quote(choices.file)}" if choices.file not in ("", "Dockerfile") else ""
-    build = f"docker build{file} -t {recipe.name}"
+    build = f"docker build{file} -t {recipe.name}{f'-{choices.part}' if choices.part else ''}"
     uses, arguments = [f"#   {build} ."], []
     if install.core is not None:
         uses.append(f"#   {build}:core --build-arg VARIANT=core .")
@@ -155,7 +159,9 @@ def _head(recipe: Recipe, choices: Choices, install: Install) -> str:
         "# Any requirement, or the URL of a wheel.",
         f"ARG DEADWEIGHT={choices.deadweight}",
     ]
-    about = [f"# The image of {recipe.name}. `deadweight dockerfile` wrote this; from here on it is yours.", "#"]
+    what = f"{recipe.name}'s part {choices.part}" if choices.part else recipe.name
+    command = "split" if choices.part else "dockerfile"
+    about = [f"# The image of {what}. `deadweight {command}` wrote this; from here on it is yours.", "#"]
     return "\n".join(
         [*about, *uses, "#", "# BuildKit builds it: before Docker 23, set DOCKER_BUILDKIT=1.", "", *arguments]
     )

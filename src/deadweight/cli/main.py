@@ -33,6 +33,7 @@ from deadweight.cli.passes import passes_command
 from deadweight.cli.plan import plan_command
 from deadweight.cli.prune import prune_command
 from deadweight.cli.slim import slim_command
+from deadweight.cli.split import split_command
 from deadweight.cli.verify import verify_command
 from deadweight.cli.wheel import wheel_command
 from deadweight.errors import DeadweightError
@@ -83,6 +84,7 @@ for _command in (
     init_command,
     dockerfile_command,
     build_command,
+    split_command,
     prune_command,
     wheel_command,
     compare_command,

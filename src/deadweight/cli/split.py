@@ -1,0 +1,155 @@
+"""`deadweight split`: one service as two, the core and its inference."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deadweight.cli.common import declared_target
+from deadweight.cli.options import json_option, target_options
+from deadweight.cli.output import check_outputs, deliver, write_document
+from deadweight.errors import AnswerIsNo, UsageError, shown
+
+if TYPE_CHECKING:
+    from deadweight.build.split import Split
+
+COMPOSE = "compose.yaml"
+
+
+@click.command("split")
+@click.argument("project", metavar="[PROJECT]", default=".")
+@click.option(
+    "--by-extra",
+    "extra",
+    metavar="NAME",
+    help="The extra with what only inference needs.  [default: the one that is not for developers]",
+)
+@click.option("-o", "--output", metavar="DIR", help="Where to write the files.  [default: nothing is written]")
+@click.option("--check", is_flag=True, help="Look at the imports alone: write nothing.")
+@click.option("--base", metavar="IMAGE", help="What both begin with.  [default: python:X.Y-slim-bookworm]")
+@click.option("--extra", "more", multiple=True, metavar="NAME", help="An extra that both parts have.")
+@click.option("--package", multiple=True, metavar="NAME", help="A Debian package that both need as well.")
+@click.option("--no-package", multiple=True, metavar="NAME", help="A Debian package that they can do without.")
+@target_options
+@click.option("--entry", metavar="MODULE", help="The module that the core's server imports.  [default: found]")
+@click.option(
+    "--url-variable",
+    metavar="NAME",
+    help="The variable by which the core finds the inference service.  [default: found]",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace files that are there, and write though imports are wrong.")
+@json_option
+def split_command(
+    project: str,
+    extra: str | None,
+    output: str | None,
+    check: bool,
+    base: str | None,
+    more: tuple[str, ...],
+    package: tuple[str, ...],
+    no_package: tuple[str, ...],
+    entry: str | None,
+    url_variable: str | None,
+    force: bool,
+    json_to: str | None,
+    **target: Any,
+) -> None:
+    """Split the service of the Python project in PROJECT in two: a core without models, and its inference.
+
+    Both are the project: the core without the extra, the other with it. In DIR are written api-core.Dockerfile,
+    ml-inference.Dockerfile, a .dockerignore for each, and compose.yaml, which starts both, with health checks.
+
+    Before that the core's imports are followed, from the module that its server imports on: it must not import what
+    only the extra brings, except in functions that are called later, or in a `try` that does without. Each such place
+    is named. Nothing of the project is run. Exit status 1: the core does import it.
+
+    \b
+    Examples:
+      deadweight split --by-extra ml --check
+      deadweight split service --by-extra ml -o service/docker
+      deadweight split --by-extra ml -o docker --gpu h100 --force
+    """
+    from deadweight.build.split import check_split, read_split  # noqa: PLC0415
+    from deadweight.report.split import print_split, split_report  # noqa: PLC0415
+
+    check_outputs([json_to], [])
+    if check and output is not None:
+        raise UsageError("--check writes nothing: leave out --output")
+    wanted = declared_target(**target)
+    folder = Path(project)
+    split = read_split(folder, _extra(folder, extra), more=more, entry=entry, variable=url_variable)
+    found = check_split(split)
+    files: list[str] = []
+    notes: list[str] = []
+    if output is not None and (found.proved or force):
+        choices = _choices(split, wanted, base, package, no_package)
+        files = _write(split, Path(output), choices, gpu=wanted is not None and bool(wanted.gpus), force=force)
+        if not split.variable:
+            notes.append("compose.yaml does not tell the core where the inference service is: see --url-variable")
+    report = split_report(split, found, files, notes)
+    deliver(report, json_to, lambda console: print_split(console, report))
+    if not found.proved:
+        places = [f"{one.path}:{one.line} ({one.imported})" for one in found.wrong] or list(found.unread)
+        written = "" if output is None or force else "; nothing was written"
+        raise AnswerIsNo(f"the core imports what only the extra {split.extra} brings: {', '.join(places[:5])}{written}")
+
+
+def _extra(folder: Path, asked: str | None) -> str:
+    if asked is not None:
+        return asked
+    from deadweight.build.recipe import read_recipe  # noqa: PLC0415
+
+    extras = read_recipe(folder).extras
+    if len(extras) != 1:
+        there = f"; there are: {', '.join(extras)}" if extras else ", and the project has none"
+        raise UsageError(f"say by --by-extra which extra only inference needs{there}")
+    return extras[0]
+
+
+def _choices(
+    split: Split, wanted: Any, base: str | None, package: tuple[str, ...], no_package: tuple[str, ...]
+) -> dict[str, Any]:
+    """What both Dockerfiles have in common, as arguments of Choices."""
+    from deadweight.binary.target_document import gpu_names  # noqa: PLC0415
+    from deadweight.build.dockerfile import Choices, check_choices  # noqa: PLC0415
+
+    choices = Choices(
+        base=base or f"python:{split.ml.python}-slim-bookworm",
+        gpu="" if wanted is None else ",".join(gpu_names(wanted.gpus)) or "none",
+        keep_ptx=wanted is None or wanted.keep_ptx,
+        raw_blobs=wanted is not None and wanted.raw_blobs,
+        recompress=wanted is not None and wanted.recompress,
+        add=package,
+        drop=no_package,
+        deadweight=f"deadweight=={version('deadweight')}",
+    )
+    check_choices(choices)
+    return {name: getattr(choices, name) for name in choices.__dataclass_fields__}
+
+
+def _write(split: Split, place: Path, choices: dict[str, Any], *, gpu: bool, force: bool) -> list[str]:
+    """Writes all files, or none: gives their names."""
+    from deadweight.build.compose import compose_file  # noqa: PLC0415
+    from deadweight.build.dockerfile import Choices, render  # noqa: PLC0415
+    from deadweight.build.dockerignore import dockerignore  # noqa: PLC0415
+    from deadweight.build.split import CORE, ML  # noqa: PLC0415
+
+    texts: dict[str, str] = {}
+    for name, recipe in ((CORE, split.core), (ML, split.ml)):
+        file = f"{name}.Dockerfile"
+        below = os.path.relpath(os.path.realpath(place / file), os.path.realpath(recipe.folder))
+        mine = {**choices, "part": name, "file": below, "gpu": choices["gpu"] if name == ML else ""}
+        texts[file] = render(recipe, Choices(**mine))
+        texts[f"{file}.dockerignore"] = dockerignore(recipe)
+    texts[COMPOSE] = compose_file(split, place, gpu=gpu, file=COMPOSE)
+    for name in texts:
+        if not force and os.path.lexists(place / name):
+            raise UsageError(f"{shown(str(place / name))} is there already: name another folder, or replace by --force")
+    place.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_document(str(place / name), text.encode())
+    return [str(place / name) for name in texts]
