@@ -25,7 +25,7 @@ DIMENSIONS = 64
 MEMBERS = 10_000
 _CHUNK = 1 << 16  # bytes that are compared at once before single elements are
 _DTYPE = re.compile(r"[<>|](?:b1|[iu][1248]|f[248]|c8|c16|S\d{1,9}|U\d{1,8}|[mM]8(?:\[\w{1,20}\])?)\Z", re.ASCII)
-_FORMATS = {
+FORMATS = {
     "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
     "f2": "e", "f4": "f", "f8": "d", "c8": "f", "c16": "d",
 }  # fmt: skip
@@ -215,7 +215,7 @@ def _unequal(one: Array, two: Array) -> Iterator[tuple[int, object, object]]:
     size = one.itemsize
     step = max(_CHUNK // size, 1) * size
     kind = one.dtype[0]
-    form = _FORMATS.get(one.dtype)
+    form = FORMATS.get(one.dtype)
     unpack = struct.Struct("<" + form * (2 if kind == "c" else 1)).unpack if form else None
 
     def value(raw: bytes) -> object:

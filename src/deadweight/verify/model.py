@@ -52,6 +52,8 @@ class ProbeResult(msgspec.Struct, frozen=True):
     """What differs, is not met, fails, or has no answer: each by its name."""
     notes: list[str] = []
     """What was declared to differ, or was left out, and why."""
+    measured: dict[str, float] = {}
+    """Numbers that comparing gave, by name, where a kind measures: `lowest_cosine`, `agreement`, `loss`."""
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -92,6 +92,12 @@ executable_by = "any"
 contents = ["(?m)^root:"]
 
 [[probe]]
+kind = "accuracy"
+script = "embed.py"
+sentences = ["a", ["b", "c"]]
+max_loss = 0.01
+
+[[probe]]
 kind = "config"
 env = { PATH = "^/usr" }
 regex = ["PATH"]

@@ -48,6 +48,8 @@ class Kind:
     """What an image fails to do where it has to: for `must`, and where only one image is looked at."""
     must: Callable[[Any], bool] = lambda probe: probe.must
     """Whether a probe has to succeed: some ask for something outright, whatever its `must` says."""
+    measure: Callable[[Observation, Observation], tuple[str, dict[str, float]]] | None = None
+    """What comparing gave where that is more than yes or no: in words, for the table, and as numbers by name."""
 
 
 def observe(kind: Kind, probe: Any, side: Side) -> Observation:
@@ -67,6 +69,9 @@ def judge(kind: Kind, probe: Any, name: str, before: Observation | None, after: 
     sides = [after] if before is None else [before, after]
     must = before is None or kind.must(probe)
     outcome, ok, details = _outcome(kind, probe, before, after, must)
+    said, measured = after.summary, dict[str, float]()
+    if kind.measure is not None and before is not None and before.data is not None and after.data is not None:
+        said, measured = kind.measure(before, after)
     return ProbeResult(
         name,
         type(probe).__struct_config__.tag,
@@ -74,11 +79,12 @@ def judge(kind: Kind, probe: Any, name: str, before: Observation | None, after: 
         ok,
         must,
         None if before is None else before.summary,
-        after.summary,
+        said,
         None if before is None else before.seconds,
         after.seconds,
         details[:DETAIL_LIMIT],
         list(dict.fromkeys(note for seen in sides for note in seen.notes)),
+        measured,
     )
 
 

@@ -13,6 +13,7 @@ from deadweight.verify.probes import Kind
 _MODULES: dict[type[msgspec.Struct], str] = {
     spec.ImportProbe: "imports",
     spec.RunProbe: "run",
+    spec.AccuracyProbe: "accuracy",
     spec.HttpProbe: "http",
     spec.StartProbe: "start",
     spec.RoutesProbe: "routes",

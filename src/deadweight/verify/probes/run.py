@@ -47,7 +47,7 @@ class _Answer(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class _Done:
+class Done:
     """What a run left."""
 
     status: int
@@ -58,10 +58,10 @@ class _Done:
     """What it had to be and is not."""
 
 
-def observe(probe: RunProbe, side: Side) -> Observation:
-    """Runs it, in the image's working directory."""
+def observe(probe: RunProbe, side: Side, more: Mapping[str, Path] | None = None) -> Observation:
+    """Runs it, in the image's working directory, where `more` files can be seen."""
     with _command(probe, side) as (argv, binds):
-        answer = _answer(probe, side, argv, binds)
+        answer = _answer(probe, side, argv, {**binds, **(more or {})})
     if answer.failed:
         how = f"exit status {answer.status}, {line_shown(last_line(answer.stderr))}"
         return Observation(f"{answer.failed} fails", {answer.failed: how}, (answer.failed,), data=None)
@@ -76,7 +76,7 @@ def observe(probe: RunProbe, side: Side) -> Observation:
         _summary(answer, len(arrays) if probe.arrays else None),
         facts,
         () if good else (STATUS,),
-        data=_Done(answer.status, stdout, arrays, _problems(probe, answer)),
+        data=Done(answer.status, stdout, arrays, _problems(probe, answer)),
         notes=tuple(_unsearched(probe, answer)),
     )
 

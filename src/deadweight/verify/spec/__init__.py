@@ -72,6 +72,28 @@ class RunProbe(ProbeBase, frozen=True, kw_only=True, tag="run"):
     """Whether `$NAME` and `${NAME}` in the words of commands and in `env` stand for variables of the image."""
 
 
+class AccuracyProbe(ProbeBase, frozen=True, kw_only=True, tag="accuracy"):
+    """What a script computes of sentences is nearly the same: vectors by cosine similarity, verdicts by agreement.
+
+    The script finds the sentences as JSON in the file that DEADWEIGHT_INPUT names, and leaves arrays in the directory
+    that DEADWEIGHT_OUT names: of two dimensions and floats, a vector a row; of integers or texts, verdicts; all else is
+    compared by the largest difference. The loss is the larger of 1 - the lowest cosine similarity and the share of
+    other verdicts.
+    """
+
+    script: str | None = None
+    """A Python file beside the spec, run by the image's Python."""
+    code: str | None = None
+    """Python, run by the image's Python instead of a script."""
+    sentences: list[str | list[str]] = []
+    """What to compute of: texts, or lists of texts, as claim and evidence."""
+    sentences_file: str | None = None
+    """The same as a file beside the spec: JSON (.json), or a text a line."""
+    max_loss: Annotated[float, Meta(ge=0, le=1)] = 0.001
+    """The most that may be lost; `--max-accuracy-loss` takes its place."""
+    env: dict[str, str] = {}
+
+
 class HttpProbe(ProbeBase, frozen=True, kw_only=True, tag="http"):
     """The image's own server gives the same answer to a request."""
 
@@ -198,6 +220,7 @@ Probe = (
     | TestsProbe
     | FileProbe
     | ConfigProbe
+    | AccuracyProbe
 )
 
 

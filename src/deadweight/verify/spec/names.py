@@ -43,6 +43,8 @@ def _made_up(probe: Any) -> str:
             return f"import {_some(probe.modules)}" if probe.modules else "modules import"
         case spec.RunProbe():
             return f"run {_program(probe)}"
+        case spec.AccuracyProbe():
+            return f"accuracy of {probe.script or 'what is computed'}"
         case spec.HttpProbe():
             return f"{probe.method} {probe.path}"
         case spec.StartProbe():

@@ -27,7 +27,7 @@ _METHOD = re.compile(r"[A-Za-z]+")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _PERMISSIONS = re.compile(r"[-bcdlps](?:[r-][w-][xsS-]){2}[r-][w-][xtT-]")
 _PORT = re.compile(r"\d{1,5}(?:/(?:tcp|udp|sctp))?")
-_FREE = frozenset({"json", "body", "stdin"})  # may hold whatever they like
+_FREE = frozenset({"json", "body", "stdin", "sentences"})  # may hold whatever they like
 
 
 def problems(found: spec.Spec) -> Iterator[Problem]:
@@ -45,8 +45,10 @@ def problems(found: spec.Spec) -> Iterator[Problem]:
             yield (*keys, "name"), f"probe[{names[probe.name]}] has the same name"
         for inner, what in _OF[type(probe)](probe):
             yield (*keys, *inner), what
-        if isinstance(probe, spec.RunProbe) and probe.script is not None:
+        if isinstance(probe, spec.RunProbe | spec.AccuracyProbe) and probe.script is not None:
             yield from _script((*keys, "script"), probe.script, Path(found.folder))
+        if isinstance(probe, spec.AccuracyProbe) and probe.sentences_file is not None:
+            yield from _script((*keys, "sentences_file"), probe.sentences_file, Path(found.folder))
 
 
 def _values(found: spec.Spec) -> Iterator[Problem]:
@@ -84,6 +86,14 @@ def _run(probe: spec.RunProbe) -> Iterator[Problem]:
         yield from _patterns(key, getattr(probe, key))
     if probe.status is not None and not 0 <= probe.status <= 255:
         yield ("status",), "an exit status is 0 to 255"
+    yield from _each(("env",), probe.env, _VARIABLE, "no name of a variable")
+
+
+def _accuracy(probe: spec.AccuracyProbe) -> Iterator[Problem]:
+    for keys in (("script", "code"), ("sentences", "sentences_file")):
+        given = [key for key in keys if getattr(probe, key)]
+        if len(given) != 1:
+            yield tuple(given[1:2]), f"one of {' and '.join(keys)} has to be given, not {'both' if given else 'none'}"
     yield from _each(("env",), probe.env, _VARIABLE, "no name of a variable")
 
 
@@ -181,6 +191,7 @@ def _of_size(probe: spec.SizeProbe) -> Iterator[Problem]:
 _OF: dict[type[msgspec.Struct], Callable[[Any], Iterator[Problem]]] = {
     spec.ImportProbe: _import,
     spec.RunProbe: _run,
+    spec.AccuracyProbe: _accuracy,
     spec.HttpProbe: _http,
     spec.StartProbe: _start,
     spec.RoutesProbe: _routes,
