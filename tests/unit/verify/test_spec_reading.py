@@ -130,6 +130,7 @@ def test_a_specification_with_every_kind(tmp_path: Path) -> None:
         "at most 1_000_000",
         "tests of numpy",
         "/etc/passwd",
+        "accuracy of embed.py",
         "configuration",
     ]
 
