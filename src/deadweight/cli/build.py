@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,11 @@ from deadweight.cli.options import json_option, platform_option, target_options,
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.prune import keep_symbols_option
-from deadweight.errors import UsageError
+from deadweight.errors import AnswerIsNo, UsageError, shown
+
+if TYPE_CHECKING:
+    from deadweight.build.builder import Settings
+    from deadweight.build.recipe import Recipe
 
 
 @click.command("build")
@@ -32,6 +37,13 @@ from deadweight.errors import UsageError
     "--extra", "extras", multiple=True, metavar="NAME", help="An extra to install.  [default: all but developers']"
 )
 @click.option("--no-extras", is_flag=True, help="Install no extra.")
+@click.option(
+    "--split",
+    "by_extra",
+    metavar="NAME",
+    help="Build two images, as `deadweight split` does: api-core without this extra, ml-inference with it. They share "
+    "their base, and {part} in DEST stands for their names.",
+)
 @click.option("--package", multiple=True, metavar="NAME", help="A Debian package more, for debian:SUITE.")
 @click.option("--no-package", multiple=True, metavar="NAME", help="A Debian package that is not needed after all.")
 @target_options
@@ -51,6 +63,7 @@ def build_command(
     force: bool,
     extras: tuple[str, ...],
     no_extras: bool,
+    by_extra: str | None,
     package: tuple[str, ...],
     no_package: tuple[str, ...],
     variant: str | None,
@@ -86,15 +99,11 @@ def build_command(
       deadweight build service --base python.tar --to oci:out:ml --gpu h100
       deadweight build --base oci:bases:python3.12 --to oci:out:core --no-extras
       deadweight build --base debian:bookworm --to oci:out:cpu --variant cpu
+      deadweight build --base debian:bookworm --to oci:out --split ml --gpu h100
     """
-    from deadweight.build.builder import Settings, build_project  # noqa: PLC0415
+    from deadweight.build.builder import Settings  # noqa: PLC0415
     from deadweight.build.dependencies import Options  # noqa: PLC0415
-    from deadweight.build.recipe import read_recipe  # noqa: PLC0415
-    from deadweight.image.reference import parse_destination  # noqa: PLC0415
-    from deadweight.report.build import build_report, print_build  # noqa: PLC0415
 
-    to = parse_destination(destination)
-    check_outputs([json_to], [base], to.local)
     if cache is not None and no_cache:
         raise UsageError("--cache and --no-cache exclude each other")
     if extras and no_extras:
@@ -110,10 +119,70 @@ def build_command(
         mirror,
         refresh_base,
     )
-    with progress(f"reading {project}") as report:
-        recipe = read_recipe(Path(project).absolute(), extras=() if no_extras else extras or None)
+    folder = Path(project).absolute()
+
+    def chosen(recipe: Recipe) -> Recipe:
         packages = dict.fromkeys([*recipe.packages, *package])
-        recipe = replace(recipe, packages=tuple(name for name in packages if name not in no_package))
+        return replace(recipe, packages=tuple(name for name in packages if name not in no_package))
+
+    if by_extra is not None:
+        if no_extras:
+            raise UsageError("--split builds one part with an extra: leave out --no-extras")
+        _build_split(folder, by_extra, extras, base, destination, settings, chosen, json_to)
+    else:
+        _build_one(folder, () if no_extras else extras or None, base, destination, settings, chosen, json_to)
+
+
+def _build_one(
+    folder: Path,
+    extras: tuple[str, ...] | None,
+    base: str,
+    destination: str,
+    settings: Settings,
+    chosen: Callable[[Recipe], Recipe],
+    json_to: str | None,
+) -> None:
+    from deadweight.build.builder import build_project  # noqa: PLC0415
+    from deadweight.build.recipe import read_recipe  # noqa: PLC0415
+    from deadweight.image.reference import parse_destination  # noqa: PLC0415
+    from deadweight.report.build import build_report, print_build  # noqa: PLC0415
+
+    to = parse_destination(destination)
+    check_outputs([json_to], [base], to.local)
+    with progress(f"reading {folder.name}") as report:
+        recipe = chosen(read_recipe(folder, extras=extras))
         built = build_project(recipe, base, to, settings, report)
     found = build_report(recipe, base, to, built)
     deliver(found, json_to, lambda console: print_build(console, found))
+
+
+def _build_split(
+    folder: Path,
+    extra: str,
+    more: tuple[str, ...],
+    base: str,
+    destination: str,
+    settings: Settings,
+    chosen: Callable[[Recipe], Recipe],
+    json_to: str | None,
+) -> None:
+    from deadweight.build.build_split import build_parts, part_destinations, part_recipes  # noqa: PLC0415
+    from deadweight.build.split import check_split, read_split  # noqa: PLC0415
+    from deadweight.report.build import print_parts, split_build_report  # noqa: PLC0415
+
+    places = part_destinations(destination)
+    for to in places.values():
+        check_outputs([json_to], [base], to.local)
+    with progress(f"reading {folder.name}") as report:
+        split = read_split(folder, extra, more=more)
+        imports = check_split(split)
+        if not imports.proved:
+            where = [str(one) for one in imports.wrong] or list(imports.unread)
+            raise AnswerIsNo(
+                f"the core would not start without the extra {split.extra}: {shown('; '.join(where[:3]), 500)[1:-1]}; "
+                "`deadweight split --check` says more"
+            )
+        recipes = {name: chosen(recipe) for name, recipe in part_recipes(split).items()}
+        built = build_parts(recipes, base, places, settings, report)
+    found = split_build_report(split.extra, recipes, base, places, built)
+    deliver(found, json_to, lambda console: print_parts(console, found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from rich.console import Console
 from rich.text import Text
@@ -15,6 +17,7 @@ from deadweight.report.text import plain, valid
 from deadweight.sizes import show_size
 
 SCHEMA = "deadweight.build/1"
+SPLIT_SCHEMA = "deadweight.build-split/1"
 
 
 class BuildReport(msgspec.Struct, frozen=True):
@@ -44,6 +47,62 @@ class BuildReport(msgspec.Struct, frozen=True):
     """Of layers in the cache afterwards."""
     seconds: float
     notes: list[str]
+
+
+class PartReport(msgspec.Struct, frozen=True):
+    """One part of a project that was built as several."""
+
+    part: str
+    """`api-core` or `ml-inference`."""
+    build: BuildReport
+
+
+class SplitBuildReport(msgspec.Struct, frozen=True):
+    """The document of `deadweight build --split`."""
+
+    schema: str
+    project: str
+    extra: str
+    """That the inference part has, and the core has not."""
+    parts: list[PartReport]
+    shared_bytes: int
+    """Of the layers that are in every part, which a store has once."""
+    bytes: int
+    """Of all layers, each counted once."""
+
+
+def split_build_report(
+    extra: str,
+    recipes: Mapping[str, Recipe],
+    base: str,
+    places: Mapping[str, Reference],
+    built: Mapping[str, Built],
+) -> SplitBuildReport:
+    """The report of the parts that were built."""
+    parts = [PartReport(name, build_report(recipes[name], base, places[name], one)) for name, one in built.items()]
+    layers = [{layer.diff_id: layer.bytes for layer in part.build.layers} for part in parts]
+    shared = set(layers[0]).intersection(*layers)
+    together = {diff_id: size for one in layers for diff_id, size in one.items()}
+    return SplitBuildReport(
+        SPLIT_SCHEMA,
+        parts[0].build.project,
+        extra,
+        parts,
+        sum(together[diff_id] for diff_id in shared),
+        sum(together.values()),
+    )
+
+
+def print_parts(console: Console, report: SplitBuildReport) -> None:
+    """What was built, part by part."""
+    for part in report.parts:
+        console.print(Text(part.part, BOLD))
+        print_build(console, part.build)
+        console.print()
+    heading(console, "Together")
+    sizes = ", ".join(f"{part.part} {show_size(part.build.bytes)}" for part in report.parts)
+    line = f"{sizes}; {show_size(report.shared_bytes)} are in both, so it is {report.bytes:,} bytes"
+    console.print(Text(f"{line} ({show_size(report.bytes)}) in all"))
 
 
 def build_report(recipe: Recipe, base: str, to: Reference, built: Built) -> BuildReport:
