@@ -1,4 +1,4 @@
-"""Prunes a directory in place: GPU code that no declared GPU runs, and symbols, for virtual environments and images.
+"""Prunes a directory in place: GPU code that no declared GPU runs, symbols, and the size of models' numbers.
 
     pruned = prune_tree("/usr/local/lib/python3.12/site-packages", Target((90,)))
 
@@ -40,6 +40,7 @@ from deadweight.files.records import (
 from deadweight.files.replace import Changed, beside, changing, put_in_place, remove
 from deadweight.files.smaller import Kept
 from deadweight.files.tree import Inode, Tree, find_root, read_tree
+from deadweight.files.weights import WeightsJob, find_weights, prepare_weights
 from deadweight.ledger.reach import Reach, reach_notes
 
 SCHEMA: Final = "deadweight.prune/1"
@@ -73,6 +74,10 @@ class Pruned(msgspec.Struct, frozen=True):
     left: list[LeftFile]
     """In the order of their paths."""
     notes: list[str]
+    weights: str | None = None
+    """What models' numbers were to become."""
+    weights_bytes: int = 0
+    """By which models got smaller."""
 
 
 def prune_tree(
@@ -80,12 +85,15 @@ def prune_tree(
     target: Target | None,
     *,
     symbols: bool = True,
+    weights: str | None = None,
     dry_run: bool = False,
     check_load: bool = False,
     workers: int | None = os.cpu_count(),
     progress: Progress | None = None,
 ) -> Pruned:
     """Prunes `directory` for a target; without one, of symbols alone. Symbolic links are never followed.
+
+    With `weights` (fp16, bf16 or int8) the models of transformers in it are stored as smaller numbers.
 
     A dry run works everything out, checks it, and writes nothing. `check_load` loads each library in a fresh process
     before and after, which runs the library's own code, and follows its pointers to GPU code there. With `workers`
@@ -96,7 +104,7 @@ def prune_tree(
     no directory; EnvironmentFailure where files cannot be written. What was replaced until then is whole, and
     the next run goes on from there. Nothing half-written stays, whatever is raised.
     """
-    if target is None and not symbols:
+    if target is None and not symbols and weights is None:
         raise UsageError("nothing to do: declare a GPU (sm_90, h100, or none), or let symbols leave")
     root = find_root(os.fspath(directory))
     with ExitStack() as resources:
@@ -107,7 +115,7 @@ def prune_tree(
             for path in tree.declarations:
                 check_covered(path, target)
         notes = [] if dry_run else _finish_earlier(tree)
-        work = _Work(tree, read_listing(tree.records, _paths(tree)), target, dry_run)
+        work = _Work(tree, read_listing(tree.records, _paths(tree)), target, dry_run, weights)
         jobs = _jobs(work, symbols=symbols, check_load=check_load)
         total, done = sum(job.size for job in jobs), 0
         try:
@@ -117,6 +125,7 @@ def prune_tree(
                     done += job.size
                     if progress is not None:
                         progress("pruning", done, total)
+            _convert(work)
             notes += _finish(work)
         except BaseException:  # whatever ended it, a signal too: RECORD is to be true
             _finish(work)
@@ -135,6 +144,7 @@ class _Work:
     listing: Mapping[str, list[Listed]]
     target: Target | None
     dry_run: bool
+    weights: str | None = None
     declared: bool = False
     """Whether the directory says already for which GPUs it was pruned."""
     replacing: list[tuple[Change, int]] = field(default_factory=list)
@@ -166,7 +176,7 @@ def _lock(root: str, resources: ExitStack) -> None:
 
 
 def _paths(tree: Tree) -> set[str]:
-    return {path for inode in tree.elf_files.values() for path in inode.paths}
+    return {path for inode in (*tree.elf_files.values(), *tree.models.values()) for path in inode.paths}
 
 
 def _finish_earlier(tree: Tree) -> list[str]:
@@ -195,14 +205,38 @@ def _jobs(work: _Work, *, symbols: bool, check_load: bool) -> dict[Job, Inode]:
         if fixed is not None:
             work.leave(path, inode.status.st_size, [Kept("file", fixed)])
             continue
-        stated = {line.algorithm for name in inode.paths for line in work.listing.get(name, ())}
-        algorithms = () if work.dry_run else tuple(sorted(stated & ALGORITHMS))
+        algorithms = _stated(work, inode)
         job = Job(path, beside(path), inode.status.st_size, work.target, symbols, algorithms, work.dry_run, check_load)
         jobs[job] = inode
     return jobs
 
 
-def _take(work: _Work, inode: Inode, job: Job, prepared: Prepared) -> None:
+def _convert(work: _Work) -> None:
+    """Stores models as smaller numbers, one file after the other."""
+    if work.weights is None:
+        return
+    inodes = {path: inode for inode in work.tree.models.values() for path in inode.paths}
+    done: set[int] = set()
+    for found in find_weights(work.tree, work.weights):
+        if found.reason:
+            work.leave(found.path, found.size, [Kept("weights", found.reason)])
+            continue
+        inode = inodes[found.path]
+        if id(inode) in done:  # another name of a file that was converted already
+            continue
+        done.add(id(inode))
+        algorithms = _stated(work, inode)
+        job = WeightsJob(found.path, beside(found.path), found.size, found.to, algorithms, work.dry_run)
+        _take(work, inode, job, prepare_weights(job))
+
+
+def _stated(work: _Work, inode: Inode) -> tuple[str, ...]:
+    """The hashes of a file's old content that are asked for."""
+    stated = {line.algorithm for name in inode.paths for line in work.listing.get(name, ())}
+    return () if work.dry_run else tuple(sorted(stated & ALGORITHMS))
+
+
+def _take(work: _Work, inode: Inode, job: Job | WeightsJob, prepared: Prepared) -> None:
     """Puts a prepared file in its place, under all its names."""
     work.leave(job.path, job.size, prepared.kept)
     if prepared.reach is not None:
@@ -220,14 +254,15 @@ def _take(work: _Work, inode: Inode, job: Job, prepared: Prepared) -> None:
         change.after_bytes,
         prepared.gpu_code,
         prepared.symbols,
-        [work.relative(path) for path in inode.paths[1:]],
+        [work.relative(path) for path in inode.paths if path != job.path],
+        prepared.weights,
     )
     work.files.append(done)
     if inode.outside > 0:
         work.outside.append(done)
 
 
-def _put(work: _Work, inode: Inode, job: Job, prepared: Prepared, change: Change) -> bool:
+def _put(work: _Work, inode: Inode, job: Job | WeightsJob, prepared: Prepared, change: Change) -> bool:
     """Replaces a file; False if it is no longer the one that was read."""
     assert prepared.read is not None  # it has changed
     try:
@@ -322,6 +357,7 @@ def _count(count: int, noun: str) -> str:
 def _result(work: _Work, symbols: bool, notes: list[str]) -> Pruned:
     gpu_code = sum(file.gpu_code_bytes for file in work.files)
     gone = sum(file.symbols_bytes for file in work.files)
+    weights = sum(file.weights_bytes for file in work.files)
     target = work.target
     return Pruned(
         SCHEMA,
@@ -333,10 +369,12 @@ def _result(work: _Work, symbols: bool, notes: list[str]) -> Pruned:
         symbols,
         work.dry_run,
         work.tree.bytes,
-        work.tree.bytes - gpu_code - gone,
+        work.tree.bytes - gpu_code - gone - weights,
         gpu_code,
         gone,
         sorted(work.files, key=lambda file: (file.after_bytes - file.before_bytes, file.path)),
         sorted(work.left, key=lambda file: (file.path, file.what)),
         notes,
+        work.weights,
+        weights,
     )

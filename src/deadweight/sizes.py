@@ -43,4 +43,4 @@ def show_share(part: int, whole: int) -> str:
     if not whole:
         return "-"
     percent = 100 * part / whole
-    return "<0.1%" if 0 < percent < 0.05 else f"{percent:.1f}%"
+    return "<0.1%" if percent and abs(percent) < 0.05 else f"{percent:.1f}%"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from deadweight.cli.common import declared_target
-from deadweight.cli.options import json_option, target_options, top_option
+from deadweight.cli.options import json_option, target_options, top_option, weights_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 
@@ -20,6 +20,7 @@ keep_symbols_option = click.option(
 @click.argument("directory", metavar="DIR")
 @target_options
 @keep_symbols_option
+@weights_option
 @click.option(
     "--check-load",
     is_flag=True,
@@ -32,6 +33,7 @@ keep_symbols_option = click.option(
 def prune_command(
     directory: str,
     keep_symbols: bool,
+    weights: str | None,
     check_load: bool,
     dry_run: bool,
     json_to: str | None,
@@ -41,7 +43,7 @@ def prune_command(
     """Drop GPU code and symbols from the libraries in DIR, in place.
 
     For a Dockerfile's build stage and for virtual environments: DIR is a site-packages directory or one that holds
-    some. Without --gpu only symbols leave.
+    some. Without --gpu only symbols leave; with --weights models of transformers are stored as smaller numbers as well.
 
     Each file is replaced whole, after the new one was read again and checked; RECORD files follow. Symbolic links are
     not followed, and hard links not written through: uv's cache stays as it is. A second run changes nothing.
@@ -60,7 +62,13 @@ def prune_command(
     wanted = declared_target(**target)
     with progress(f"looking through {directory}") as report:
         found = prune_tree(
-            directory, wanted, symbols=not keep_symbols, dry_run=dry_run, check_load=check_load, progress=report
+            directory,
+            wanted,
+            symbols=not keep_symbols,
+            weights=weights,
+            dry_run=dry_run,
+            check_load=check_load,
+            progress=report,
         )
     found = printable(found)
     deliver(found, json_to, lambda console: print_pruned(console, found, top))

@@ -21,6 +21,8 @@ class PrunedFile(msgspec.Struct, frozen=True):
     """Of symbols and debug information that left."""
     links: list[str]
     """Its other names."""
+    weights_bytes: int = 0
+    """By which a model's numbers got smaller; below zero for a configuration that has to say more."""
 
 
 class LeftFile(msgspec.Struct, frozen=True):

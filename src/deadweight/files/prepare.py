@@ -57,6 +57,8 @@ class Prepared(NamedTuple):
     """The old file's, when it was opened."""
     reach: Reach | None = None
     """What declaring GPUs does not change in it."""
+    weights: int = 0
+    """Bytes by which a model's numbers got smaller."""
 
 
 def prepare(job: Job) -> Prepared:
@@ -81,7 +83,7 @@ def prepare(job: Job) -> Prepared:
                 sha256 = ""
             else:
                 sha256 = _write(job, old, smaller, content)
-            before = {name: encode_hash(_digest(old, name)) for name in job.algorithms}
+            before = {name: encode_hash(digest_of(old, name)) for name in job.algorithms}
         except CheckFailed as error:
             return Prepared((Kept("file", str(error)),))
         except BadInputError:
@@ -125,7 +127,8 @@ def _check(job: Job, old: ByteRange, smaller: Smaller) -> None:
             raise CheckFailed(f"the rewritten file did not pass its check: {error}") from error
 
 
-def _digest(content: ByteRange, algorithm: str) -> bytes:
+def digest_of(content: ByteRange, algorithm: str) -> bytes:
+    """A hash of all of a content, by its name in hashlib."""
     digest = hashlib.new(algorithm)
     for chunk in content.chunks():
         digest.update(chunk)

@@ -21,8 +21,9 @@ from deadweight.ledger.reach import Reach, reach
 NOTHING_TO_STRIP: Final = "nothing to strip"
 _MACHINES: Final = frozenset(MACHINES.values())
 
-What = Literal["gpu code", "symbols", "file"]
-"""What stays that might have left: a file's GPU code, its symbols, or the file as a whole."""
+What = Literal["gpu code", "symbols", "file", "weights"]
+"""What stays that might have left: a file's GPU code, its symbols, the file as a whole, or the size of a model's
+numbers."""
 
 
 class Kept(msgspec.Struct, frozen=True):

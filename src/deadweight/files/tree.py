@@ -16,7 +16,10 @@ from deadweight.binary.elf import HEADER, is_elf
 from deadweight.binary.target_document import IN_DIRECTORY
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.files.replace import LEFTOVER
+from deadweight.models.finding import CONFIG, INDEX
+from deadweight.models.formats import may_be_model
 
+_OF_MODELS: Final = (CONFIG, INDEX)
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -39,6 +42,8 @@ class Tree:
     root: str
     elf_files: dict[tuple[int, int], Inode] = field(default_factory=dict)
     """By device and inode."""
+    models: dict[tuple[int, int], Inode] = field(default_factory=dict)
+    """Files that may belong to a model, by their names; likewise."""
     records: list[str] = field(default_factory=list)
     """The RECORD files of distributions."""
     declarations: list[str] = field(default_factory=list)
@@ -87,7 +92,7 @@ def read_tree(root: str) -> Tree:
                     tree.links_out.append(entry.path)
             elif entry.is_file(follow_symlinks=False):
                 _add_file(tree, entry.path, seen)
-    for inode in tree.elf_files.values():
+    for inode in (*tree.elf_files.values(), *tree.models.values()):
         inode.paths.sort()
     for paths in (tree.records, tree.declarations, tree.links_out):
         paths.sort()
@@ -102,6 +107,8 @@ def _add_file(tree: Tree, path: str, seen: set[tuple[int, int]]) -> None:
         if key not in seen:
             seen.add(key)
             tree.bytes += status.st_size
+        if may_be_model(path) or name in _OF_MODELS:
+            tree.models.setdefault(key, Inode([], status)).paths.append(path)
         if name == "RECORD" and folder.endswith(".dist-info"):
             tree.records.append(path)
         elif name == IN_DIRECTORY:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-
-from packaging.version import InvalidVersion, Version
 
 from deadweight.errors import shown
 from deadweight.image.content import Content, Reader
 from deadweight.ledger.known import matcher
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
+from deadweight.models.choose import COMPUTES, COMPUTES_INT8, at_least, refusal
 from deadweight.models.config import LIMIT, SAYS_ENOUGH, new_config
-from deadweight.models.convert import WEIGHTS, convert
+from deadweight.models.convert import NOTHING, WEIGHTS, convert
 from deadweight.models.finding import CONFIG, Model, ModelFile, find_models
 from deadweight.models.formats import Duplicate, duplicates, fits, library
-from deadweight.models.int8 import MODEL_TYPES, VERSIONS
 from deadweight.models.same import compared
 from deadweight.passes.application import mentions, python_files
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, noted
@@ -28,9 +26,6 @@ from deadweight.passes.imports import scan
 from deadweight.passes.inodes import changeable_name, names_by_inode
 
 _SETTING = re.compile(r"[^a-z0-9]+")  # EMBED_BACKEND=onnx says what is wanted as plainly as code does
-COMPUTES = "float32"
-COMPUTES_INT8 = "float32, with int8 weights"
-"""What a configuration comes to say, as a cut names it."""
 
 
 class View:
@@ -99,7 +94,7 @@ class _Work:
             return None
         for name, first in library("prefer_safetensors").items():
             dist = self.distributions.get(name)
-            if dist is not None and _at_least(dist.version, first):
+            if dist is not None and at_least(dist.version, first):
                 return dist
         return None
 
@@ -212,7 +207,11 @@ class _Work:
             try:
                 saved, evidence = self._saved(file, to)
             except ValueError as error:
+                if str(error) == NOTHING:
+                    continue
                 self.stays[f"/{file.path}"] = str(error)
+                if to == "int8":  # its configuration is about all of them
+                    return
                 continue
             if saved:
                 found.append(Proposal("rewrite", file.real, why, evidence, to, None, "observed"))
@@ -224,37 +223,15 @@ class _Work:
 
     def _not_convertible(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> str | None:
         """Why a model is not converted; empty where there is nothing to say about it."""
-        if not model.weights:
-            formats = sorted({file.format for file in model.files if file.path not in leaving})
-            if formats == ["torch"]:
-                return "it is in torch's own format, which would have to be unpickled: save it as model.safetensors"
-            return f"it is no model.safetensors ({', '.join(formats)})" if formats else ""
-        if not model.of_transformers:
-            return f"no {CONFIG} of transformers is beside it, so which numbers its library computes with is not known"
-        if "transformers" not in self.distributions:
-            return "transformers is not installed, so which numbers its library computes with is not known"
+        kept = replace(model, files=tuple(file for file in model.files if file.path not in leaving))
+        reason = refusal(kept, to, {name: dist.version for name, dist in self.distributions.items()})
+        if reason is not None:
+            return reason
         names = names_by_inode(self.context.ledger)
         for file in model.weights:
             inode = self.context.ledger.fs.nodes[file.real].inode
             if inode is None or changeable_name(self.context, names[inode]) is None:
                 return "it is to stay"
-        return self._not_int8(model) if to == "int8" else None
-
-    def _not_int8(self, model: Model) -> str | None:
-        assert model.config is not None  # it is of transformers
-        dist = self.distributions.get("torchao")
-        if dist is None:
-            return (
-                "int8 is read by torchao, which is not installed in the image: add torchao to the service's "
-                f"requirements ({', '.join(VERSIONS)}), or take --weights fp16"
-            )
-        if not dist.version.startswith(tuple(f"{version}." for version in VERSIONS)):
-            return f"torchao {dist.version} is installed, and what is known here is int8 of {', '.join(VERSIONS)}"
-        if not _at_least(self.distributions["transformers"].version, "5.0"):
-            return "int8 of torchao is read by transformers from 5.0 on"
-        kind = str(model.config["model_type"])
-        if kind not in MODEL_TYPES:
-            return f"which of the matrices of {shown(kind)} are linear layers is not known: take --weights fp16"
         return None
 
     def _config(self, model: Model, to: str) -> str:
@@ -299,13 +276,6 @@ def rewrite(file: Rewriting) -> Content:
     if file.size > LIMIT:
         raise ValueError(f"it has {file.size:,} bytes, and configurations are short")
     return new_config(file.read(0, file.size), "int8" if file.to == COMPUTES_INT8 else COMPUTES)
-
-
-def _at_least(version: str, first: str) -> bool:
-    try:
-        return Version(version) >= Version(first)
-    except InvalidVersion:
-        return False
 
 
 PASS = Pass(

@@ -19,7 +19,12 @@ from deadweight.sizes import show_share, show_size
 from deadweight.wheel import SlimWheel
 
 _NAMED: Final = 4
-_STAYS: Final = {"gpu code": "GPU code stays", "symbols": "symbols stay", "file": "everything stays"}
+_STAYS: Final = {
+    "gpu code": "GPU code stays",
+    "symbols": "symbols stay",
+    "file": "everything stays",
+    "weights": "weights stay",
+}
 Found = TypeVar("Found", Pruned, SlimWheel)
 
 
@@ -96,7 +101,12 @@ def _change(console: Console, before: int, after: int, found: Pruned | SlimWheel
     console.print(
         f"GPU code {found.gpu_code_bytes:,} bytes ({show_size(found.gpu_code_bytes)}), "
         f"symbols {found.symbols_bytes:,} bytes ({show_size(found.symbols_bytes)})"
+        + (f", weights {_weights(found):,} bytes ({show_size(_weights(found))})" if _weights(found) else "")
     )
+
+
+def _weights(found: Pruned | SlimWheel) -> int:
+    return found.weights_bytes if isinstance(found, Pruned) else 0
 
 
 def _packages(found: Pruned) -> list[Line]:
@@ -107,8 +117,9 @@ def _packages(found: Pruned) -> list[Line]:
         members = list(group)
         gpu_code = sum(one.gpu_code_bytes for one in members)
         symbols = sum(one.symbols_bytes for one in members)
-        more = f"{_files(len(members))}: {_parts(gpu_code, symbols)}"
-        lines.append(Line(gpu_code + symbols, name or "(no package)", more))
+        weights = sum(one.weights_bytes for one in members)
+        more = f"{_files(len(members))}: {_parts(gpu_code, symbols, weights)}"
+        lines.append(Line(gpu_code + symbols + weights, name or "(no package)", more))
     return sorted(lines, key=lambda line: -line.bytes)
 
 
@@ -116,14 +127,14 @@ def _libraries(console: Console, files: Sequence[PrunedFile], top: int) -> None:
     lines = []
     for one in files:
         change = f"{one.before_bytes:,} -> {one.after_bytes:,} bytes"
-        more = f"{change}: {_parts(one.gpu_code_bytes, one.symbols_bytes)}"
+        more = f"{change}: {_parts(one.gpu_code_bytes, one.symbols_bytes, one.weights_bytes)}"
         lines.append(Line(one.before_bytes - one.after_bytes, one.path, more))
     bytes_table(console, "Saved, by library", lines, what="library", top=top, total="saved")
 
 
-def _parts(gpu_code: int, symbols: int) -> str:
-    parts = [f"GPU code {show_size(gpu_code)}"] if gpu_code else []
-    return ", ".join(parts + ([f"symbols {show_size(symbols)}"] if symbols else []))
+def _parts(gpu_code: int, symbols: int, weights: int) -> str:
+    parts = (("GPU code", gpu_code), ("symbols", symbols), ("weights", weights))
+    return ", ".join(f"{what} {show_size(size)}" for what, size in parts if size)
 
 
 def _left(left: Sequence[LeftFile]) -> list[str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from deadweight.models.choose import COMPUTES, COMPUTES_INT8
 from deadweight.models.finding import find_models
 from deadweight.passes.base import Options
-from deadweight.passes.weights import COMPUTES, COMPUTES_INT8, PASS, View
+from deadweight.passes.weights import PASS, View
 from support.contexts import INTERPRETER, SITE, context, distribution, paths, proposals
 from support.images import Member, file, hardlink, make_image, make_tar, symlink
 from support.proofs import changed, content, differences, flipped, notes, proved, slimmed
@@ -221,7 +222,7 @@ def test_without_the_option_nothing_is_converted() -> None:
         (
             [*transformers(torchao="0.18.0"), *model(HERE, config={"model_type": "bert", "quantization_config": {}})],
             "int8",
-            "its config.json cannot follow: it is quantized already",
+            "it is quantized already",
         ),
         ([*transformers(), file(f"{HERE}/config.json", b"{}"), file(f"{HERE}/a.bin", ZIP)], "fp16", "unpickled"),
         ([*transformers(), file(f"{HERE}/a.gguf", b"GGUF")], "fp16", "it is no model.safetensors (gguf)"),
