@@ -11,6 +11,7 @@ from typing import Any
 
 from deadweight.binary.gpu import Target
 from deadweight.errors import PlanError, shown
+from deadweight.image.changed import ChangedLayer
 from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.filesystem import Key
 from deadweight.image.model import Image
@@ -21,6 +22,8 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
 from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, plan_digest, work
+from deadweight.swap.join import inner, joined
+from deadweight.swap.swapped import Swapped
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,25 @@ def apply_plan(
     force: bool = False,
     progress: Progress | None = None,
     announce: Callable[[Plan, bool], None] | None = None,
+    swapped: Swapped | None = None,
 ) -> Applied:
     """Builds what `plan` says from the image of `ledger`, at `destination`.
 
     The plan is worked out anew, so one edited by hand is honoured and held to its own, new prediction; `announce` is
-    called with that before anything is written. Raises PlanError when the plan is not for this image or names what is
-    not in it, and whatever `write_image` raises; nothing is left behind then.
+    called with that before anything is written. A plan that swaps builds of distributions needs them `swapped` in that
+    image. Raises PlanError when the plan is not for this image or names what is not in it, and whatever `write_image`
+    raises; nothing is left behind then.
     """
-    worked = rework(plan, ledger)
+    image = ledger.image
+    if swapped is None:
+        worked = rework(plan, ledger)
+    else:
+        image = swapped.ledger.image
+        worked = joined(rework(inner(plan, swapped), swapped.ledger), swapped)
     edited = not _same(plan, worked.plan)
     if announce is not None:
         announce(worked.plan, edited)
-    return Applied(worked.plan, edited, build(worked, ledger.image, destination, compression, force, progress))
+    return Applied(worked.plan, edited, build(worked, image, destination, compression, force, progress))
 
 
 def build(
@@ -80,8 +90,13 @@ def build(
 
 
 def rework(plan: Plan, ledger: Ledger) -> Worked:
-    """Works a plan out anew over the image it is for. Raises PlanError when it does not fit."""
+    """Works a plan out anew over the image it is for. Raises PlanError when it does not fit.
+
+    What a plan swaps has to be swapped before (`deadweight.swap.join.inner`).
+    """
     image = ledger.image
+    if plan.swaps:
+        raise PlanError("the plan swaps builds of distributions, which has to be done first, by the same wheels")
     if plan.image.digest != image.config_digest:
         raise PlanError(
             f"the plan is for the image {plan.image.digest[:19]}, this is {image.config_digest[:19]}: make a new plan"
@@ -196,7 +211,7 @@ def _same(given: Plan, worked: Plan) -> bool:
 def new_image(worked: Worked, image: Image) -> NewImage:
     """The result of a plan, ready to be written."""
     layers = tuple(
-        keep_layer(layer) if edit.pieces is None else _output(image, edit)
+        keep_layer(layer) if edit.pieces is None and not isinstance(layer, ChangedLayer) else _output(image, edit)
         for layer, edit in zip(image.layers, worked.edited.layers, strict=True)
     )
     return NewImage(layers, lambda diff_ids: _config(image, worked, diff_ids), image.tag)
@@ -204,6 +219,7 @@ def new_image(worked: Worked, image: Image) -> NewImage:
 
 def _output(image: Image, edit: LayerEdit) -> OutputLayer:
     source = image.layers[edit.position]
+    stored = source.original if isinstance(source, ChangedLayer) else source
 
     def chunks() -> Iterator[bytes]:
         # The source is read whole beside the copying, so that bytes which are left out are checked too.
@@ -212,7 +228,7 @@ def _output(image: Image, edit: LayerEdit) -> OutputLayer:
             yield from layer_chunks(image, edit)
             check.result()
 
-    return OutputLayer(edit.size, chunks, None, source.compression)
+    return OutputLayer(edit.size, chunks, None, stored.compression)
 
 
 def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:

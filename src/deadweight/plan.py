@@ -25,6 +25,8 @@ from deadweight.passes.metadata import Derived, derive, derive_target
 from deadweight.passes.target import GPU_CODE, check_not_lost, write_target
 
 SCHEMA: Literal["deadweight.plan/1"] = "deadweight.plan/1"
+SWAP = "swap"
+"""The pass that cuts belong to by which a build takes another one's place: they follow from a plan's `swaps`."""
 METADATA = "metadata"
 """The pass that cuts belong to which follow from other cuts; they are worked out anew whenever a plan is applied."""
 # A new digest costs the sharing with every other image on that layer: this much must be won for it.
@@ -71,6 +73,24 @@ class PlanImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     platform: str
 
 
+class Swap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A build of a distribution that takes the place of another one, before anything else is done."""
+
+    name: str
+    """Canonical."""
+    before: str
+    """The version that leaves."""
+    after: str
+    wheel: str
+    """The file's name."""
+    sha256: str
+    """Of the wheel, in hex: applying the plan takes no other one."""
+    source: str
+    """Where it was: a path or a URL."""
+    dropped: list[str]
+    """Requirements of the old build that the new one has not."""
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to leave an image, and what will remain."""
 
@@ -86,6 +106,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers: list[LayerSize]
     cuts: list[Cut]
     notes: list[str]
+    swaps: list[Swap] = []
+    """What the cuts of the pass `swap` come from; those of all other passes are over the image with the swaps done."""
 
 
 class Worked(msgspec.Struct, frozen=True):
@@ -111,7 +133,10 @@ def read_plan(data: bytes) -> Plan:
 def write_plan(plan: Plan) -> bytes:
     """A plan as JSON, one cut a line so that it can be read, searched and compared."""
     cuts = ",\n    ".join(json.dumps(msgspec.to_builtins(cut)) for cut in plan.cuts)
-    rest = json.dumps({**msgspec.to_builtins(plan), "cuts": None}, indent=2)
+    data = {**msgspec.to_builtins(plan), "cuts": None}
+    if not plan.swaps:  # most plans have none, and are then as they were before there were any
+        del data["swaps"]
+    rest = json.dumps(data, indent=2)
     body = f'"cuts": [\n    {cuts}\n  ]' if cuts else '"cuts": []'
     return (rest.replace('"cuts": null', body, 1) + "\n").encode()
 
@@ -122,7 +147,8 @@ def plan_digest(plan: Plan) -> str:
     Where the original lay when it was planned is not part of what was done to it.
     """
     place = msgspec.structs.replace(plan.image, reference="")
-    return sha256(write_plan(msgspec.structs.replace(plan, image=place)))
+    swaps = [msgspec.structs.replace(swap, source="") for swap in plan.swaps]
+    return sha256(write_plan(msgspec.structs.replace(plan, image=place, swaps=swaps)))
 
 
 def make_plan(ledger: Ledger, options: Options = Options(), **settings: Any) -> Plan:  # noqa: B008  (frozen)
@@ -139,16 +165,18 @@ def draw_up(
     keep_layers: int = 0,
     base: Image | None = None,
     all_layers: bool = False,
+    new: Collection[int] = (),
     progress: Progress | None = None,
 ) -> Worked:
     """The plan for an image, worked out: the proposals of all passes up to `risk`, less those of `skip`.
 
-    The first `keep_layers` layers stay as they are, and those that `base` shares; so does, unless `all_layers`, every
-    layer in which under 1 % and under 5 MB would be saved. Raises UsageError for a pass that does not exist, and for
-    GPUs whose code left when the image was slimmed before.
+    The first `keep_layers` layers stay as they are, and those that `base` shares; so does, unless `all_layers` or it is
+    one of those that are `new` anyway, every layer in which under 1 % and under 5 MB would be saved. Raises UsageError
+    for a pass that does not exist, and for GPUs whose code left when the image was slimmed before.
     """
     check_not_lost(ledger.fs, options.target)
-    return _Planner(ledger, options, risk, skip, progress).plan(_protected(ledger.image, keep_layers, base), all_layers)
+    anyway = range(len(ledger.image.layers)) if all_layers else new
+    return _Planner(ledger, options, risk, skip, progress).plan(protected(ledger.image, keep_layers, base), anyway)
 
 
 def removable(ledger: Ledger) -> frozenset[str]:
@@ -161,7 +189,11 @@ def removable(ledger: Ledger) -> frozenset[str]:
     return frozenset(context.gone)
 
 
-def _protected(image: Image, count: int, base: Image | None) -> frozenset[int]:
+def protected(image: Image, count: int, base: Image | None) -> frozenset[int]:
+    """Positions of the layers that are to stay: the first `count`, and those of `base`.
+
+    Raises UsageError where the image is not built on it.
+    """
     kept = set(range(min(count, len(image.layers))))
     if base is not None:
         for mine, theirs in zip(image.layers, base.layers, strict=False):
@@ -194,9 +226,11 @@ class _Planner:
         self.progress = progress
         settings = msgspec.json.decode(msgspec.json.encode(options))
         del settings["target"]  # the plan has a field of its own for it
+        if not options.orphans:
+            del settings["orphans"]
         self.settings: dict[str, Any] = {"risk": risk, "skip": sorted(skip), **settings}
 
-    def plan(self, protected: frozenset[int], all_layers: bool) -> Worked:
+    def plan(self, protected: frozenset[int], anyway: Collection[int]) -> Worked:
         small: set[int] = set()  # layers left alone since little would be saved there
         needed: set[int] = set()  # layers whose metadata follows from cuts elsewhere
         blocked: set[str] = set()  # paths whose metadata lies in a protected layer
@@ -213,7 +247,7 @@ class _Planner:
                     else:
                         needed.add(position)
                 continue
-            little = set() if all_layers else set(_little(worked.plan)) - keep - needed
+            little = set(_little(worked.plan)) - keep - needed - set(anyway)
             if not little:
                 plan = self._with_notes(worked.plan, small - needed, context)
                 return msgspec.structs.replace(worked, plan=plan)

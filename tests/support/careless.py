@@ -7,6 +7,7 @@ import csv
 import functools
 import hashlib
 import io
+import posixpath
 import subprocess
 import tempfile
 from pathlib import Path
@@ -144,7 +145,7 @@ def untrue_records(view: dict[str, Seen]) -> set[str]:
         if path.endswith(".dist-info/RECORD"):
             site = path.rpartition("/")[0].rpartition("/")[0]
             for name, digest, size in csv.reader(io.StringIO(seen.content.decode())):
-                there = view.get(f"{site}/{name}")
+                there = view.get(posixpath.normpath(f"{site}/{name}"))
                 if there is None or (digest and (digest, size) != (urlsafe(there.content), str(len(there.content)))):
                     wrong.add(f"{path}: {name}")
     return wrong

@@ -17,13 +17,16 @@ ALLOWED = {
     "ledger": {"errors", "image", "binary"},
     "passes": {"errors", "image", "binary", "models", "ledger"},
     "plan": {"errors", "image", "binary", "ledger", "passes"},
-    "apply": {"errors", "binary", "image", "ledger", "passes", "plan"},
+    "apply": {"errors", "binary", "image", "ledger", "passes", "plan", "swap"},
+    "swap": {"errors", "sizes", "image", "binary", "ledger", "files", "passes", "plan"},
     "doctor": {"errors", "image", "binary"},
     "files": {"errors", "image", "binary", "models", "ledger"},
     "prune": {"errors", "image", "binary", "models", "ledger", "files"},
     "wheel": {"errors", "image", "binary", "ledger", "files"},
     "application": {"errors", "image", "ledger", "passes"},
-    "verify": {"errors", "sizes", "image", "binary", "models", "ledger", "application", "passes", "plan"},
+    "verify": {
+        *("errors", "sizes", "image", "binary", "models", "ledger", "files", "application", "passes", "plan", "swap"),
+    },
     "build": {"errors", "sizes", "image", "binary", "ledger", "files", "prune", "application", "passes", "plan"},
     "report": {
         "errors",
@@ -42,7 +45,7 @@ ALLOWED = {
     },
     "cli": {
         *("errors", "sizes", "image", "binary", "ledger", "passes", "plan", "apply", "report", "doctor", "prune"),
-        *("wheel", "files", "application", "verify", "build", "__init__"),
+        *("wheel", "files", "application", "verify", "build", "swap", "__init__"),
     },
     "__init__": {"errors", "binary", "image", "ledger", "passes", "plan", "apply"},
     "__main__": {"cli"},

@@ -16,6 +16,7 @@ from deadweight.build.places import APP, VENV
 from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
+from deadweight.ledger.machine import MACHINES, glibc
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a container looks for commands when its image says nothing."""
@@ -24,10 +25,7 @@ DEV: Final = "dev"
 ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
 _FORMAT: Final = 5
 """Of what is remembered of a base: raised where more or other things are found in the same base than before."""
-_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
-_GLIBC: Final = re.compile(rb"GNU C Library [^\n]{0,100}release version (\d{1,3})\.(\d{1,3})")
 _EXECUTABLE: Final = re.compile(r"python(3\.\d{1,3})\Z")
-_LIBC_LIMIT: Final = 64 << 20
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -104,7 +102,7 @@ def _python(fs: Filesystem, path: str) -> Python:
     from deadweight.ledger.interpreters import interpreters  # noqa: PLC0415  (heavy, and a base is read once)
 
     architecture = str(fs.image.config.get("architecture", ""))
-    machine = _MACHINES.get(architecture)
+    machine = MACHINES.get(architecture)
     if machine is None:
         raise BadInputError(
             f"the base is for {shown(architecture)}: wheels for amd64 and arm64 can be installed here, no others"
@@ -147,15 +145,13 @@ def _real(fs: Filesystem, path: str) -> str:
 
 
 def _glibc(fs: Filesystem, machine: str) -> tuple[int, int]:
-    """The version of the base's C library, by what it says of itself."""
-    for folder in (f"lib/{machine}-linux-gnu", f"usr/lib/{machine}-linux-gnu", "lib64", "usr/lib64", "lib", "usr/lib"):
-        node = fs.resolve(f"{folder}/libc.so.6")
-        if node is None or node.kind != "file" or node.size > _LIBC_LIMIT:
-            continue
-        match = _GLIBC.search(fs.reader(node)(0, node.size))
-        if match:
-            return int(match[1]), int(match[2])
-    raise BadInputError("the base has neither musl nor a C library of GNU that says its version: it is not supported")
+    """The version of the base's C library."""
+    found = glibc(fs, machine)
+    if not any(found):
+        raise BadInputError(
+            "the base has neither musl nor a C library of GNU that says its version: it is not supported"
+        )
+    return found
 
 
 def _account(fs: Filesystem, path: str) -> Account | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from deadweight.cli.common import opened, plan_at
-from deadweight.cli.options import json_option, top_option, writing_options
+from deadweight.cli.common import opened, plan_at, swapped_as_planned
+from deadweight.cli.options import json_option, source_options, top_option, writing_options
 from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
 from deadweight.cli.progress import progress
 
@@ -16,6 +16,7 @@ from deadweight.cli.progress import progress
 @click.option(
     "--from", "source", metavar="IMAGE", help="The image, where it is no longer where it was when it was planned."
 )
+@source_options
 @json_option
 @top_option
 @click.option("--platform", metavar="OS/ARCH", help="Which of an image for several platforms.  [default: the plan's]")
@@ -25,6 +26,8 @@ def apply_command(
     compression: str,
     force: bool,
     source: str | None,
+    find_links: tuple[str, ...],
+    index_url: str | None,
     json_to: str | None,
     top: int,
     platform: str | None,
@@ -32,7 +35,8 @@ def apply_command(
     """Build what PLAN says, and hold the result to the predicted size.
 
     PLAN is a file that `deadweight plan -o` wrote, or - for standard input. A plan edited by hand is worked out again
-    first; one that does not fit the image is refused.
+    first; one that does not fit the image is refused. A plan with a swap needs the same wheel again: it is looked for
+    where it was, and among --find-links and pip's sources.
 
     \b
     Examples:
@@ -52,14 +56,17 @@ def apply_command(
     wanted = platform or given.image.platform
     with progress(f"reading {image}") as report, opened(image, wanted, report) as original:
         check_tag(original, to)
-        applied = apply_plan(
-            given,
-            Ledger(original),
-            to,
-            compression=compression,  # type: ignore[arg-type]
-            force=force,
-            progress=report,
-            announce=announce_plan,
-        )
+        ledger = Ledger(original)
+        with swapped_as_planned(given, ledger, find_links, index_url, report) as swapped:
+            applied = apply_plan(
+                given,
+                ledger,
+                to,
+                compression=compression,  # type: ignore[arg-type]
+                force=force,
+                progress=report,
+                announce=announce_plan,
+                swapped=swapped,
+            )
         found = slim_report(given, original, applied, to)
     deliver(found, json_to, lambda console: print_slim(console, found, top))

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from deadweight.ledger.ledger import Ledger
     from deadweight.passes.base import Risk
     from deadweight.plan import Plan, Worked
+    from deadweight.swap.swapped import Swapped
 
 
 @contextmanager
@@ -36,10 +38,66 @@ def opened(reference: str, platform: str | None, report: Report | None = None) -
         yield image
 
 
+@contextmanager
+def swapped_for(
+    ledger: Ledger,
+    report: Report | None,
+    *,
+    swap: Sequence[str],
+    find_links: Sequence[str],
+    index_url: str | None,
+    risk: Risk,
+    keep_layers: int,
+    base: str | None,
+    platform: str | None,
+    **_: Any,
+) -> Iterator[Swapped | None]:
+    """The image with what the planning options ask for swapped; None where nothing is asked for."""
+    from deadweight.errors import UsageError  # noqa: PLC0415
+    from deadweight.image.transports import open_image  # noqa: PLC0415
+    from deadweight.plan import protected  # noqa: PLC0415
+
+    if not swap:
+        if find_links or index_url is not None:
+            raise UsageError("--find-links and --index-url say where wheels are: say --swap as well, as torch=cpu")
+        yield None
+        return
+    if risk == "lossless":
+        raise UsageError("--swap changes what the image can do: it goes with --risk target, policy or observed")
+    from deadweight.files.cpu_wheel import Sources  # noqa: PLC0415
+    from deadweight.swap.find import parse_swaps  # noqa: PLC0415
+    from deadweight.swap.swapped import swapped_by  # noqa: PLC0415
+
+    asked = parse_swaps(swap)
+    if base is None:
+        keep = protected(ledger.image, keep_layers, None)
+    else:
+        with open_image(base, platform) as below:
+            keep = protected(ledger.image, keep_layers, below)
+    with swapped_by(ledger, asked, Sources(tuple(find_links), index_url), keep, report) as swapped:
+        yield swapped
+
+
+@contextmanager
+def swapped_as_planned(
+    plan: Plan | None, ledger: Ledger, find_links: Sequence[str], index_url: str | None, report: Report | None
+) -> Iterator[Swapped | None]:
+    """The image with a plan's swaps done again; None where it has none."""
+    if plan is None or not plan.swaps:
+        yield None
+        return
+    from deadweight.files.cpu_wheel import Sources  # noqa: PLC0415
+    from deadweight.swap.swapped import swapped_again  # noqa: PLC0415
+
+    with swapped_again(ledger, plan, Sources(tuple(find_links), index_url), report) as swapped:
+        yield swapped
+
+
 def plan_for(
     ledger: Ledger,
     report: Report | None,
     target: Target | None,
+    swapped: Swapped | None = None,
     *,
     risk: Risk,
     keep: Collection[str],
@@ -52,8 +110,9 @@ def plan_for(
     all_layers: bool,
     platform: str | None,
     weights: str | None,
+    **_: Any,
 ) -> Worked:
-    """The plan that the planning options ask for, worked out."""
+    """The plan that the planning options ask for, worked out; with `swapped`, over the image with those swaps done."""
     from deadweight.cli.output import message  # noqa: PLC0415
     from deadweight.errors import shown  # noqa: PLC0415
     from deadweight.image.transports import open_image  # noqa: PLC0415
@@ -61,12 +120,16 @@ def plan_for(
     from deadweight.plan import draw_up  # noqa: PLC0415
 
     options = Options(tuple(keep), keep_compile, tuple(root), tuple(remove), target, weights)
+    if swapped is not None:
+        options = replace(options, orphans=swapped.orphans)
+        ledger = swapped.ledger
     settings: dict[str, Any] = {
         "risk": risk,
         "skip": tuple(skip),
         "keep_layers": keep_layers,
         "all_layers": all_layers,
         "progress": report,
+        "new": swapped.changed if swapped is not None else (),
     }
     for pattern in keep:
         if not any(matches(path, pattern.strip("/")) for path in ledger.fs.nodes):
@@ -74,9 +137,15 @@ def plan_for(
                 f"--keep {shown(pattern)} matches nothing in the image: patterns are for whole paths, as '*/models'"
             )
     if base is None:
-        return draw_up(ledger, options, **settings)
-    with open_image(base, platform) as below:
-        return draw_up(ledger, options, base=below, **settings)
+        worked = draw_up(ledger, options, **settings)
+    else:
+        with open_image(base, platform) as below:
+            worked = draw_up(ledger, options, base=below, **settings)
+    if swapped is None:
+        return worked
+    from deadweight.swap.join import joined  # noqa: PLC0415
+
+    return joined(worked, swapped)
 
 
 def declared_target(gpu: Sequence[str], keep_ptx: bool | None, raw_blobs: bool, recompress: bool) -> Target | None:

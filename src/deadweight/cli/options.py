@@ -65,6 +65,14 @@ sandbox_option = click.option(
     show_default=True,
     help="What runs the images' programs: bubblewrap needs no daemon.",
 )
+tolerance_option = click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="X",
+    help="How far numbers in outputs, arrays and JSON answers may be apart, absolutely or relative to the larger; a "
+    "probe's own tolerance holds where it is larger.",
+)
 verdict_options = together(
     sandbox_option,
     click.option("--gpus", is_flag=True, help="Let probes use this machine's GPUs."),
@@ -116,6 +124,15 @@ target_options = together(
     ),
 )
 VARIANTS = ("cpu",)
+source_options = together(
+    click.option(
+        "--find-links",
+        multiple=True,
+        metavar="DIR|URL",
+        help="Where wheels are: a folder, a wheel file, or a page of links.  [default: where pip looks]",
+    ),
+    click.option("--index-url", metavar="URL", help="An index that has the builds, in place of pip's."),
+)
 variant_options = together(
     click.option(
         "--variant",
@@ -123,15 +140,17 @@ variant_options = together(
         help="cpu: CPU builds of torch, torchvision and torchaudio in the locked versions, without the distributions "
         "that only GPU builds need.",
     ),
-    together(
-        click.option(
-            "--find-links",
-            multiple=True,
-            metavar="DIR|URL",
-            help="Where CPU builds are: a folder, a wheel file, or a page of links.  [default: where pip looks]",
-        ),
-        click.option("--index-url", metavar="URL", help="An index that has CPU builds, in place of pip's."),
+    source_options,
+)
+swap_options = together(
+    click.option(
+        "--swap",
+        multiple=True,
+        metavar="NAME=cpu|FILE.whl",
+        help="Replace an installed distribution by another build of the same version: its CPU build, found by pip, or "
+        "a wheel file. What only the old build needed leaves.",
     ),
+    source_options,
 )
 weights_option = click.option(
     "--weights",
@@ -141,6 +160,7 @@ weights_option = click.option(
 )
 planning_options = together(
     target_options,
+    swap_options,
     click.option(
         "--risk",
         type=click.Choice(RISKS),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deadweight.cli.common import check_passes, declared_target, opened, plan_for
+from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
 from deadweight.cli.options import image_argument, planning_options, top_option
 from deadweight.cli.output import STANDARD, check_outputs, show_report, write_document
 from deadweight.cli.progress import progress
@@ -37,6 +37,7 @@ def plan_command(
     Examples:
       deadweight plan image.tar --gpu h100
       deadweight plan image.tar -o plan.json --keep '/opt/models' --skip tests
+      deadweight plan image.tar --swap torch=cpu --find-links wheels
       deadweight plan image.tar --risk lossless -o - | jq .predicted_bytes
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
@@ -50,8 +51,10 @@ def plan_command(
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         ledger = Ledger(source)
-        plan = plan_for(ledger, report, target, platform=platform, **planning).plan
-        found = slim_report(plan, source, savings=saving_lines(ledger) if target is None else [])
+        with swapped_for(ledger, report, platform=platform, **planning) as swapped:
+            plan = plan_for(ledger, report, target, swapped, platform=platform, **planning).plan
+            over = ledger if swapped is None else swapped.ledger
+            found = slim_report(plan, source, savings=saving_lines(over) if target is None else [])
     if output is not None:
         write_document(output, write_plan(plan))
     if output != STANDARD:

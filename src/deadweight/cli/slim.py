@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deadweight.cli.common import check_passes, declared_target, opened, plan_for
+from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
 from deadweight.cli.options import (
     image_argument,
     json_option,
     planning_options,
     sandbox_option,
+    tolerance_option,
     top_option,
     writing_options,
 )
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     "builtin:ml-api. The exit status is then that of the verdict.",
 )
 @sandbox_option
+@tolerance_option
 @json_option
 @top_option
 @click.pass_context
@@ -53,6 +55,7 @@ def slim_command(
     plan_out: str | None,
     verify_with: str | None,
     sandbox: str,
+    tolerance: float,
     json_to: str | None,
     top: int,
     platform: str | None,
@@ -72,6 +75,7 @@ def slim_command(
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
       deadweight slim image.tar --to oci:slim --gpu h100 --verify
+      deadweight slim image.tar --to oci:cpu --swap torch=cpu --verify --tolerance 1e-5
     """
     from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
@@ -90,20 +94,28 @@ def slim_command(
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         check_tag(source, to)
         ledger = Ledger(source)
-        worked = plan_for(ledger, report, target, platform=platform, **planning)
-        if plan_out is not None:
-            write_document(plan_out, write_plan(worked.plan))
-        savings = saving_lines(ledger) if target is None else []
-        written = build(worked, source, to, compression, force, report)  # type: ignore[arg-type]
-        verdict = Verdict()
-        if spec is not None:
-            from deadweight.verify.verification import verify  # noqa: PLC0415
+        with swapped_for(ledger, report, platform=platform, **planning) as swapped:
+            worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)
+            if plan_out is not None:
+                write_document(plan_out, write_plan(worked.plan))
+            over = ledger if swapped is None else swapped.ledger
+            savings = saving_lines(over) if target is None else []
+            written = build(worked, over.image, to, compression, force, report)  # type: ignore[arg-type]
+            verdict = Verdict()
+            if spec is not None:
+                from deadweight.verify.verification import verify  # noqa: PLC0415
 
-            with opened(str(to), None, report) as slim:
-                verdict = verify(
-                    ledger, Ledger(slim), spec, report, plan=worked.plan, setting=setting_of(sandbox, False, False)
-                )
-        found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings, verdict)
+                with opened(str(to), None, report) as slim:
+                    verdict = verify(
+                        ledger,
+                        Ledger(slim),
+                        spec,
+                        report,
+                        plan=worked.plan,
+                        setting=setting_of(sandbox, False, False, tolerance),
+                        swapped=swapped,
+                    )
+            found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings, verdict)
     deliver(found, json_to, lambda console: print_slim(console, found, top), quiet=plan_out == "-")
     if spec is not None:
         context.exit(STATUS[verdict.same])

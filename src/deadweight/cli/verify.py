@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from deadweight.cli.common import opened, plan_at
-from deadweight.cli.options import spec_option, verdict_options
+from deadweight.cli.common import opened, plan_at, swapped_as_planned
+from deadweight.cli.options import source_options, spec_option, tolerance_option, verdict_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
@@ -17,6 +17,8 @@ from deadweight.cli.verdicts import STATUS, setting_of, spec_of
 @spec_option
 @click.option("--plan", "plan_from", metavar="FILE", help="The plan by which AFTER was made: it declares what differs.")
 @click.option("--static-only", is_flag=True, help="Run nothing: compare files, libraries' memory and configuration.")
+@source_options
+@tolerance_option
 @verdict_options
 @click.pass_context
 def verify_command(
@@ -26,7 +28,10 @@ def verify_command(
     spec_from: str | None,
     plan_from: str | None,
     static_only: bool,
+    find_links: tuple[str, ...],
+    index_url: str | None,
     sandbox: str,
+    tolerance: float,
     gpus: bool,
     network: bool,
     memory: int | None,
@@ -41,7 +46,7 @@ def verify_command(
     there; without, what left is listed as undeclared, and what changed must be what slimming changes. Then probes
     run in both, in a sandbox without network, and their results are compared: by default that all modules import,
     libraries resolve, the application has its routes, and the server starts; a deadweight.toml adds to that
-    (`deadweight init` writes one).
+    (`deadweight init` writes one). Where the plan swapped builds of distributions, the same wheels are needed again.
 
     The exit status is 0 when all is the same, 1 when something differs or fails where it must not, and 4 when an
     answer could not be had.
@@ -65,15 +70,18 @@ def verify_command(
         opened(before, platform, report) as one,
         opened(after, platform, report) as two,
     ):
-        verdict = verify(
-            Ledger(one),
-            Ledger(two),
-            spec,
-            report,
-            plan=plan,
-            run=not static_only,
-            setting=setting_of(sandbox, gpus, network),
-        )
+        before_ledger = Ledger(one)
+        with swapped_as_planned(plan, before_ledger, find_links, index_url, report) as swapped:
+            verdict = verify(
+                before_ledger,
+                Ledger(two),
+                spec,
+                report,
+                plan=plan,
+                run=not static_only,
+                setting=setting_of(sandbox, gpus, network, tolerance),
+                swapped=swapped,
+            )
         found = verify_report(one, two, where, verdict)
     deliver(found, json_to, lambda console: print_verify(console, found, top))
     context.exit(STATUS[verdict.same])

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,7 +119,7 @@ def find_cpu_wheel(name: str, version: str, runs: Runs, sources: Sources, into: 
         if why is not None or _labelled_gpu(one.version):
             found = f"pip finds {_file_name(one.url)}, a GPU build" + (f" (it requires {why})" if why else "")
             continue
-        path = one.local or _download(f"{name}=={one.version}", runs, sources, into)
+        path = one.local or download_wheel(f"{name}=={one.version}", runs, sources, into)
         why = gpu_build(path, runs)
         if why is not None:
             found = f"pip finds {_file_name(one.url)}, a GPU build ({why})"
@@ -160,7 +160,7 @@ def read_cpu_wheel(path: Path, name: str, version: str | None, runs: Runs | None
             f"{shown(path.name)} is {name} {outside.version}: take the CPU build of {Version(version).public}, "
             "since another version is another program"
         )
-    if runs is not None and not tags & frozenset(_tags(runs)):
+    if runs is not None and not runs_there(tags, runs):
         raise BadInputError(f"{shown(path.name)} does not run there: it has to be for {runs}")
     why = gpu_build(path, runs)
     if why is not None:
@@ -265,6 +265,11 @@ def _local(find_links: Sequence[str], name: str, version: str, runs: Runs) -> It
     yield from (path for _, path in sorted(found))
 
 
+def runs_there(tags: Collection[Tag], runs: Runs) -> bool:
+    """Whether a wheel with these tags runs there."""
+    return not frozenset(_tags(runs)).isdisjoint(tags)
+
+
 def _tags(runs: Runs) -> Iterator[Tag]:
     """The tags of wheels that run there."""
     minor = int(runs.python.partition(".")[2])
@@ -313,7 +318,11 @@ def _ask(wanted: str, runs: Runs, sources: Sources) -> _Answer:
     return _Answer(version, unquote(plain), local, str(digest), requires)
 
 
-def _download(wanted: str, runs: Runs, sources: Sources, into: Path) -> Path:
+def download_wheel(wanted: str, runs: Runs, sources: Sources, into: Path) -> Path:
+    """The wheel that pip finds for a requirement `name==version`, in the folder `into`.
+
+    Raises EnvironmentFailure, with what pip says, where it finds none.
+    """
     into.mkdir(parents=True, exist_ok=True)
     before = set(into.glob("*.whl"))
     _pip(["download", "--quiet", "--dest", str(into), *_for(runs), *_from(sources), wanted])

@@ -1,4 +1,4 @@
-"""Adding a file to an edited image: at the end of the last layer that changes anyway.
+"""Adding files to an edited image: at the end of a layer that changes anyway.
 
 Everything that an engine could do otherwise there is refused: the file is seen by every container, or not added.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from deadweight.errors import shown
+from deadweight.image.bytes import ByteRange
 from deadweight.image.edit import Charge, Edited, LayerEdit
 from deadweight.image.filesystem import Filesystem, Key
-from deadweight.image.layer import padding
-from deadweight.image.pieces import END
+from deadweight.image.layer import Entry, padding
+from deadweight.image.pieces import END, Piece
 
 _MOST: Final = 8**11 - 1  # what a header's octal digits hold
 
@@ -63,6 +64,95 @@ def add_file(fs: Filesystem, edited: Edited, removed: Collection[str], path: str
     return replace(edited, layers=layers, charges={**edited.charges, path: Charge(0, len(added))})
 
 
+class NewFile(NamedTuple):
+    """A file to be added."""
+
+    content: ByteRange
+    mode: int
+
+
+def add_files(
+    fs: Filesystem,
+    edited: Edited,
+    removed: Collection[str],
+    position: int,
+    files: Mapping[str, NewFile],
+    like: Entry,
+) -> Edited:
+    """The edit with `files` as well, by path, at the end of the layer at `position`, which it changes.
+
+    Owner and time are those of the entry `like`; directories above them that are missing are added with them. A file
+    may take the place of one in `removed`. Each path is charged for itself. Raises CannotAdd where engines could see
+    something else at one of the places.
+    """
+    layer = edited.layers[position]
+    above = dict.fromkeys(each for path in sorted(files) for each in _directories_above(path))
+    _check_all_seen(fs, position, files.keys(), above.keys(), removed)
+    missing = [path for path in above if path not in fs.nodes]
+    assert layer.pieces is not None
+    *pieces, end = layer.pieces
+    assert isinstance(end, bytes)
+    assert end.endswith(END)
+    added: list[Piece] = [end[: -len(END)]]
+    charges = dict(edited.charges)
+    size = layer.size
+    for path in sorted((*missing, *files)):
+        new = files.get(path)
+        if new is None:
+            entry: tuple[bytes | ByteRange, ...] = (_header_like(path, tarfile.DIRTYPE, 0o755, 0, like),)
+        else:
+            header = _header_like(path, tarfile.REGTYPE, new.mode, new.content.size, like)
+            entry = (header, new.content, bytes(padding(new.content.size)))
+        length = sum(map(_length, entry))
+        old = charges.get(path, Charge())
+        charges[path] = Charge(old.before, old.after + length)
+        added += entry
+        size += length
+    merged: list[Piece] = []
+    for piece in (*added, END):
+        if isinstance(piece, bytes) and merged and isinstance(merged[-1], bytes):
+            merged[-1] += piece
+        elif not isinstance(piece, bytes) or piece:
+            merged.append(piece)
+    new_layer = LayerEdit(position, (*pieces, *merged), size)
+    layers = tuple(new_layer if each is layer else each for each in edited.layers)
+    return replace(edited, layers=layers, charges=charges)
+
+
+def _length(piece: bytes | ByteRange) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.size
+
+
+def _check_all_seen(
+    fs: Filesystem, position: int, paths: Collection[str], above: Collection[str], removed: Collection[str]
+) -> None:
+    """As `_check_seen`, for many paths at once; `removed` are those that leave before."""
+    for path in (*above, *paths):
+        node = fs.nodes.get(path)
+        if node is None:
+            continue
+        if path in above and (node.kind != "dir" or path in removed):
+            raise CannotAdd(f"{shown('/' + path)} is no directory, or leaves")
+        if path in paths and path not in removed:
+            raise CannotAdd(f"{shown('/' + path)} is there already")
+    names = {"", *above}
+    for layer in fs.image.layers:
+        at = layer.position
+        for entry in layer.entries:
+            hidden = entry.whiteout
+            if hidden is None:
+                hides = entry.name in names and entry.kind != "dir"
+                if entry.name in paths:
+                    # What lies below needs a whiteout, beside which not every engine sees a new file in one layer.
+                    hides = hides or at > position or (at < position and entry.name in removed)
+            elif entry.opaque:
+                hides = at > position and hidden in names
+            else:
+                hides = at >= position and (hidden in paths or hidden in names)
+            if hides:
+                raise CannotAdd(f"layer {at + 1} has {shown(posixpath.join('/', entry.name))}")
+
+
 def is_plain(fs: Filesystem, path: str) -> bool:
     """Whether there is a regular file at `path` that has no other name, so that nothing else changes with it."""
     node = fs.nodes.get(path)
@@ -94,6 +184,14 @@ def _check_seen(fs: Filesystem, position: int, path: str, above: Iterable[str]) 
                 hides = layer.position >= position and (hidden == path or hidden in names)
             if hides:
                 raise CannotAdd(f"layer {layer.position + 1} has {shown(posixpath.join('/', entry.name))}")
+
+
+def _header_like(name: str, kind: bytes, mode: int, size: int, like: Entry) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.size, info.uid, info.gid = kind, mode, size, like.uid, like.gid
+    info.mtime = like.mtime if like.mtime != int(like.mtime) else int(like.mtime)
+    info.uname, _, info.gname = like.owner.partition(":")
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def _header(name: str, kind: bytes, mode: int, size: int, mtime: int) -> bytes:

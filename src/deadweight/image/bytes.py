@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,39 @@ class ByteRange:
     def raw(self) -> RangeIO:
         """The range as a file object of its own."""
         return RangeIO(self)
+
+
+class PiecedRange(ByteRange):
+    """Ranges of files one after the other, read as if they were one. It has no file descriptor of its own (-1)."""
+
+    __slots__ = ("pieces", "starts")
+
+    def __init__(self, pieces: Iterable[ByteRange]) -> None:
+        self.pieces = tuple(piece for piece in pieces if piece.size)
+        self.starts = [0]
+        for piece in self.pieces:
+            self.starts.append(self.starts[-1] + piece.size)
+        super().__init__(-1, 0, self.starts[-1])
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        length = min(length, self.size - offset)
+        if length <= 0 or offset < 0:
+            return b""
+        return b"".join(part.read_at(0, part.size) for part in self._parts(offset, length))
+
+    def window(self, offset: int, length: int) -> ByteRange:
+        """A part of this range: one of a file where one piece has all of it."""
+        super().window(offset, length)
+        parts = tuple(self._parts(offset, length))
+        return parts[0] if len(parts) == 1 else PiecedRange(parts)
+
+    def _parts(self, offset: int, length: int) -> Iterator[ByteRange]:
+        index = max(0, bisect_right(self.starts, offset) - 1)
+        while length > 0:
+            skip = offset - self.starts[index]
+            take = min(length, self.pieces[index].size - skip)
+            yield self.pieces[index].window(skip, take)
+            offset, length, index = offset + take, length - take, index + 1
 
 
 class RangeIO(io.RawIOBase):

@@ -29,3 +29,8 @@ def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
         return lambda _: False
     match = re.compile(expression).match
     return lambda text: match(text) is not None
+
+
+def known_pairs(section: str, name: str) -> list[tuple[Callable[[str], bool], str]]:
+    """A list of [pattern, text], as (whether a name matches, text)."""
+    return [(matcher((pattern,)), text) for pattern, text in _document()[section][name]]

@@ -60,6 +60,8 @@ class Options:
     """What GPU code is to run on; None: nothing was declared, and nothing is done about GPU code."""
     weights: str | None = None
     """What the float32 of models' weights becomes: fp16, bf16 or int8; None: it stays."""
+    orphans: tuple[str, ...] = ()
+    """Distributions (canonical names) that only a build needed which was swapped out."""
 
 
 @dataclass

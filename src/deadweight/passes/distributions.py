@@ -11,6 +11,8 @@ from deadweight.ledger.requirements import Graph, only_needed_by
 from deadweight.passes.application import importers, needed
 from deadweight.passes.base import Context, Proposal
 
+NOTHING: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True)
 class Leaving:
@@ -24,8 +26,11 @@ class Leaving:
     """Those that were named, or only needed by such, and must stay; each with the reason."""
 
 
-def leaving(context: Context, names: Collection[str], asked: Collection[str] = ()) -> Leaving:
-    """What can leave with `names` (canonical); `asked` are those of them that the user named.
+def leaving(
+    context: Context, names: Collection[str], asked: Collection[str] = (), *, keep: Mapping[str, str] = NOTHING
+) -> Leaving:
+    """What can leave with `names` (canonical); `asked` are those of them that the user named, `keep` what stays for
+    reasons of the pass's own.
 
     What the application imports, or the image runs, stays; so does what a staying module imports undeclared, but for
     `names` themselves: libraries import pytest in helpers for tests.
@@ -33,7 +38,7 @@ def leaving(context: Context, names: Collection[str], asked: Collection[str] = (
     graph = context.ledger.graph
     gone = {name for name, found in graph.distributions.items() if all(d.info in context.gone for d in found)}
     wanted = {name for name in names if name in graph.distributions} - gone
-    keep = {n: r for n, r in needed(context).items() if n not in asked or not r.endswith(" imports it")}
+    keep = {**keep, **{n: r for n, r in needed(context).items() if n not in asked or not r.endswith(" imports it")}}
     stays: dict[str, str] = {}
     for name in graph.distributions:
         reason = _unmovable(context, graph.distributions[name])
@@ -95,8 +100,12 @@ def _chains(graph: Graph, wanted: Collection[str], found: Collection[str]) -> di
     return chains
 
 
-def proposals(context: Context, found: Leaving, why: str, asked: Collection[str] = ()) -> Iterator[Proposal]:
-    """All paths of the distributions; `why` is said of those that were named, but for what the user `asked` for."""
+def proposals(
+    context: Context, found: Leaving, why: str, asked: Collection[str] = (), *, known: str = "is a known one"
+) -> Iterator[Proposal]:
+    """All paths of the distributions; `why` and `known` are said of those that were named, but for what the user
+    `asked` for.
+    """
     graph = context.ledger.graph
     shared = {p for n, dists in graph.distributions.items() if n not in found.names for d in dists for p in d.files}
     for name in found.names:
@@ -108,7 +117,7 @@ def proposals(context: Context, found: Leaving, why: str, asked: Collection[str]
         if name in asked:
             reason, evidence = "asked for", f"--remove names {graph.display(name)}, and nothing that stays requires it"
         elif len(chain) == 1:
-            reason, evidence = why, f"{graph.display(name)} is a known one, and nothing that stays requires it"
+            reason, evidence = why, f"{graph.display(name)} {known}, and nothing that stays requires it"
         else:
             reason = f"only {_listing(shown)} {'needs' if len(shown) == 1 else 'need'} it"
             evidence = f"reachable from {_listing(shown)} only: {' -> '.join(map(graph.display, chain))}"

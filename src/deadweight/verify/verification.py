@@ -14,15 +14,19 @@ from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
 from deadweight.plan import Plan
 from deadweight.sizes import parse_size
+from deadweight.swap.swapped import Swapped
+from deadweight.swap.versions import said
 from deadweight.verify.defaults import default_probes, left_out, modules, not_probed
-from deadweight.verify.model import ProbeResult, Verdict, verdict_of
+from deadweight.verify.model import Observation, ProbeResult, Verdict, verdict_of
 from deadweight.verify.probes import judge, observe
 from deadweight.verify.probes.kinds import kind_of
-from deadweight.verify.proof import prove
+from deadweight.verify.probes.libraries import less_what_left
+from deadweight.verify.probes.run import with_words
+from deadweight.verify.proof import Proof, prove
 from deadweight.verify.sandbox import Limits, Options, Sandbox
 from deadweight.verify.sandbox.choose import open_sandbox
 from deadweight.verify.side import Side
-from deadweight.verify.spec import HttpProbe, ImportProbe, Probe, SizeProbe, Spec, StartProbe
+from deadweight.verify.spec import HttpProbe, ImportProbe, LibrariesProbe, Probe, RunProbe, SizeProbe, Spec, StartProbe
 from deadweight.verify.spec.names import named
 from deadweight.verify.trees import Unpack, trees
 
@@ -35,6 +39,8 @@ class Setting:
 
     sandbox: str = "bubblewrap"
     options: Options = field(default_factory=Options)
+    tolerance: float = 0.0
+    """How far numbers in outputs, arrays and JSON answers may be apart at least, whatever a probe says."""
 
 
 def verify(
@@ -46,6 +52,7 @@ def verify(
     plan: Plan | None = None,
     run: bool = True,
     setting: Setting = Setting(),
+    swapped: Swapped | None = None,
 ) -> Verdict:
     """Whether `after` behaves like `before`, of which it is said to be a slim version.
 
@@ -54,14 +61,16 @@ def verify(
     the plan is not for `before`, DigestError where an image is damaged.
     """
     start = time.monotonic()
-    proof = prove(before, after, plan, progress)
+    proof = prove(before, after, plan, progress, swapped)
     results = list(proof.results) if run else [_on_its_own(result) for result in proof.results]
     notes: list[str] = []
     used = False
     if run:
         removed = proof.removed if plan is None else proof.declared
         defaults = default_probes(before, after, spec, removed) if spec.defaults else []
-        probes = named([_filled(probe, before, after, removed) for probe in (*defaults, *asked(spec))])
+        every = [_tolerant(probe, setting.tolerance) for probe in (*defaults, *asked(spec))]
+        probes = named([_filled(probe, before, after, removed) for probe in every])
+        allowed = allowance(proof, swapped)
         with ExitStack() as resources:
             bench = _Bench(spec, probes, setting, resources, progress, list(spec.notes))
             one = bench.side("before", before, before)
@@ -69,8 +78,13 @@ def verify(
             for number, probe in enumerate(probes):
                 bench.say(f"probing: {probe.name}", number, len(probes))
                 kind = kind_of(probe)
-                results.append(judge(kind, probe, probe.name, observe(kind, probe, one), observe(kind, probe, two)))
+                first, second = observe(kind, probe, one), observe(kind, probe, two)
+                results.append(judge(kind, probe, probe.name, allowed(probe, first, second), second))
             notes, used = bench.notes, bench.used
+        if setting.tolerance:
+            notes.append(
+                f"numbers in outputs, arrays and JSON answers may be {setting.tolerance:g} apart (--tolerance)"
+            )
         if spec.defaults:
             notes += not_probed(before, spec)
         if not used:
@@ -106,6 +120,32 @@ def _filled(probe: Probe, before: Ledger, after: Ledger, removed: Collection[str
     """An import probe that names no modules is for those of the original, in both images."""
     if isinstance(probe, ImportProbe) and probe.modules is None:
         return replace(probe, modules=modules(before, after, removed))
+    return probe
+
+
+def allowance(proof: Proof, swapped: Swapped | None) -> Callable[[Probe, Observation, Observation], Observation]:
+    """A function that makes of what a probe saw in the original what is to be seen in the slim image.
+
+    Nothing but what a swap declares: words by which a build names itself, and libraries that left with it.
+    """
+    if swapped is None:
+        return lambda _, before, __: before
+    words = {each.before: each.after for each in said(swapped)}
+
+    def allowed(probe: Probe, before: Observation, after: Observation) -> Observation:
+        if isinstance(probe, RunProbe):
+            return with_words(before, after, words)
+        if isinstance(probe, LibrariesProbe):
+            return less_what_left(before, after, proof.removed, proof.other)
+        return before
+
+    return allowed
+
+
+def _tolerant(probe: Probe, tolerance: float) -> Probe:
+    """A probe that compares numbers, with at least this tolerance."""
+    if isinstance(probe, (RunProbe, HttpProbe)) and probe.tolerance < tolerance:
+        return replace(probe, tolerance=tolerance)
     return probe
 
 

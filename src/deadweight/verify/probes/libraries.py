@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -172,6 +172,33 @@ def differences(probe: LibrariesProbe, before: Observation, after: Observation) 
             continue
         found += [f"{path}: {what}" for what in _changes(one, two)]
     return [shown(text, 600)[1:-1] for text in found]
+
+
+def less_what_left(
+    before: Observation, after: Observation, gone: Collection[str], other: Collection[str]
+) -> Observation:
+    """What the original's loader says, less what a swap of builds declares to leave.
+
+    A file that is of another build now (`other`), or that had a library which left (`gone`; image paths), need not need
+    what it needed: what it asks for now has to be there, all the same.
+    """
+    if before.data is None or after.data is None:  # no answer
+        return before
+    found = {}
+    for path, one in before.data.items():
+        two = after.data.get(path)
+        left = [name for name, place in one.libraries.items() if place.lstrip("/") in gone]
+        if two is not None and (left or path.lstrip("/") in other):
+            found[path] = _Resolved(
+                {name: one.libraries.get(name, place) for name, place in two.libraries.items() if place != NOT_FOUND}
+                | {name: one.libraries.get(name, "not needed") for name in two.missing},
+                [symbol for symbol in two.undefined if symbol in one.undefined],
+                [error for error in two.errors if error in one.errors],
+                one.hung,
+            )
+    note = f"{len(found):,} files are of a build that was swapped, or load its libraries: they need what they need now"
+    notes = (*before.notes, note) if found else before.notes
+    return msgspec.structs.replace(before, data={**before.data, **found}, notes=notes)
 
 
 def _changes(one: _Resolved, two: _Resolved) -> Iterator[str]:

@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,30 @@ def unmet(probe: RunProbe, seen: Observation) -> list[str]:
         return failures(probe, seen)
     wanted = f" (asked for: {probe.status})" if probe.status is not None else ""
     return [*(f"{STATUS}: {seen.facts[name]}{wanted}" for name in seen.failures), *seen.data.problems]
+
+
+def with_words(before: Observation, after: Observation, words: Mapping[str, str]) -> Observation:
+    """What the original printed, as far as it printed other words than the slim image that a swap declares to differ.
+
+    Only lines that are the same then are changed, so what is no difference does not become one.
+    """
+    one: Any = before.data
+    two: Any = after.data
+    if not words or not isinstance(one, _Done) or not isinstance(two, _Done) or one.stdout == two.stdout:
+        return before
+    longest = sorted(words, key=len, reverse=True)
+    pattern = re.compile(r"(?<![\w.+])(?:" + "|".join(map(re.escape, longest)) + r")(?![\w.+])")
+    lines, others = one.stdout.split("\n"), two.stdout.split("\n")
+    used: dict[str, str] = {}
+    for at, (line, other) in enumerate(zip(lines, others, strict=False)):
+        if line != other and pattern.sub(lambda match: words[match[0]], line) == other:
+            used.update({match[0]: words[match[0]] for match in pattern.finditer(line)})
+            lines[at] = other
+    if not used:
+        return before
+    note = f"what the swap declares differs: {', '.join(f'{a} -> {b}' for a, b in used.items())}"
+    done = replace(one, stdout="\n".join(lines))
+    return msgspec.structs.replace(before, data=done, notes=(*before.notes, note))
 
 
 # --- comparison ----------------------------------------------------------------------------------------

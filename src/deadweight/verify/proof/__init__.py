@@ -15,17 +15,20 @@ from typing import Final
 
 import msgspec
 
-from deadweight.errors import shown
+from deadweight.errors import PlanError, shown
 from deadweight.image.filesystem import Key
 from deadweight.image.model import Layer
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.weights import PASS
 from deadweight.plan import Plan
+from deadweight.swap.join import inner
+from deadweight.swap.swapped import Swapped
 from deadweight.verify.model import ProbeResult
 from deadweight.verify.proof.config import config_differences
 from deadweight.verify.proof.contents import Pair, Progress, batches, compare_pairs, run_all
 from deadweight.verify.proof.declarations import declared
 from deadweight.verify.proof.findings import Findings, Views, find
+from deadweight.verify.proof.swaps import SwapFindings, judge_swaps
 from deadweight.verify.proof.walk import Walk, walk
 
 WEIGHTS: Final = PASS.name
@@ -46,26 +49,46 @@ class Proof:
     """Paths of the original that are gone."""
     declared: frozenset[str]
     """Those of them that the plan declares, and directories that are there only as long as something is in them."""
+    other: frozenset[str] = frozenset()
+    """Paths whose files are of a build that was swapped in, and not the original's."""
 
 
-def prove(before: Ledger, after: Ledger, plan: Plan | None = None, progress: Progress | None = None) -> Proof:
+def prove(
+    before: Ledger,
+    after: Ledger,
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+    swapped: Swapped | None = None,
+) -> Proof:
     """Walks the views of the original and of its slim image, which `plan` made of it.
 
-    Both images' layers are read whole and held to their diff-ids. Raises DigestError where they do not match, and
-    PlanError for a plan that is for another image.
+    Both images' layers are read whole and held to their diff-ids. Where the plan swaps builds of distributions, the
+    image with those `swapped` stands between the two, and is held to the original and to the wheels. Raises DigestError
+    where diff-ids do not match, and PlanError for a plan that is for another image.
     """
     start = time.monotonic()
     say = progress or _silent
-    what = declared(before, plan)
-    seen = walk(before.fs, after.fs)
-    changed, equal = _compare(before, after, seen, say)
-    views = Views(before, after, what, seen, changed)
+    if plan is None or not plan.swaps:
+        middle, part, swaps = before, plan, SwapFindings()
+    elif swapped is None:
+        raise PlanError("the plan swaps builds of distributions, which needs the same wheels to be proved")
+    else:
+        middle, part = swapped.ledger, inner(plan, swapped)
+        say("proving: what was swapped", 0, 0)
+        swaps = judge_swaps(swapped)
+    what = declared(middle, part)
+    seen = walk(middle.fs, after.fs)
+    changed, equal = _compare(middle, after, seen, say)
+    views = Views(middle, after, what, seen, changed)
     found = find(views, partial(say, "proving: what was rewritten"))
-    gone = frozenset(seen.gone)
-    files = _files(views, found, time.monotonic() - start)
+    found.differences = sorted({*found.differences, *swaps.differences})
+    found.notes = [*swaps.notes, *found.notes]
+    gone = frozenset(path for path in before.fs.nodes if path not in after.fs.nodes)
+    files = _files(views, found, time.monotonic() - start, before)
     config = _config(before, after, plan)
-    covered = (path for path in gone if path in what.removed or before.fs.nodes[path].entry is None)
-    return Proof(equal, (files, config), gone, frozenset(covered if plan is not None else ()))
+    covered = (p for p in gone if p in what.removed or before.fs.nodes[p].entry is None or p not in middle.fs.nodes)
+    equal = {key: path for key, path in equal.items() if path not in swaps.other}
+    return Proof(equal, (files, config), gone, frozenset(covered if plan is not None else ()), frozenset(swaps.other))
 
 
 def _silent(doing: str, done: int, total: int) -> None:
@@ -95,7 +118,7 @@ def _compare(before: Ledger, after: Ledger, seen: Walk, say: Progress) -> tuple[
     return sorted(changed), equal
 
 
-def _files(views: Views, found: Findings, seconds: float) -> ProbeResult:
+def _files(views: Views, found: Findings, seconds: float, before: Ledger) -> ProbeResult:
     other = {path for path, _ in found.differences}
     gone = sum(path not in other for path in views.walk.gone)
     rewritten = sum(map(len, found.rewritten.values()))
@@ -113,9 +136,7 @@ def _files(views: Views, found: Findings, seconds: float) -> ProbeResult:
     details = [f"{shown('/' + path)}: {how}" for path, how in found.differences[:_MOST]]
     if len(found.differences) > _MOST:
         details.append(f"and {len(found.differences) - _MOST:,} more differences")
-    result = _result(
-        "every path", "files", details, notes + found.notes, seconds, _paths(views.before), _paths(views.after)
-    )
+    result = _result("every path", "files", details, notes + found.notes, seconds, _paths(before), _paths(views.after))
     if views.declared.plan is None and not details and (gone or rewritten):
         return msgspec.structs.replace(result, outcome="undeclared")
     return result

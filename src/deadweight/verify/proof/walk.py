@@ -68,10 +68,11 @@ def _differences(one: Node, two: Node) -> Iterator[str]:
         if a is not b:
             yield "a directory that had an entry of its own has none" if b is None else "a directory has a new entry"
     else:
-        yield from _entry_differences(a, b)
+        yield from entry_differences(a, b)
 
 
-def _entry_differences(a: Entry, b: Entry) -> Iterator[str]:
+def entry_differences(a: Entry, b: Entry) -> Iterator[str]:
+    """How what two headers of one kind say of a file differs."""
     if a.mode != b.mode:
         yield f"its mode was {a.mode:o}, now it is {b.mode:o}"
     for what, old, new in (("uid", a.uid, b.uid), ("gid", a.gid, b.gid), ("mtime", a.mtime, b.mtime)):

@@ -1,0 +1,106 @@
+"""An image that is another one with an edit done, and is not written anywhere: its layers are pieces of files.
+
+What was changed is read where it lies: in the original's layers, and in files kept aside. So an image of gigabytes in
+which some files are others costs the bytes of those alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from deadweight.errors import EnvironmentFailure
+from deadweight.image.bytes import ByteRange, PiecedRange
+from deadweight.image.compression import temporary_folder
+from deadweight.image.edit import Edited
+from deadweight.image.model import Image, Layer
+from deadweight.image.pieces import Made, Piece, Span
+
+
+@dataclass(frozen=True)
+class ChangedLayer(Layer):
+    """A layer with other content than its original.
+
+    Its diff-id is a name by which it is told from others, and not the digest of its content, which is not known before
+    all of it is read.
+    """
+
+    original: Layer
+
+    @property
+    def checked(self) -> bool:
+        """Whether the original's diff-id has been compared with its content."""
+        return self.original.checked
+
+    def check(self) -> None:
+        """Holds the original to its diff-id: all that is not new comes from there. Raises DigestError."""
+        self.original.check()
+
+
+class Aside:
+    """An unnamed temporary file for what is new; it goes away with `resources`.
+
+    Raises EnvironmentFailure where there is no space.
+    """
+
+    def __init__(self, resources: ExitStack) -> None:
+        try:
+            self._file = cast(
+                BinaryIO, resources.enter_context(tempfile.TemporaryFile(dir=temporary_folder(), buffering=0))
+            )
+        except OSError as error:
+            raise _no_space(error) from None
+        self._end = 0
+
+    def put(self, chunks: Iterable[bytes]) -> ByteRange:
+        """Keeps some bytes; gives where they are."""
+        start = self._end
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            while rest:
+                try:
+                    count = os.pwrite(self._file.fileno(), rest, self._end)
+                except OSError as error:
+                    raise _no_space(error) from None
+                self._end += count
+                rest = rest[count:]
+        return ByteRange(self._file.fileno(), start, self._end - start)
+
+
+def _no_space(error: OSError) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"cannot write to {temporary_folder()}: {error.strerror or error}; set TMPDIR to a folder with more space"
+    )
+
+
+def changed_image(image: Image, edited: Edited, aside: Aside, why: bytes, resources: ExitStack) -> Image:
+    """The image with an edit done. It has the original's configuration, and so its image ID.
+
+    `why` is what the edit depends on beside the image, for the changed layers' names; `resources` is closed with the
+    new image, which is to be closed before the original.
+    """
+    layers = []
+    for layer, edit in zip(image.layers, edited.layers, strict=True):
+        if edit.pieces is None:
+            layers.append(layer)
+            continue
+        tar = PiecedRange(_resolved(image, piece, aside) for piece in edit.pieces)
+        name = "sha256:" + hashlib.sha256(b"\0".join((b"changed", layer.diff_id.encode(), why))).hexdigest()
+        original = layer.original if isinstance(layer, ChangedLayer) else layer
+        layers.append(ChangedLayer(layer.position, name, tar, None, layer.created_by, resources, original))
+    return Image(
+        image.reference, image.config_bytes, tuple(layers), image.manifest_digest, image.tag, image.notes, resources
+    )
+
+
+def _resolved(image: Image, piece: Piece, aside: Aside) -> ByteRange:
+    if isinstance(piece, Span):
+        return image.layers[piece.layer].tar.window(piece.start, piece.length)
+    if isinstance(piece, Made):
+        return aside.put(piece.part.chunks(image.layers[piece.layer].tar.window(piece.start, piece.length).read_at))
+    return aside.put([piece]) if isinstance(piece, bytes) else piece
