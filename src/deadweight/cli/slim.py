@@ -75,7 +75,7 @@ def slim_command(
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
       deadweight slim image.tar --to oci:slim --gpu h100 --verify
-      deadweight slim image.tar --to oci:cpu --swap torch=cpu --verify --tolerance 1e-5
+      deadweight slim image.tar --to oci:cpu --swap torch=cpu --verify
     """
     from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
