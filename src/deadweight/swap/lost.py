@@ -9,6 +9,7 @@ from typing import Final
 
 from deadweight.binary.elf import is_elf
 from deadweight.binary.gpu_code import breakdown
+from deadweight.image.bytes import ByteRange
 from deadweight.image.content import Reader
 from deadweight.ledger.known import known_pairs
 from deadweight.ledger.ledger import Ledger
@@ -32,7 +33,7 @@ def lost_inside(ledger: Ledger, dist: Distribution, what: Exchange) -> Iterator[
         one for one, _ in what.add.values()
     ]
     for piece in new:
-        if not isinstance(piece, (bytes, tuple)) and is_elf(piece.read_at(0, 64)):
+        if isinstance(piece, ByteRange) and is_elf(piece.read_at(0, 64)):
             after.update(_gpu_code(piece.read_at, piece.size))
     labels = sorted(label for label in before if not after[label] and label not in _NOT_CODE)
     if labels:

@@ -234,7 +234,7 @@ def with_words(before: Observation, after: Observation, words: Mapping[str, str]
     """
     one: Any = before.data
     two: Any = after.data
-    if not words or not isinstance(one, _Done) or not isinstance(two, _Done) or one.stdout == two.stdout:
+    if not words or not isinstance(one, Done) or not isinstance(two, Done) or one.stdout == two.stdout:
         return before
     longest = sorted(words, key=len, reverse=True)
     pattern = re.compile(r"(?<![\w.+])(?:" + "|".join(map(re.escape, longest)) + r")(?![\w.+])")
