@@ -51,6 +51,8 @@ class Options:
     """Whether symbols leave."""
     cpu: Sources | None = None
     """Where CPU builds come from that take the place of what is built for GPUs; None: what is locked is installed."""
+    weights: str | None = None
+    """What the numbers of models that distributions bring become: fp16, bf16 or int8; None: they stay."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ def dependencies_layer(
         folders=base.folders,
         target=None if options.target is None else repr(options.target),
         symbols=options.symbols,
+        **({} if options.weights is None else {"weights": options.weights}),
         epoch=epoch,
     )
     cached = None if wanted is not None and wanted.local else cache.layer(key, resources)
@@ -224,12 +227,15 @@ def dependencies_layer(
         say("installing", 0, 0)
         notes += _install(stage, wanted, uv, base.python, host(), recipe.folder, epoch)
         about["distributions"] = sum(1 for _ in stage.site.glob("*.dist-info"))
-        if options.target is not None or options.symbols:
+        if options.target is not None or options.symbols or options.weights is not None:
             from deadweight.prune import OUTSIDE, prune_tree  # noqa: PLC0415  (heavy, and mostly the layer is cached)
 
             say("pruning", 0, 0)
-            pruned = prune_tree(stage.site, options.target, symbols=options.symbols, progress=progress)
+            pruned = prune_tree(
+                stage.site, options.target, symbols=options.symbols, weights=options.weights, progress=progress
+            )
             notes += [note for note in pruned.notes if OUTSIDE not in note]  # uv's cache keeps its own files
+            notes += [f"weights stay in {each.path}: {each.reason}" for each in pruned.left if each.what == "weights"]
             about |= _savings(pruned)
         layout = Layout(VENV.strip("/"), f"lib/python{base.python.version}/site-packages")
         items += put_right(stage, base.python, layout, _INTERPRETER)
@@ -339,6 +345,7 @@ def _savings(pruned: Pruned) -> dict[str, int]:
         "after_bytes": pruned.after_bytes,
         "gpu_code_bytes": pruned.gpu_code_bytes,
         "symbols_bytes": pruned.symbols_bytes,
+        "weights_bytes": pruned.weights_bytes,
     }
 
 

@@ -68,6 +68,8 @@ class Choices:
     """How pip is asked for deadweight."""
     file: str = ""
     """What the Dockerfile will be called, below the project; empty where that is not known."""
+    weights: str = ""
+    """What the numbers of models that distributions bring become, as for `deadweight prune`; empty: they stay."""
     part: str = ""
     """Which part of the project's service it is, where it is one of several."""
 
@@ -282,6 +284,7 @@ def _dependencies(stage: str, step: Step, install: Install, choices: Choices) ->
         if given
     ]
     prune = f"/opt/deadweight/bin/deadweight prune {VENV} ${{GPU:+{' '.join(options)}}}"
+    prune += f" --weights {choices.weights}" if choices.weights else ""
     mount = "--mount=type=bind,from=pruner,source=/opt/deadweight,target=/opt/deadweight"
     lines += ["ARG GPU", run([prune], [mount])]
     return "\n".join(lines)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deadweight.cli.common import cpu_sources, declared_target
-from deadweight.cli.options import json_option, platform_option, target_options, variant_options, writing_options
+from deadweight.cli.options import (
+    json_option,
+    platform_option,
+    target_options,
+    variant_options,
+    weights_option,
+    writing_options,
+)
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.prune import keep_symbols_option
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--no-package", multiple=True, metavar="NAME", help="A Debian package that is not needed after all.")
 @target_options
 @variant_options
+@weights_option
 @keep_symbols_option
 @click.option("--cache", metavar="DIR", help="Where layers are kept.  [default: ~/.cache/deadweight/build]")
 @click.option("--no-cache", is_flag=True, help="Make every layer anew, and keep none.")
@@ -69,6 +77,7 @@ def build_command(
     variant: str | None,
     find_links: tuple[str, ...],
     index_url: str | None,
+    weights: str | None,
     keep_symbols: bool,
     cache: str | None,
     no_cache: bool,
@@ -82,8 +91,9 @@ def build_command(
 
     The same image as that of the Dockerfile which `deadweight dockerfile` prints: the base, a user, the locked
     dependencies in /opt/venv, and last the project, so that a change of code changes one small layer. uv resolves and
-    installs for the base's Python and machine; GPU code and symbols leave as by `deadweight prune`. Tests and headers
-    that distributions bring stay: `deadweight slim` takes them out of the result.
+    installs for the base's Python and machine; GPU code and symbols leave, and models get smaller
+    (--weights), as by `deadweight prune`. Tests and headers that distributions bring stay: `deadweight slim` takes
+    them out of the result.
 
     Nothing of the base is run. Building runs the project's own build backend on this machine, as pip does, and source
     distributions run theirs: those are used only where this machine has the base's Python, else wheels alone.
@@ -110,7 +120,7 @@ def build_command(
         raise UsageError("--extra and --no-extras exclude each other")
     wanted = declared_target(**target)
     settings = Settings(
-        Options(wanted, not keep_symbols, cpu_sources(variant, find_links, index_url, target["gpu"])),
+        Options(wanted, not keep_symbols, cpu_sources(variant, find_links, index_url, target["gpu"]), weights),
         compression,  # type: ignore[arg-type]
         force,
         None if cache is None else Path(cache).absolute(),

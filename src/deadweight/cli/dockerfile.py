@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from deadweight.cli.common import declared_target
-from deadweight.cli.options import target_options, together
+from deadweight.cli.options import target_options, together, weights_option
 from deadweight.cli.output import STANDARD, check_outputs, message, write_document
 from deadweight.errors import UsageError, shown
 
@@ -40,6 +40,7 @@ project_options = together(
 )
 @project_options
 @target_options
+@weights_option
 @click.option(
     "--pin",
     is_flag=False,
@@ -57,6 +58,7 @@ def dockerfile_command(
     no_extras: bool,
     package: tuple[str, ...],
     no_package: tuple[str, ...],
+    weights: str | None,
     pin: str | None,
     force: bool,
     **target: Any,
@@ -103,8 +105,9 @@ def dockerfile_command(
         recompress=wanted is not None and wanted.recompress,
         add=package,
         drop=no_package,
-        deadweight=f"deadweight=={version('deadweight')}",
+        deadweight=f"deadweight{'[weights]' if weights else ''}=={version('deadweight')}",
         file=_below(project, output),
+        weights=weights or "",
     )
     check_choices(choices)
     if pin is not None:

@@ -181,6 +181,11 @@ def test_gpus_are_a_build_argument(tmp_path: Path) -> None:
     assert '${GPU:+--gpu "$GPU" --drop-ptx --raw-blobs --recompress}' in declared
 
 
+def test_models_get_smaller_while_building(tmp_path: Path) -> None:
+    text = made(tmp_path, LOCKED, Choices(weights="bf16"))
+    assert 'deadweight prune /opt/venv ${GPU:+--gpu "$GPU"} --weights bf16\n' in text
+
+
 def test_the_health_check_asks_by_curl_or_by_python(tmp_path: Path) -> None:
     asked = '"--fail", "http://127.0.0.1:8000/health"]'
     assert asked in made(tmp_path, LOCKED, Choices(add=("curl",)))
