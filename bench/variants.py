@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,12 @@ PAGE = ROOT / "docs/variants.md"
 RECORDS = ROOT / "docs/evidence/variants"
 ANSWERS = RECORDS / "answers.json"
 FIRST = "phase-2"
+SIZES = ("name", "command", "image", "bytes", "compressed", "categories", "owners")
 
 
 def say(text: str) -> None:
     """Progress."""
-    print(f"variants: {text}", file=sys.stderr, flush=True)
+    print(f"variants: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def busy() -> bool:
@@ -78,25 +80,36 @@ def loaded(shop: Workshop, reference: str, tag: str) -> Iterator[str]:
         shop.engine.run("rmi", "--force", name)
 
 
+def sized(shop: Workshop, variant: Variant, tag: str) -> dict[str, Any]:
+    """The part of a record that no clock has to do with. It is kept: a run that goes on does not begin with it again."""
+    reference = original(shop) if tag == FIRST else shop.place(tag)
+    report = inspected(reference)
+    image = report["image"]["digest"]
+    known = json.loads(record(tag).read_text()) if record(tag).exists() else {}
+    if known.get("image") == image:
+        return {key: known[key] for key in SIZES}
+    say(f"{tag}: its size")
+    owners = [{key: owner[key] for key in ("name", "bytes")} for owner in report["owners"][:8]]
+    figures = (tag, variant.command, image, report["bytes"], compressed(shop, reference), report["categories"], owners)
+    found = dict(zip(SIZES, figures, strict=True))
+    keep(found)
+    return found
+
+
+def keep(found: dict[str, Any]) -> None:
+    """Writes a record."""
+    record(found["name"]).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def complete(tag: str) -> bool:
+    """Whether all of an image was measured."""
+    return record(tag).exists() and "accuracy" in json.loads(record(tag).read_text())
+
+
 def measured(shop: Workshop, variant: Variant) -> list[dict[str, Any]]:
     """A record for each image of a variant."""
-    records = []
     docker = shop.engine.docker
-    for tag in variant.tags:
-        reference = original(shop) if tag == FIRST else shop.place(tag)
-        say(f"{tag}: its size")
-        report = inspected(reference)
-        record = {
-            "name": tag,
-            "variant": variant.name,
-            "command": variant.command,
-            "image": report["image"]["digest"],
-            "bytes": report["bytes"],
-            "compressed": compressed(shop, reference),
-            "categories": report["categories"],
-            "owners": [{key: owner[key] for key in ("name", "bytes")} for owner in report["owners"][:8]],
-        }
-        records.append(record)
+    records = [sized(shop, variant, tag) for tag in variant.tags]
     # A split is asked through its first image, behind which the second one works.
     with loaded(
         shop, original(shop) if variant.name == FIRST else shop.place(variant.tags[-1]), variant.tags[-1]
@@ -143,7 +156,7 @@ def main() -> None:
             raise SystemExit(f"variants: there is no variant {name}: {', '.join(every)}")
     again = set(every) if "all" in given.again else set(given.again)
     todo = [name for name in every if not given.only or name in given.only]
-    todo = [name for name in todo if name in again or not all(record(tag).exists() for tag in every[name].tags)]
+    todo = [name for name in todo if name in again or not all(map(complete, every[name].tags))]
     if todo and todo[0] != FIRST and not ANSWERS.exists():
         raise SystemExit(f"variants: {FIRST} comes first: all others are compared with its answers")
     if todo:
@@ -152,12 +165,10 @@ def main() -> None:
         with engine(work, alone=True) as running:
             shop = Workshop(running, work, sources)
             for name in todo:
-                run(shop, every, every[name], keep=given.keep)
+                run(shop, every, every[name], stay=given.keep)
     if not given.keep:
         shutil.rmtree(work, ignore_errors=True)
-    results = {
-        tag: json.loads(record(tag).read_text()) for one in every.values() for tag in one.tags if record(tag).exists()
-    }
+    results = {tag: json.loads(record(tag).read_text()) for one in every.values() for tag in one.tags if complete(tag)}
     missing = [tag for variant in every.values() for tag in variant.tags if tag not in results]
     if missing:
         say(f"not measured yet, so there is no page: {', '.join(missing)}")
@@ -171,7 +182,7 @@ def record(tag: str) -> Path:
     return RECORDS / f"{tag}.json"
 
 
-def run(shop: Workshop, every: dict[str, Variant], variant: Variant, *, keep: bool) -> None:
+def run(shop: Workshop, every: dict[str, Variant], variant: Variant, *, stay: bool) -> None:
     """Makes a variant, and what it is made of, and measures it."""
     if not (shop.work / "phase-2.tar").exists():
         say(f"{FIRST}: building it")
@@ -185,8 +196,8 @@ def run(shop: Workshop, every: dict[str, Variant], variant: Variant, *, keep: bo
         made.parent.mkdir(exist_ok=True)
         made.touch()
     for found in measured(shop, variant):
-        record(found["name"]).write_text(json.dumps(found, indent=1) + "\n")
-    if variant.name != FIRST and not keep:
+        keep(found)
+    if variant.name != FIRST and not stay:
         shutil.rmtree(shop.work / "images", ignore_errors=True)
         made.unlink()
 
