@@ -81,7 +81,7 @@ def loaded(shop: Workshop, reference: str, tag: str) -> Iterator[str]:
 
 
 def sized(shop: Workshop, variant: Variant, tag: str) -> dict[str, Any]:
-    """The part of a record that no clock has to do with. It is kept: a run that goes on does not begin with it again."""
+    """The part of a record that no clock has to do with. It is kept: a run that goes on does not do it again."""
     reference = original(shop) if tag == FIRST else shop.place(tag)
     report = inspected(reference)
     image = report["image"]["digest"]
@@ -187,7 +187,6 @@ def run(shop: Workshop, every: dict[str, Variant], variant: Variant, *, stay: bo
     if not (shop.work / "phase-2.tar").exists():
         say(f"{FIRST}: building it")
         make_base(shop.engine, shop.work)
-        shop.fresh_context()
         every[FIRST].make(shop)
     made = shop.work / "made" / variant.name
     if variant.name != FIRST and not made.exists():

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deadweight.cli.dockerfile import dockerfile_command
+from deadweight.cli.split import split_command
 
 BIN = Path(sys.executable).parent
 SERVICE = Path(__file__).parents[2] / "examples/truthgraph"
@@ -26,8 +27,24 @@ def test_the_dockerfile_is_what_the_command_writes(tmp_path: Path, capfd: pytest
         assert made == kept, "run: deadweight dockerfile . -o docker/api.Dockerfile --force, in examples/truthgraph"
 
 
-def test_hadolint_finds_nothing() -> None:
-    done = subprocess.run([BIN / "hadolint", SERVICE / "docker/api.Dockerfile"], capture_output=True, check=False)
+def test_the_split_is_what_the_command_writes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "truthgraph"
+    shutil.copytree(SERVICE, copy, ignore=shutil.ignore_patterns(".*", "docker", "__pycache__"))
+    kept = SERVICE / "docker/split"
+    split_command.main([str(copy), "--by-extra", "ml", "-o", f"{copy}/docker/split"], "split", standalone_mode=False)
+    assert sorted(path.name for path in kept.iterdir()) == sorted(
+        path.name for path in (copy / "docker/split").iterdir()
+    )
+    for path in kept.iterdir():
+        made = (copy / "docker/split" / path.name).read_text()
+        assert made == path.read_text(), (
+            "run: deadweight split . --by-extra ml -o docker/split --force, in examples/truthgraph"
+        )
+
+
+@pytest.mark.parametrize("name", ["api", "split/api-core", "split/ml-inference"])
+def test_hadolint_finds_nothing(name: str) -> None:
+    done = subprocess.run([BIN / "hadolint", SERVICE / f"docker/{name}.Dockerfile"], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"")
 
 
