@@ -18,6 +18,7 @@ from deadweight.image.model import Image
 from deadweight.image.output import NewImage, OutputLayer, PredictionError, Written, keep_layer
 from deadweight.image.reference import Reference
 from deadweight.image.transports import CompressionChoice, write_image
+from deadweight.image.transports.names import SOURCE, SOURCE_NAME, known_as
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
@@ -242,9 +243,11 @@ def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:
     if not isinstance(config.get("config"), dict):
         config["config"] = {}
     labels = config["config"].get("Labels")
+    name = known_as(image)
     config["config"]["Labels"] = {
         **(labels if isinstance(labels, dict) else {}),
-        "deadweight.source": image.config_digest,
+        SOURCE: image.config_digest,
+        **({} if name is None else {SOURCE_NAME: name}),
         "deadweight.plan": digest,
         "deadweight.version": plan.deadweight,
         **worked.labels,

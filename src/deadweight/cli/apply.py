@@ -7,6 +7,7 @@ import click
 from deadweight.cli.common import opened, plan_at, swapped_as_planned
 from deadweight.cli.options import json_option, source_options, top_option, writing_options
 from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
+from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
 
 
@@ -22,7 +23,8 @@ from deadweight.cli.progress import progress
 @click.option("--platform", metavar="OS/ARCH", help="Which of an image for several platforms.  [default: the plan's]")
 def apply_command(
     plan: str,
-    destination: str,
+    destination: str | None,
+    tag: str | None,
     compression: str,
     force: bool,
     source: str | None,
@@ -40,22 +42,22 @@ def apply_command(
 
     \b
     Examples:
+      deadweight apply plan.json --tag service:slim
       deadweight apply plan.json --to docker-archive:slim.tar
       deadweight apply plan.json --from oci:layout:latest --to oci:slim -c zstd
     """
     from deadweight.apply import apply_plan  # noqa: PLC0415
-    from deadweight.image.reference import parse_destination  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
 
-    to = parse_destination(destination)
     given = plan_at(plan)
     image = source if source is not None else given.image.reference
+    to = destination_of(destination, tag, image, force)
     check_outputs([json_to], [plan, image], to.local)
     wanted = platform or given.image.platform
     with progress(f"reading {image}") as report, opened(image, wanted, report) as original:
-        check_tag(original, to)
+        check_tag(original, to, force)
         ledger = Ledger(original)
         with swapped_as_planned(given, ledger, find_links, index_url, report) as swapped:
             applied = apply_plan(

@@ -19,6 +19,7 @@ from deadweight.cli.options import (
     writing_options,
 )
 from deadweight.cli.output import check_outputs, deliver
+from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
 from deadweight.cli.prune import keep_symbols_option
 from deadweight.errors import AnswerIsNo, UsageError, shown
@@ -26,6 +27,7 @@ from deadweight.errors import AnswerIsNo, UsageError, shown
 if TYPE_CHECKING:
     from deadweight.build.builder import Settings
     from deadweight.build.recipe import Recipe
+    from deadweight.image.reference import Reference
 
 
 @click.command("build")
@@ -66,7 +68,8 @@ if TYPE_CHECKING:
 def build_command(
     project: str,
     base: str,
-    destination: str,
+    destination: str | None,
+    tag: str | None,
     compression: str,
     force: bool,
     extras: tuple[str, ...],
@@ -105,6 +108,7 @@ def build_command(
 
     \b
     Examples:
+      deadweight build --base debian:bookworm --tag service:latest
       deadweight build --base debian:bookworm --to docker-archive:service.tar
       deadweight build service --base python.tar --to oci:out:ml --gpu h100
       deadweight build --base oci:bases:python3.12 --to oci:out:core --no-extras
@@ -138,26 +142,27 @@ def build_command(
     if by_extra is not None:
         if no_extras:
             raise UsageError("--split builds one part with an extra: leave out --no-extras")
+        if destination is None or tag is not None:
+            raise UsageError("--split builds two images: say where they go, as --to docker-daemon:NAME-{part}:TAG")
         _build_split(folder, by_extra, extras, base, destination, settings, chosen, json_to)
     else:
-        _build_one(folder, () if no_extras else extras or None, base, destination, settings, chosen, json_to)
+        to = destination_of(destination, tag, None, force)
+        _build_one(folder, () if no_extras else extras or None, base, to, settings, chosen, json_to)
 
 
 def _build_one(
     folder: Path,
     extras: tuple[str, ...] | None,
     base: str,
-    destination: str,
+    to: Reference,
     settings: Settings,
     chosen: Callable[[Recipe], Recipe],
     json_to: str | None,
 ) -> None:
     from deadweight.build.builder import build_project  # noqa: PLC0415
     from deadweight.build.recipe import read_recipe  # noqa: PLC0415
-    from deadweight.image.reference import parse_destination  # noqa: PLC0415
     from deadweight.report.build import build_report, print_build  # noqa: PLC0415
 
-    to = parse_destination(destination)
     check_outputs([json_to], [base], to.local)
     with progress(f"reading {folder.name}") as report:
         recipe = chosen(read_recipe(folder, extras=extras))

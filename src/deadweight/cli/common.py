@@ -28,7 +28,7 @@ def opened(reference: str, platform: str | None, report: Report | None = None) -
 
     # Entries and rows are many, long-lived and free of cycles: going through them again and again finds nothing.
     gc.set_threshold(200_000, 20, 20)
-    with open_image(reference, platform) as image:
+    with open_image(reference, platform, report) as image:
         count = len(image.layers)
         for layer in image.layers:
             if report is not None:

@@ -32,6 +32,7 @@ from deadweight.cli.output import ReaderGone
 from deadweight.cli.passes import passes_command
 from deadweight.cli.plan import plan_command
 from deadweight.cli.prune import prune_command
+from deadweight.cli.rollback import rollback_command
 from deadweight.cli.slim import slim_command
 from deadweight.cli.split import split_command
 from deadweight.cli.verify import verify_command
@@ -53,8 +54,9 @@ class Stopped(BaseException):
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="IMAGE is oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, rootfs:DIR, or the bare path of such a file "
-    "or directory. Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 bad input, 4 the environment.",
+    epilog="IMAGE is docker-daemon:NAME, podman:NAME, containers-storage:NAME, oci:DIR[:TAG], oci-archive:FILE, "
+    "docker-archive:FILE, rootfs:DIR, the bare path of such a file or directory, or an engine's bare "
+    "NAME:TAG. Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 bad input, 4 the environment.",
 )
 @click.version_option(package_name="deadweight", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show where errors come from (or set DEADWEIGHT_DEBUG=1).")
@@ -66,7 +68,8 @@ def cli(context: click.Context, debug: bool) -> None:
     smaller image without a container engine.
 
     \b
-      deadweight inspect image.tar
+      deadweight inspect service:latest
+      deadweight slim service:latest --tag service:slim --gpu h100
       deadweight slim image.tar --to docker-archive:slim.tar
     """
     if isinstance(context.obj, dict):
@@ -78,6 +81,7 @@ for _command in (
     plan_command,
     apply_command,
     slim_command,
+    rollback_command,
     verify_command,
     check_command,
     lint_command,

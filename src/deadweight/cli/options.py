@@ -198,9 +198,15 @@ writing_options = together(
         "-t",
         "--to",
         "destination",
-        required=True,
         metavar="DEST",
-        help="Where to write: docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG] or rootfs:DIR.",
+        help="Where to write: docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG], rootfs:DIR, "
+        "docker-daemon:NAME:TAG, podman:NAME:TAG or containers-storage:NAME:TAG.",
+    ),
+    click.option(
+        "--tag",
+        metavar="NAME:TAG",
+        help="Write to the engine that the image comes from, by this name; else to Docker's, or to Podman where that "
+        "does not answer.",
     ),
     click.option(
         "-c",
@@ -210,5 +216,13 @@ writing_options = together(
         show_default=True,
         help="How new layers are stored; keep is as they were, and plain in a docker-archive.",
     ),
-    click.option("-f", "--force", is_flag=True, help="Replace a file that is there."),
+    click.option(
+        "-f",
+        "--force",
+        "--replace",
+        "force",
+        is_flag=True,
+        help="Replace a file that is there. In an engine, take the name from an image that deadweight did not make, "
+        "which first gets another: NAME:TAG-original.",
+    ),
 )

@@ -71,8 +71,15 @@ def check_outputs(
             taken[real] = "another document"
 
 
-def check_tag(image: Image, destination: Reference) -> None:
-    """Refuses to give the result the very name that the original has in an OCI layout. Raises UsageError."""
+def check_tag(image: Image, destination: Reference, force: bool) -> None:
+    """Refuses to give the result the name that the original has in an OCI layout or, without `force`, in an engine.
+
+    Raises UsageError.
+    """
+    if destination.name:
+        from deadweight.image.transports import check_destination  # noqa: PLC0415
+
+        check_destination(destination, force=force, source_id=image.config_digest)
     if destination.transport != "oci" or destination.tag != image.tag:
         return
     path = _path_of(image.reference)

@@ -17,6 +17,7 @@ from deadweight.cli.options import (
     writing_options,
 )
 from deadweight.cli.output import check_outputs, check_tag, deliver, write_document
+from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
 from deadweight.errors import UsageError
@@ -49,7 +50,8 @@ def slim_command(
     context: click.Context,
     /,
     image: str,
-    destination: str,
+    destination: str | None,
+    tag: str | None,
     compression: str,
     force: bool,
     plan_out: str | None,
@@ -71,6 +73,7 @@ def slim_command(
 
     \b
     Examples:
+      deadweight slim service:latest --tag service:slim --gpu h100
       deadweight slim image.tar --to docker-archive:slim.tar --gpu h100
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
@@ -78,7 +81,6 @@ def slim_command(
       deadweight slim image.tar --to oci:cpu --swap torch=cpu --verify
     """
     from deadweight.apply import Applied, build  # noqa: PLC0415
-    from deadweight.image.reference import parse_destination  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.plan import write_plan  # noqa: PLC0415
     from deadweight.report.inspect import saving_lines  # noqa: PLC0415
@@ -86,13 +88,13 @@ def slim_command(
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
     from deadweight.verify.model import Verdict  # noqa: PLC0415
 
-    to = parse_destination(destination)
+    to = destination_of(destination, tag, image, force)
     check_outputs([json_to, plan_out], [image, planning["base"], verify_with or None], to.local)
     check_passes(planning["skip"])
     spec = _spec(verify_with, to)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
-        check_tag(source, to)
+        check_tag(source, to, force)
         ledger = Ledger(source)
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:
             worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)

@@ -9,7 +9,7 @@ from pathlib import Path
 from deadweight.errors import DeadweightError
 from deadweight.image.bytes import ByteRange
 from deadweight.image.compression import Compression
-from deadweight.image.model import Image, Layer
+from deadweight.image.model import Image, Layer, parse_json
 
 Progress = Callable[[int], None]
 """Called with the uncompressed layer bytes done so far; `NewImage.size` is the total."""
@@ -52,6 +52,14 @@ class NewImage:
     def size(self) -> int:
         """The sum of the layers' uncompressed tar bytes."""
         return sum(layer.size for layer in self.layers)
+
+    def configuration(self, diff_ids: list[str]) -> bytes:
+        """The configuration's bytes, which are seen to name the layers."""
+        config = self.make_config(diff_ids)
+        rootfs = parse_json(config, "the new configuration").get("rootfs")
+        if not isinstance(rootfs, dict) or rootfs.get("diff_ids") != diff_ids:
+            raise DeadweightError("the new configuration does not name the new layers: this is a defect of deadweight")
+        return config
 
 
 @dataclass(frozen=True)

@@ -31,18 +31,22 @@ Transport = Literal[
 """`archive` is a file given without a transport: its content says which of the two archives it is. `engine` is a name
 given without one: of Docker's engine where that can be reached, else of Podman's."""
 
+ENGINES = frozenset[Transport]({"docker-daemon", "podman", "engine"})
+"""What is read and written by an engine's API."""
+
 _FILES: dict[str, Transport] = {
     "oci": "oci",
     "oci-archive": "oci-archive",
     "docker-archive": "docker-archive",
     "rootfs": "rootfs",
 }
-_NAMES: dict[str, Transport] = {
+NAMED: dict[str, Transport] = {
     "docker": "docker",
     "docker-daemon": "docker-daemon",
     "podman": "podman",
     "containers-storage": "containers-storage",
 }
+"""The words of transports that know images by names."""
 _EXAMPLES = (
     "oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], rootfs:DIR, docker-daemon:NAME:TAG, "
     "podman:NAME:TAG, containers-storage:NAME:TAG or docker://HOST/NAME:TAG"
@@ -178,8 +182,8 @@ def _explicit(text: str) -> Reference | None:
     word, colon, rest = text.partition(":")
     if not colon:
         return None
-    if word in _NAMES:
-        return _named(_NAMES[word], rest, text)
+    if word in NAMED:
+        return _named(NAMED[word], rest, text)
     transport = _FILES.get(word)
     if transport is None:
         return None

@@ -20,6 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine")
     return tmp_path
 
 
@@ -29,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["svc", "--base", "oci:base"], 2, "--to"),
         (["svc", "--to", "oci:out"], 2, "--base"),
         (["svc", "--base", "oci:base", "--to", "out.tar"], 2, "transport"),
-        (["svc", "--base", "python:3.12", "--to", "oci:out"], 2, "docker save python:3.12"),
+        (["svc", "--base", "python:3.12", "--to", "oci:out"], 4, "no such socket"),
         (["svc", "--base", "debian:", "--to", "oci:out"], 2, "no suite"),
         (["svc", "--base", "debian:../x", "--to", "oci:out"], 2, "no suite"),
         (["svc", "--base", "debian:bookworm", "--to", "oci:out", "--mirror", "x y"], 2, "no mirror"),

@@ -149,10 +149,10 @@ def test_equal_layers_are_stored_once(tmp_path: Path) -> None:
 
 
 def test_a_layer_of_more_than_8_gib_has_a_header_that_tar_reads() -> None:
-    from deadweight.image.transports.store import _header
+    from deadweight.image.transports.store import tar_header
 
-    info = tarfile.TarInfo.frombuf(_header("blobs/sha256/" + "a" * 64, 9 << 30), "utf-8", "strict")
-    assert (info.size, len(_header("x", 9 << 30))) == (9 << 30, 512)
+    info = tarfile.TarInfo.frombuf(tar_header("blobs/sha256/" + "a" * 64, 9 << 30), "utf-8", "strict")
+    assert (info.size, len(tar_header("x", 9 << 30))) == (9 << 30, 512)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from deadweight.errors import UsageError
 from deadweight.image.model import Image
-from deadweight.image.reference import Reference, parse_reference
+from deadweight.image.reference import ENGINES, Reference, parse_reference
 from deadweight.image.transports.archive import open_archive
 from deadweight.image.transports.oci import check_platform, open_directory
 from deadweight.image.transports.rootfs import open_rootfs
@@ -14,21 +15,33 @@ from deadweight.image.transports.write import CompressionChoice, check_destinati
 
 __all__ = ["CompressionChoice", "check_destination", "open_image", "write_image"]
 
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is; 0 when nobody knows."""
 
-def open_image(reference: str | Reference, platform: str | None = None) -> Image:
+
+def open_image(reference: str | Reference, platform: str | None = None, report: Report | None = None) -> Image:
     """The image that `reference` names; close it when done. Layers are read only when something asks for them.
 
-    `platform` (os/architecture[/variant]) picks from an image for several; this machine's is the default.
-    Raises UsageError when the reference leaves something open, BadInputError when there is no sound image,
-    EnvironmentFailure when it cannot be read.
+    `platform` (os/architecture[/variant]) picks from an image for several; this machine's is the default. `report` is
+    called while an engine hands its image over.
+    Raises UsageError when the reference leaves something open or an engine has no such image, BadInputError when there
+    is no sound image, EnvironmentFailure when it cannot be read.
     """
     if isinstance(reference, str):
         reference = parse_reference(reference)
     platform = platform or None  # a plan for an image that names no platform has an empty one
-    if reference.name:
-        raise UsageError(f"engines and registries are not reached yet: docker save {reference.name} -o image.tar first")
+    if reference.transport == "docker":
+        raise UsageError(f"registries are not reached yet: skopeo copy {reference} docker-archive:image.tar first")
     resources = ExitStack()
     try:
+        if reference.transport in ENGINES:
+            from deadweight.image.transports.engine import open_engine  # noqa: PLC0415
+
+            return open_engine(reference, platform, resources, report)
+        if reference.transport == "containers-storage":
+            from deadweight.image.transports.storage import open_storage  # noqa: PLC0415
+
+            return open_storage(reference, platform, resources, report)
         if reference.transport == "oci":
             return open_directory(reference, platform, resources)
         if reference.transport == "rootfs":

@@ -10,6 +10,8 @@ from __future__ import annotations
 import posixpath
 import re
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from deadweight.errors import BadInputError, DigestError, UsageError, shown
 from deadweight.image.bytes import ByteRange, open_file
@@ -91,6 +93,25 @@ def open_archive(reference: Reference, platform: str | None, resources: ExitStac
             "tar is no image: unpack it and say rootfs:DIR)"
         )
     return check_platform(_read_docker(members.find, picked, where, resources), platform)
+
+
+def read_export(tar: ByteRange, reference: Reference, platform: str | None, resources: ExitStack) -> Image:
+    """The image in what an engine exported: a docker-archive, beside which Docker 25 and later put an OCI layout.
+
+    `reference` says which engine it came from. Raises BadInputError or UsageError.
+    """
+    where = shown(str(reference))
+    members = Members(tar, where)
+    if "manifest.json" not in members:
+        raise BadInputError(f"{where}: the engine gave no docker-archive: it has no manifest.json")
+    if "index.json" in members:
+        what = f"{where}: manifest.json"
+        images = decode(read_document(members.find("manifest.json"), what), list[DockerImage], what)
+        if platform is not None or len({image.config for image in images}) > 1:
+            # containerd's image store keeps several platforms, and the layout says which is which.
+            named = replace(reference, path=Path(str(reference)))  # what messages name
+            return read_layout(members.find, named, platform, resources)
+    return check_platform(_read_docker(members.find, reference, where, resources), platform)
 
 
 def _open_tar(reference: Reference, where: str, resources: ExitStack) -> ByteRange:

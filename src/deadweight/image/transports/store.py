@@ -42,7 +42,7 @@ class TarStore:
         self._file = file
         self._seen: set[str] = set()
         for folder in ("blobs/", "blobs/sha256/"):
-            file.write(_header(folder, 0, directory=True))
+            file.write(tar_header(folder, 0, directory=True))
 
     def layer(self, write: Callable[[BinaryIO], Stored]) -> Stored:
         start = self._file.tell()
@@ -56,7 +56,7 @@ class TarStore:
         self._file.write(bytes(padding(stored.stored)))
         end = self._file.tell()
         self._file.seek(start)
-        self._file.write(_header(f"{BLOBS}/{stored.digest[7:]}", stored.stored))
+        self._file.write(tar_header(f"{BLOBS}/{stored.digest[7:]}", stored.stored))
         self._file.seek(end)
         return stored
 
@@ -69,7 +69,7 @@ class TarStore:
 
     def put(self, name: str, data: bytes) -> None:
         """Adds a member."""
-        self._file.write(_header(name, len(data)) + data + bytes(padding(len(data))))
+        self._file.write(tar_header(name, len(data)) + data + bytes(padding(len(data))))
 
     def finish(self) -> None:
         """Ends the tar."""
@@ -77,7 +77,8 @@ class TarStore:
         self._file.flush()
 
 
-def _header(name: str, size: int, *, directory: bool = False) -> bytes:
+def tar_header(name: str, size: int, *, directory: bool = False) -> bytes:
+    """A member's header: one block, with neither owner nor time."""
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o755 if directory else 0o644

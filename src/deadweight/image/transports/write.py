@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deadweight.errors import DeadweightError, UsageError, shown
+from deadweight.errors import UsageError, shown
 from deadweight.image.compression import Compression
 from deadweight.image.model import Json, parse_json
 from deadweight.image.output import NewImage, OutputLayer, Progress, Written
-from deadweight.image.reference import Reference, docker_name, full_name, short_name
+from deadweight.image.reference import ENGINES, Reference, docker_name, full_name, short_name
 from deadweight.image.transports.destination import (
     check_empty,
     check_file,
@@ -61,8 +61,22 @@ class _Stored:
     """The manifest's descriptor."""
 
 
-def check_destination(destination: Reference, *, force: bool) -> None:
-    """Refuses a destination that `write_image` would refuse, before any work is done for it. Raises UsageError."""
+def check_destination(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
+    """Refuses a destination that `write_image` would refuse, before any work is done for it.
+
+    `source_id` is the ID of the image that the new one is made from, whose name in an engine is not taken. Raises
+    UsageError, or EnvironmentFailure where an engine is not reached.
+    """
+    if destination.transport in ENGINES:
+        from deadweight.image.transports.engine import check_engine  # noqa: PLC0415
+
+        check_engine(destination, force=force, source_id=source_id)
+        return
+    if destination.transport == "containers-storage":
+        from deadweight.image.transports.storage import check_storage  # noqa: PLC0415
+
+        check_storage(destination, force=force, source_id=source_id)
+        return
     if destination.name:
         raise UsageError(f"cannot write to {shown(str(destination))}: say docker-archive: or oci-archive:")
     path = destination.path
@@ -94,13 +108,22 @@ def write_image(
     `compression` is that of new layers; `keep` gives each what its original had, in OCI stores, and plain tars in a
     docker-archive, as docker save does. An untouched layer's blob is stored as it is, except that a docker-archive
     has plain layers unless another compression is asked for, and that plain ones are compressed when it is.
-    `force` replaces a file that is there; an OCI layout that is there gains the image. With `memory`, blobs that an OCI
+    `force` replaces a file that is there, and takes a name in an engine from an image that deadweight did not make,
+    which gets another; an OCI layout that is there gains the image. With `memory`, blobs that an OCI
     layout has already are neither written nor read again where it vouches for them; they are hashed where it does not.
 
     Raises UsageError when the destination cannot be meant, EnvironmentFailure when it cannot be written,
     PredictionError when a layer is not as long as it was said to be, DigestError when an untouched layer is damaged.
     Whatever it raises, nothing is left behind.
     """
+    if destination.transport in ENGINES:
+        from deadweight.image.transports.engine import write_engine  # noqa: PLC0415
+
+        return write_engine(new, destination, force, progress)
+    if destination.transport == "containers-storage":
+        from deadweight.image.transports.storage import write_storage  # noqa: PLC0415
+
+        return write_storage(new, destination, force, progress)
     if destination.name:
         raise UsageError(f"cannot write to {shown(str(destination))}: say docker-archive: or oci-archive:")
     path = destination.path
@@ -139,7 +162,7 @@ def _write_archive(
                 "RepoTags": [short_name(name)] if name else None,
                 "Layers": [f"{BLOBS}/{layer.digest[7:]}" for layer in stored.layers],
             }
-            store.put("manifest.json", _dump([image]))
+            store.put("manifest.json", dump([image]))
         store.put("index.json", _index([_annotated(stored.manifest, annotations)]))
         store.put("oci-layout", LAYOUT)
         store.finish()
@@ -216,12 +239,10 @@ def _store(
         before += layer.size
         if progress is not None:
             progress(before)
-    config = new.make_config([layer.diff_id for layer in layers])
+    config = new.configuration([layer.diff_id for layer in layers])
     parsed = parse_json(config, "the new configuration")
-    if (parsed.get("rootfs") or {}).get("diff_ids") != [layer.diff_id for layer in layers]:
-        raise DeadweightError("the new configuration does not name the new layers: this is a defect of deadweight")
     config_digest = store.blob(config)
-    manifest = _dump(
+    manifest = dump(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -292,10 +313,11 @@ def _annotated(descriptor: Json, annotations: dict[str, str]) -> Json:
 
 
 def _index(manifests: list[Any]) -> bytes:
-    return _dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
+    return dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
 
 
-def _dump(value: Any) -> bytes:
+def dump(value: Any) -> bytes:
+    """A document as it is stored."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 

@@ -1,0 +1,58 @@
+"""Where commands write: `--to DEST`, or `--tag NAME` in the engine that the image comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deadweight.errors import UsageError, shown
+
+if TYPE_CHECKING:
+    from deadweight.image.reference import Reference
+
+
+def destination_of(to: str | None, tag: str | None, source: str | None, force: bool) -> Reference:
+    """The destination that the writing options name, for an image made from `source`, if it is made from one.
+
+    An engine's is asked at once whether it would take the image, before any work is done for it. Raises UsageError
+    where it is not said, said twice, or refused, EnvironmentFailure where an engine is not reached.
+    """
+    from deadweight.image.reference import parse_destination  # noqa: PLC0415
+    from deadweight.image.transports import check_destination  # noqa: PLC0415
+
+    if to is not None and tag is not None:
+        raise UsageError("--tag and --to both say where the image goes: give one of them")
+    if to is None and tag is None:
+        raise UsageError("say where the image goes: --tag NAME:TAG for an engine, --to DEST for anything else")
+    found = parse_destination(to) if to is not None else _tagged(tag or "", source)
+    if found.name:
+        check_destination(found, force=force, source_id=_engine_id(source))
+    return found
+
+
+def _tagged(tag: str, source: str | None) -> Reference:
+    """A name in the engine that has `source`, else in the one that answers."""
+    from deadweight.image.reference import Reference, docker_name, parse_reference  # noqa: PLC0415
+    from deadweight.image.transports.engine import reached  # noqa: PLC0415
+
+    name = docker_name(tag)
+    if name is None:
+        raise UsageError(f"{shown(tag)} is no name for an image: --tag NAME:TAG, the name in lower case")
+    origin = parse_reference(source) if source is not None else None
+    if origin is not None and origin.transport == "containers-storage":
+        storage = origin.name[: origin.name.find("]") + 1]
+        return Reference("containers-storage", name=storage + name)
+    if origin is not None and origin.transport in ("docker-daemon", "podman"):
+        return Reference(origin.transport, name=name)
+    return reached(Reference("engine", name=name))[1]
+
+
+def _engine_id(source: str | None) -> str | None:
+    """The ID of an image that an engine has."""
+    from deadweight.image.reference import ENGINES, parse_reference  # noqa: PLC0415
+
+    reference = parse_reference(source) if source is not None else None
+    if reference is None or reference.transport not in ENGINES:
+        return None
+    from deadweight.image.transports.engine import engine_id  # noqa: PLC0415
+
+    return engine_id(reference)

@@ -1,0 +1,299 @@
+"""Images of Docker's engine and of Podman, by their API.
+
+Read: what `docker save` would write goes once into an unnamed temporary file. Written: a docker-archive is streamed as
+it is produced, without the layers that the engine has already; the image gets its name last, when the engine has said
+that its ID is the one that was worked out, so that whatever fails before leaves every name where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from deadweight.errors import DeadweightError, EnvironmentFailure, UsageError, shown
+from deadweight.image.bytes import ByteRange
+from deadweight.image.compression import temporary_folder
+from deadweight.image.layer import BLOCK, padding
+from deadweight.image.model import Image, parse_json, sha256
+from deadweight.image.output import NewImage, Progress, Written
+from deadweight.image.reference import Reference, docker_name, full_name
+from deadweight.image.transports.archive import read_export
+from deadweight.image.transports.engine_api import (
+    Engine,
+    EngineImage,
+    export,
+    image_ids,
+    in_containerd,
+    inspect,
+    load,
+    reach,
+    remove,
+    tag,
+)
+from deadweight.image.transports.engine_places import docker_place, podman_place
+from deadweight.image.transports.names import SOURCE, free_name, may_take, name_taken
+from deadweight.image.transports.store import tar_header
+from deadweight.image.transports.stream import Stored, write_layer
+from deadweight.image.transports.write import dump
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is; 0 when nobody knows."""
+_RESERVE = 512 << 20
+_IMAGES_LIMIT = 1000
+
+
+def reached(reference: Reference) -> tuple[Engine, Reference]:
+    """The engine that a `docker-daemon:`, `podman:` or bare reference means, and the reference that says so.
+
+    A bare name is Docker's where its engine answers, else Podman's. Raises EnvironmentFailure.
+    """
+    if reference.transport == "docker-daemon":
+        return reach(docker_place(os.environ)), reference
+    if reference.transport == "podman":
+        return reach(podman_place(os.environ)), reference
+    docker = docker_place(os.environ)
+    try:
+        return reach(docker), replace(reference, transport="docker-daemon")
+    except EnvironmentFailure as error:
+        if docker.said_by:
+            raise
+        first = error
+    try:
+        return reach(podman_place(os.environ)), replace(reference, transport="podman")
+    except EnvironmentFailure as second:
+        raise EnvironmentFailure(
+            f"there is no file or directory {shown(reference.name)}, and no engine to ask for an image of that name: "
+            f"{first}; {second}"
+        ) from None
+
+
+def open_engine(reference: Reference, platform: str | None, resources: ExitStack, report: Report | None) -> Image:
+    """The image of a `docker-daemon:`, `podman:` or bare reference.
+
+    Raises UsageError where the engine has none of that name, EnvironmentFailure where it is not reached or there is no
+    space, BadInputError where what it gives is no sound image.
+    """
+    bare = reference.transport == "engine"
+    engine, reference = reached(reference)
+    found = inspect(engine, reference.name)
+    if found is None:
+        raise UsageError(_missing(engine, reference, bare))
+    file = _exported(engine, reference.name, found, resources, report)
+    name = docker_name(reference.name) or next(iter(found.tags), None)
+    if reference.name in (found.id, found.id[7:]) or found.id[7:].startswith(reference.name):
+        name = next(iter(found.tags), None)
+    return replace(read_export(file, reference, platform, resources), tag=name)
+
+
+def _missing(engine: Engine, reference: Reference, bare: bool) -> str:
+    client = "podman" if engine.podman else "docker"
+    there = f", and there is no such file or directory; `{client} pull {reference.name}` gets it"
+    other = "" if engine.podman else f", podman:{reference.name} is Podman's"
+    return f"{engine.title} has no image {shown(reference.name)}" + (
+        there + other if bare else f"; `{client} image ls` lists those that it has"
+    )
+
+
+def _exported(engine: Engine, name: str, found: EngineImage, resources: ExitStack, report: Report | None) -> ByteRange:
+    folder = temporary_folder()
+    doing = f"reading {name} from {engine.title}"
+    if report is not None:
+        report(doing, 0, 0)
+    try:
+        status = os.statvfs(folder)
+        free = status.f_bavail * status.f_frsize
+        if free < found.size + _RESERVE:
+            raise EnvironmentFailure(
+                f"no space in {folder} for the image: {found.size:,} bytes and {_RESERVE:,} to spare are needed, "
+                f"{free:,} are free; set TMPDIR to a folder with more"
+            )
+        file = resources.enter_context(tempfile.TemporaryFile(dir=folder))
+        size = export(
+            engine,
+            name,
+            file,
+            None if report is None else lambda done: report(doing, min(done, found.size), found.size),
+        )
+        file.flush()
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot keep the image in {folder}: {error.strerror or error}; set TMPDIR to a folder with more space"
+        ) from None
+    return ByteRange(file.fileno(), 0, size)
+
+
+def engine_id(reference: Reference) -> str | None:
+    """The ID of an image in an engine, or None where it has none of that name. Raises EnvironmentFailure."""
+    engine, reference = reached(reference)
+    found = inspect(engine, reference.name)
+    return None if found is None else found.id
+
+
+def local_name(engine: Engine, name: str) -> str:
+    """A name as the engine itself writes it: Podman's short names are of `localhost`."""
+    if engine.podman and full_name(name) != name:
+        return f"localhost/{name}"
+    return name
+
+
+def check_engine(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
+    """Refuses a name that `write_engine` would refuse, before any work is done for it.
+
+    `source_id` is the ID of the image that the new one is made from. Raises UsageError or EnvironmentFailure.
+    """
+    engine, _ = reached(destination)
+    _check_name(engine, local_name(engine, destination.name), source_id, force)
+
+
+def _check_name(engine: Engine, name: str, source_id: str | None, force: bool) -> EngineImage | None:
+    """The image whose name is to go to a new one, where that image has to keep another one."""
+    there = inspect(engine, name)
+    if there is None or may_take(there.labels, there.id, source_id):
+        return None
+    if not force:
+        raise name_taken(name, there.id == source_id)
+    return there
+
+
+@dataclass
+class _Sent:
+    """What came of sending an image."""
+
+    layers: list[Stored]
+    config: bytes = b""
+    was_there: bool = False
+
+
+def write_engine(new: NewImage, destination: Reference, force: bool, progress: Progress | None) -> Written:
+    """Loads an image into an engine and gives it the destination's name.
+
+    Layers are sent plain. `force` takes the name from an image that deadweight did not make, which first gets another.
+    Raises UsageError where the name is taken, EnvironmentFailure where the engine is not reached or does not do it,
+    and what `write_layer` raises. No name has moved then, and what was loaded is removed.
+    """
+    engine, destination = reached(destination)
+    name = local_name(engine, destination.name)
+    _check_name(engine, name, None, force)
+    containerd = in_containerd(engine)
+    leaves_out = not (engine.podman or containerd)
+    here = _layers_there(engine, new) if leaves_out else 0
+    try:
+        sent, loaded = _send(engine, new, here, progress)
+    except EnvironmentFailure:
+        # Somebody removed an image whose layers were to be used: then all is sent.
+        if not here or _layers_there(engine, new) == here:
+            raise
+        here = 0
+        sent, loaded = _send(engine, new, here, progress)
+    image_id = ""
+    try:
+        image_id = _checked(engine, sent, loaded, containerd)
+        labels = (parse_json(sent.config, "the new configuration").get("config") or {}).get("Labels") or {}
+        kept = _check_name(engine, name, labels.get(SOURCE), force)
+        notes = []
+        if kept is not None and kept.id != image_id:
+            other = free_name(name, lambda one: inspect(engine, one) is not None)
+            tag(engine, kept.id, other)
+            notes.append(f"the image that was {name} is {other} now")
+        tag(engine, image_id, name)
+    except BaseException:
+        if not sent.was_there:
+            with suppress(DeadweightError):
+                remove(engine, image_id or sha256(sent.config))
+        raise
+    if here:
+        notes.append(f"{here} of {len(new.layers)} layers were in {engine.title} already, and were not sent")
+    sizes = tuple(layer.size for layer in new.layers)
+    return Written(
+        Path(str(destination)),
+        sha256(sent.config),
+        None,
+        tuple(layer.diff_id for layer in sent.layers),
+        sizes,
+        sizes,
+        tuple(notes),
+    )
+
+
+def _send(engine: Engine, new: NewImage, here: int, progress: Progress | None) -> tuple[_Sent, str | None]:
+    """Loads all but the first `here` layers, without a name."""
+    sent = _Sent([])
+
+    def produce(file: BinaryIO) -> None:
+        before = 0
+        for number, layer in enumerate(new.layers):
+            if number < here:
+                assert layer.diff_id_known is not None
+                sent.layers.append(Stored(layer.diff_id_known, layer.diff_id_known, layer.size, layer.size, "none"))
+            else:
+                report = None if progress is None else _after(progress, before)
+                file.write(tar_header(f"{number}.tar", layer.size))
+                # Copying inside the kernel is for files that can be sought in.
+                plain = replace(layer, file=None)
+                sent.layers.append(write_layer(plain, file, "none", f"layer {number + 1}", report))
+                file.write(bytes(padding(layer.size)))
+            before += layer.size
+            if progress is not None:
+                progress(before)
+        sent.config = new.configuration([layer.diff_id for layer in sent.layers])
+        sent.was_there = inspect(engine, sha256(sent.config)) is not None
+        manifest = [{"Config": "config.json", "RepoTags": None, "Layers": [f"{n}.tar" for n in range(len(new.layers))]}]
+        for member, data in (("config.json", sent.config), ("manifest.json", dump(manifest))):
+            file.write(tar_header(member, len(data)) + data + bytes(padding(len(data))))
+        file.write(bytes(2 * BLOCK))
+
+    return sent, load(engine, produce)
+
+
+def _after(progress: Progress, before: int) -> Progress:
+    return lambda done: progress(before + done)
+
+
+def _checked(engine: Engine, sent: _Sent, loaded: str | None, containerd: bool) -> str:
+    """The ID of the image in the engine, once that is seen to be the one that was sent."""
+    wanted = sha256(sent.config)
+    if inspect(engine, wanted) is not None:
+        return wanted
+    found = inspect(engine, loaded) if containerd and loaded is not None else None
+    if found is not None and found.diff_ids == [layer.diff_id for layer in sent.layers]:
+        return found.id
+    raise EnvironmentFailure(
+        f"{engine.title} loaded the image and does not have it as {wanted}: the name was not moved; run it again"
+    )
+
+
+def _layers_there(engine: Engine, new: NewImage) -> int:
+    """How many of the first layers the engine has, below no other layers: it takes them as they are when left out.
+
+    moby's image/tarexport opens a layer's file only where its store has no layer of that chain ID.
+    """
+    chains: set[str] = set()
+    for image_id in image_ids(engine)[:_IMAGES_LIMIT]:
+        image = inspect(engine, image_id)
+        if image is not None:
+            chains.update(_chain_ids(image.diff_ids))
+    known = []
+    for layer in new.layers:
+        if layer.diff_id_known is None:
+            break
+        known.append(layer.diff_id_known)
+    return _leading(_chain_ids(known), chains)
+
+
+def _leading(wanted: Sequence[str], there: Collection[str]) -> int:
+    return next((n for n, chain in enumerate(wanted) if chain not in there), len(wanted))
+
+
+def _chain_ids(diff_ids: Sequence[str]) -> list[str]:
+    """The chain ID of every layer with those below it (OCI image specification, config.md)."""
+    chains: list[str] = []
+    for diff_id in diff_ids:
+        below = chains[-1] + " " if chains else ""
+        chains.append("sha256:" + hashlib.sha256((below + diff_id).encode()).hexdigest() if below else diff_id)
+    return chains

@@ -1,0 +1,180 @@
+"""`containers-storage:`, where podman, buildah and CRI-O keep images, by skopeo, which has the code for it.
+
+skopeo copies between it and a temporary folder: a `dir:` when reading, which leaves manifest, configuration and layers
+as they are, and an OCI layout when writing. Other stores are named as skopeo does: [DRIVER@ROOT+RUNROOT]NAME.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deadweight.errors import BadInputError, EnvironmentFailure, UsageError, shown
+from deadweight.image.compression import temporary_folder
+from deadweight.image.model import DIGEST, Image, sha256
+from deadweight.image.output import NewImage, Progress, Written
+from deadweight.image.reference import Reference, docker_name, full_name
+from deadweight.image.transports.destination import writing
+from deadweight.image.transports.manifests import OCI_INDEX, OCI_MANIFEST
+from deadweight.image.transports.names import free_name, may_take, name_taken
+from deadweight.image.transports.oci import open_directory
+from deadweight.image.transports.store import BLOBS
+from deadweight.image.transports.write import LAYOUT, dump, write_image
+
+Report = Callable[[str, int, int], None]
+_NOT_THERE = re.compile(r"does not resolve to an image ID|identifier is not an image|no such image", re.IGNORECASE)
+
+
+def open_storage(reference: Reference, platform: str | None, resources: ExitStack, report: Report | None) -> Image:
+    """The image of a `containers-storage:` reference.
+
+    Raises UsageError where there is none, EnvironmentFailure where skopeo is missing or fails.
+    """
+    if report is not None:
+        report(f"skopeo copies {reference}", 0, 0)
+    if _configuration(reference) is None:
+        raise UsageError(f"there is no image {shown(str(reference))}; `podman image ls` lists those that are")
+    folder = _folder(resources)
+    with writing(folder):
+        copy = folder / "copy"
+        _skopeo("copy", "--quiet", str(reference), f"dir:{copy}")
+        layout = _as_layout(copy)
+    image = open_directory(Reference("oci", layout), platform, resources)
+    name = _bare(reference.name)
+    return replace(image, reference=str(reference), tag=docker_name(name), manifest_digest=image.manifest_digest)
+
+
+def _as_layout(folder: Path) -> Path:
+    """Makes an OCI layout of skopeo's `dir:`, in which blobs lie beside manifest.json by their digests."""
+    manifest = (folder / "manifest.json").read_bytes()
+    try:
+        kind = json.loads(manifest).get("mediaType", OCI_MANIFEST)
+    except (ValueError, AttributeError):
+        raise BadInputError("skopeo gave a manifest that is no JSON object") from None
+    blobs = folder / BLOBS
+    blobs.mkdir(parents=True)
+    for path in list(folder.iterdir()):
+        if DIGEST.fullmatch(f"sha256:{path.name}"):
+            path.rename(blobs / path.name)
+    digest = sha256(manifest)
+    (blobs / digest[7:]).write_bytes(manifest)
+    entry = {"mediaType": kind, "digest": digest, "size": len(manifest)}
+    (folder / "index.json").write_bytes(dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}))
+    (folder / "oci-layout").write_bytes(LAYOUT)
+    return folder
+
+
+def check_storage(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
+    """Refuses a name that `write_storage` would refuse. Raises UsageError or EnvironmentFailure."""
+    _check_name(destination, source_id, force)
+
+
+def _check_name(destination: Reference, source_id: str | None, force: bool) -> bool:
+    """Whether the name is that of an image which has to keep another one. Raises UsageError where it may not go."""
+    data = _configuration(destination)
+    if data is None:
+        return False
+    there = sha256(data)
+    if may_take(_labels(data), there, source_id):
+        return False
+    if not force:
+        raise name_taken(_bare(destination.name), there == source_id)
+    return True
+
+
+def write_storage(new: NewImage, destination: Reference, force: bool, progress: Progress | None) -> Written:
+    """Writes an image to the storage, by skopeo from a temporary OCI layout.
+
+    Raises UsageError where the name is taken, EnvironmentFailure where skopeo is missing or fails.
+    """
+    _check_name(destination, None, force)
+    notes: tuple[str, ...] = ()
+    with ExitStack() as resources:
+        layout = _folder(resources) / "layout"
+        written = write_image(new, Reference("oci", layout, "new"), compression="none", progress=progress)
+        config = (layout / BLOBS / written.config_digest[7:]).read_bytes()
+        if _check_name(destination, _labels(config).get("deadweight.source"), force):
+            place = destination.name.removesuffix(_bare(destination.name))
+            name = _bare(destination.name)
+            other = free_name(name, lambda one: _configuration(replace(destination, name=place + one)) is not None)
+            _skopeo("copy", "--quiet", str(destination), str(replace(destination, name=place + other)))
+            notes = (f"the image that was {name} is {other} now",)
+        _skopeo("copy", "--quiet", f"oci:{layout}:new", str(destination))
+        there = _configuration(destination)
+        if there is None or sha256(there) != written.config_digest:
+            raise EnvironmentFailure(f"skopeo left another image than {written.config_digest} at {destination}")
+    return replace(written, path=Path(str(destination)), notes=(*written.notes, *notes))
+
+
+def _configuration(reference: Reference) -> bytes | None:
+    """The configuration of an image, as it is stored; None where there is no such image."""
+    done = _ran("inspect", "--config", "--raw", str(reference))
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace")
+        if _NOT_THERE.search(said):
+            return None
+        raise _failed(said)
+    return done.stdout
+
+
+def _labels(config: bytes) -> dict[str, str]:
+    try:
+        labels: Any = json.loads(config)["config"]["Labels"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return labels if isinstance(labels, dict) else {}
+
+
+def _bare(name: str) -> str:
+    """A name without the [storage] that it is in."""
+    return name.rpartition("]")[2]
+
+
+def local_name(name: str) -> str:
+    """A name as podman writes it: short ones are of `localhost`."""
+    bare = _bare(name)
+    return name if full_name(bare) == bare else name.removesuffix(bare) + f"localhost/{bare}"
+
+
+def _skopeo(*arguments: str) -> None:
+    done = _ran(*arguments)
+    if done.returncode:
+        raise _failed(done.stderr.decode("utf-8", "replace"))
+
+
+def _ran(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    program = shutil.which("skopeo")
+    if program is None:
+        raise EnvironmentFailure(
+            "containers-storage: is reached by skopeo, which is not installed (apt-get install skopeo); podman:NAME "
+            "reaches the same images by Podman's socket"
+        )
+    try:
+        return subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot run {shown(program)}: {error.strerror}") from None
+
+
+def _failed(said: str) -> EnvironmentFailure:
+    lines = said.strip().splitlines()
+    last = lines[-1] if lines else "nothing"
+    match = re.search(r'msg="((?:[^"\\]|\\.)*)"', last)
+    return EnvironmentFailure(f"skopeo failed: {shown(match[1] if match else last, 500)}")
+
+
+def _folder(resources: ExitStack) -> Path:
+    """A temporary folder that goes with `resources`."""
+    try:
+        name = tempfile.TemporaryDirectory(prefix="deadweight-skopeo-", dir=temporary_folder())
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot write to {temporary_folder()}: {error.strerror}; set TMPDIR") from None
+    return Path(os.path.realpath(resources.enter_context(name)))
