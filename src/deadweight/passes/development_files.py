@@ -53,6 +53,8 @@ def propose(context: Context) -> Iterator[Proposal]:
         if kind is None or kind in stay or node.kind not in ("file", "symlink") or not context.may_change(path):
             continue
         owner = context.ledger.owner(path)
+        if owner.kind == "debian" and kind == HEADERS and _is_embedding(path):
+            removals[path] = Proposal("remove", path, kind, _EVIDENCE[kind])
         if owner.kind != "python":
             continue
         name = str(canonicalize_name(owner.name))
@@ -69,6 +71,11 @@ def propose(context: Context) -> Iterator[Proposal]:
         context.notes.append(f"type stubs of {name} that it reads when imported stay (/{path})")
     for path in sorted(removals):
         yield removals[path]
+
+
+def _is_embedding(path: str) -> bool:
+    """Whether a header is one of those that Debian has in packages of libraries: Perl's own, for compiled modules."""
+    return "/CORE/" in path and "/perl/" in path and path.startswith("usr/lib/")
 
 
 def _kind(context: Context, path: str) -> str | None:

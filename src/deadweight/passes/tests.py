@@ -12,6 +12,7 @@ from deadweight.passes.base import Context, Pass, Proposal, noted
 from deadweight.passes.commands import commands
 from deadweight.passes.distributions import bytecode
 from deadweight.passes.imports import parse, scan, source
+from deadweight.passes.test_programs import programs
 
 _DOTTED = re.compile(r"[\w.]{1,500}\.tests?(?:\.[\w.]*)?(?::[\w.]*)?\Z")
 NAMES = ("tests", "test")
@@ -21,7 +22,7 @@ _RUNNERS = frozenset({"pytest", "py.test", "unittest", "nose2", "tox", "nox", "c
 
 
 def propose(context: Context) -> Iterator[Proposal]:
-    """Whole directories, with what is in them, ordered by path."""
+    """Whole directories, with what is in them, and programs that only test, ordered by path."""
     found = _directories(context)
     stays = _needed(context, found)
     for directory in sorted(found.keys() - stays.keys()):
@@ -37,6 +38,10 @@ def propose(context: Context) -> Iterator[Proposal]:
             for place in (path, *bytecode(context, path), *_parents(path, directory)):
                 if place not in removals and context.may_change(place):
                     removals[place] = Proposal("remove", place, f"tests of {name}", evidence)
+    for path in programs(context):
+        if path not in removals and context.may_change(path):
+            evidence = "its help says that it holds Google Test's tests, and the image does not run it"
+            removals[path] = Proposal("remove", path, f"a test program of {context.ledger.owner(path).name}", evidence)
     for path in sorted(removals):
         yield removals[path]
 
@@ -244,6 +249,6 @@ PASS = Pass(
     name="tests",
     risk="policy",
     order=50,
-    summary="directories of tests inside distributions and the application, unless a module outside imports them",
+    summary="directories of tests, unless a module outside imports them, and programs that only test",
     propose=propose,
 )

@@ -65,6 +65,14 @@ def test_only_of_distributions() -> None:
     assert left(*dpkg.members(), *loose, run={"WorkingDir": "/app"}) == LEAVE
 
 
+def test_perls_headers_for_compiled_modules() -> None:
+    dpkg = Dpkg()
+    core = "usr/lib/x86_64-linux-gnu/perl/5.36.0/CORE"
+    dpkg.add("libperl5.36", f"{core}/perl.h", f"{core}/libperl.so", "usr/lib/perl/x.h")
+    found = paths(PASS, context([*PKG, *dpkg.members()]))
+    assert {path for path in found if SITE not in path} == {f"{core}/perl.h"}
+
+
 def test_keep_compile_keeps_all_of_it() -> None:
     at = context(PKG, options=Options(keep_compile=True))
     assert paths(PASS, at) == []

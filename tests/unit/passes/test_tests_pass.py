@@ -8,8 +8,8 @@ import pytest
 
 from deadweight.passes.base import Options
 from deadweight.passes.tests import PASS
-from support.contexts import INTERPRETER, SITE, Dpkg, context, distribution, paths, proposals
-from support.images import Member, directory, file
+from support.contexts import INTERPRETER, SITE, Dpkg, context, distribution, elf, paths, proposals
+from support.images import Member, directory, file, hardlink
 
 TESTS = (
     *("numpy/__init__.py", "numpy/testing/__init__.py", "numpy/_core/__init__.py", "numpy/_core/tests/__init__.py"),
@@ -193,3 +193,38 @@ def test_patterns_and_layers_that_stay() -> None:
 @pytest.mark.parametrize("word", ["/", ".", "..", "//", "/.."])
 def test_a_command_may_name_the_root(word: str) -> None:
     assert left(run={"Cmd": ["serve", word], "WorkingDir": "/"}) == CORE | LINALG
+
+
+GTEST = b"This program contains tests written using Google Test. You can use the\n"
+
+
+def test_programs_that_only_test_leave() -> None:
+    loader = "/lib64/ld-linux-x86-64.so.2"
+    program, other = elf(interpreter=loader, tail=GTEST), elf(interpreter=loader, tail=b"protoc")
+    bin_ = f"{SITE}/torch/bin"
+    members = [
+        *NUMPY,
+        *distribution(
+            "torch",
+            file(f"{bin_}/test_api", bytes(5 << 20) + b"x"),
+            file(f"{bin_}/test_jit", program, mode=0o755),
+            file(f"{bin_}/test_run", program + b"!", mode=0o755),
+            file(f"{bin_}/protoc", other, mode=0o755),
+            file(f"{SITE}/torch/lib/libtest.so", elf(tail=GTEST)),
+            file(f"{SITE}/torch/notes.txt", GTEST),
+        ),
+        hardlink(f"{bin_}/again", f"{bin_}/test_jit"),
+        file("usr/local/bin/test_own", program + b"?", mode=0o755),
+    ]
+    at = context(members, run={"Cmd": [f"/{bin_}/test_run"]})
+    found = {p.path: p for p in proposals(PASS, at)}
+    assert found.keys() - CORE - LINALG == {f"{bin_}/test_jit", f"{bin_}/again"}
+    assert found[f"{bin_}/test_jit"].why == "a test program of torch"
+
+
+@pytest.mark.parametrize("at", [4 << 20, (4 << 20) - 20, (8 << 20) - 1])
+def test_the_help_is_found_wherever_it_lies(at: int) -> None:
+    head = elf(interpreter="/lib64/ld-linux-x86-64.so.2")
+    program = head + bytes(at - len(head)) + GTEST
+    members = distribution("torch", file(f"{SITE}/torch/bin/x", program, mode=0o755))
+    assert paths(PASS, context([*INTERPRETER, *members])) == [f"{SITE}/torch/bin/x"]

@@ -1,0 +1,90 @@
+"""Manual pages, documentation and translations: what people read in a shell, and a service's container never shows.
+
+Licences stay (`/usr/share/doc/*/copyright`), and so do the languages that the image's environment asks for.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from deadweight.passes.application import mentions
+from deadweight.passes.base import Context, Pass, Proposal
+
+MANUALS, DOCUMENTATION, TRANSLATIONS = "manual pages", "documentation", "translations"
+_PLACES: Final = (
+    (MANUALS, re.compile(r"(?:.+/)?share/(?:man(?:/[^/]+)?/man\w+/.+|info/.+)")),
+    (DOCUMENTATION, re.compile(r"usr/share/(?:doc|doc-base|lintian|linda)/.+")),
+    (TRANSLATIONS, re.compile(r"usr/share/locale/(?P<language>[^/]+)/LC_\w+/.+\.mo")),
+)
+_EVIDENCE: Final = {
+    MANUALS: "man and info show them, and nothing else reads them",
+    DOCUMENTATION: "people read it, no program does; copyright files stay",
+    TRANSLATIONS: "of messages, in languages that the image's environment does not ask for",
+}
+_VARIABLES: Final = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+_OWNERS: Final = {
+    MANUALS: frozenset({"debian", "python", "interpreter", "system"}),
+    DOCUMENTATION: frozenset({"debian"}),
+    TRANSLATIONS: frozenset({"debian"}),
+}
+"""Whose they are: what nobody lists below /usr/share may be the application's."""
+_TRANSLATES: Final = re.compile(rb"\bsetlocale\s*\(|\bimport gettext\b|\bfrom gettext\b")
+
+
+def propose(context: Context) -> Iterator[Proposal]:
+    """Files, and links to files, ordered by path; directories stay, as dpkg keeps them where it leaves files out."""
+    wanted = languages(context)
+    translated = next(iter(mentions(context, _TRANSLATES)), None)
+    if translated is not None:
+        context.notes.append(f"translations stay: /{translated[0]} mentions {translated[1]}")
+    fs = context.ledger.fs
+    for path in sorted(fs.nodes):
+        what = _what(path, wanted)
+        if what is None or (what == TRANSLATIONS and translated is not None):
+            continue
+        node = fs.nodes[path]
+        if node.kind == "symlink":
+            target = fs.resolve(path)
+            if target is not None and target.kind == "dir":
+                continue  # the documentation of another package, and with it its copyright
+        elif node.kind != "file":
+            continue
+        if context.may_change(path) and context.ledger.owner(path).kind in _OWNERS[what]:
+            yield Proposal("remove", path, what, _EVIDENCE[what])
+
+
+def languages(context: Context) -> frozenset[str]:
+    """The languages that the image's environment asks for, as directories of translations are called: de, de_DE."""
+    found = set()
+    for variable in _VARIABLES:
+        for locale in context.ledger.image.environment.get(variable, "").split(":"):
+            name = re.split(r"[.@]", locale)[0]
+            found |= {name, name.partition("_")[0]}
+    return frozenset(found - {"", "C", "POSIX"})
+
+
+def _what(path: str, wanted: frozenset[str]) -> str | None:
+    if "share/" not in path:
+        return None
+    for what, pattern in _PLACES:
+        match = pattern.fullmatch(path)
+        if match is None:
+            continue
+        if what == DOCUMENTATION and posixpath.basename(path) == "copyright":
+            return None
+        if what == TRANSLATIONS and re.split(r"[.@]", match["language"])[0] in wanted:
+            return None
+        return what
+    return None
+
+
+PASS = Pass(
+    name="documentation",
+    risk="policy",
+    order=65,
+    summary="manual pages, documentation (not licences), and translations into languages that nobody asks for",
+    propose=propose,
+)
