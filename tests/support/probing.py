@@ -13,7 +13,7 @@ from deadweight.errors import EnvironmentFailure
 from deadweight.verify.model import ProbeResult
 from deadweight.verify.sandbox.bubblewrap import find_bwrap
 from deadweight.verify.spec import Probe, Spec
-from deadweight.verify.verification import check, verify
+from deadweight.verify.verification import Setting, check, verify
 from support.images import Member
 from support.mini import mini_image
 
@@ -24,6 +24,7 @@ def probed(
     after: Sequence[Member],
     probes: Sequence[Probe],
     config: dict[str, Any] | None = None,
+    setting: Setting = Setting(),  # noqa: B008  (frozen)
     **spec: Any,
 ) -> dict[str, ProbeResult]:
     """What probes find in two images of one configuration, with files of their own on top of what both have."""
@@ -31,7 +32,7 @@ def probed(
     whole = Spec(defaults=False, probe=list(probes), **spec)
     references = [mini_image(place, members, config) for members in (before, after)]
     with open_image(references[0]) as one, open_image(references[1]) as two:
-        found = verify(Ledger(one), Ledger(two), whole)
+        found = verify(Ledger(one), Ledger(two), whole, setting=setting)
     return {result.name: result for result in found.probes}
 
 

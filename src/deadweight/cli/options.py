@@ -73,6 +73,15 @@ tolerance_option = click.option(
     help="How far numbers in outputs, arrays and JSON answers may be apart, absolutely or relative to the larger; a "
     "probe's own tolerance holds where it is larger.",
 )
+max_loss_option = click.option(
+    "--max-accuracy-loss",
+    "max_loss",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="The most that probes of kind accuracy may find lost: 1 - the lowest cosine similarity, or the share of other "
+    "verdicts. Where weights were converted, numbers elsewhere may differ as far as that allows.  [default: each "
+    "probe's max_loss]",
+)
 verdict_options = together(
     sandbox_option,
     click.option("--gpus", is_flag=True, help="Let probes use this machine's GPUs."),

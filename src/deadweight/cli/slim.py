@@ -10,6 +10,7 @@ from deadweight.cli.common import check_passes, declared_target, opened, plan_fo
 from deadweight.cli.options import (
     image_argument,
     json_option,
+    max_loss_option,
     planning_options,
     sandbox_option,
     tolerance_option,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 )
 @sandbox_option
 @tolerance_option
+@max_loss_option
 @json_option
 @top_option
 @click.pass_context
@@ -58,6 +60,7 @@ def slim_command(
     verify_with: str | None,
     sandbox: str,
     tolerance: float,
+    max_loss: float | None,
     json_to: str | None,
     top: int,
     platform: str | None,
@@ -78,6 +81,7 @@ def slim_command(
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
       deadweight slim image.tar --to oci:slim --gpu h100 --verify
+      deadweight slim a.tar --to oci:b --weights fp16 --verify spec.toml
       deadweight slim image.tar --to oci:cpu --swap torch=cpu --verify
     """
     from deadweight.apply import Applied, build  # noqa: PLC0415
@@ -91,7 +95,7 @@ def slim_command(
     to = destination_of(destination, tag, image, force)
     check_outputs([json_to, plan_out], [image, planning["base"], verify_with or None], to.local)
     check_passes(planning["skip"])
-    spec = _spec(verify_with, to)
+    spec = _spec(verify_with, to, max_loss)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         check_tag(source, to, force)
@@ -114,7 +118,7 @@ def slim_command(
                         spec,
                         report,
                         plan=worked.plan,
-                        setting=setting_of(sandbox, False, False, tolerance),
+                        setting=setting_of(sandbox, False, False, tolerance, max_loss),
                         swapped=swapped,
                     )
             found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings, verdict)
@@ -123,9 +127,11 @@ def slim_command(
         context.exit(STATUS[verdict.same])
 
 
-def _spec(verify_with: str | None, to: Reference) -> Spec | None:
+def _spec(verify_with: str | None, to: Reference, max_loss: float | None) -> Spec | None:
     """The specification to verify by; None where that was not asked for. Raises UsageError where it cannot be done."""
     if verify_with is None:
+        if max_loss is not None:
+            raise UsageError("--max-accuracy-loss is what --verify holds the result to: say that as well")
         return None
     if to.transport == "rootfs":
         raise UsageError("--verify needs an image with its configuration: write to docker-archive: or oci:")

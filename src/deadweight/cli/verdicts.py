@@ -37,9 +37,11 @@ def spec_of(
     return msgspec.structs.replace(spec, limits=limits), source or ""
 
 
-def setting_of(sandbox: str, gpus: bool, network: bool, tolerance: float = 0.0) -> Setting:
+def setting_of(
+    sandbox: str, gpus: bool, network: bool, tolerance: float = 0.0, max_loss: float | None = None
+) -> Setting:
     """What the probes run in."""
     from deadweight.verify.sandbox import Options  # noqa: PLC0415
     from deadweight.verify.verification import Setting  # noqa: PLC0415
 
-    return Setting(sandbox, Options(gpus, network), tolerance)
+    return Setting(sandbox, Options(gpus, network), tolerance, max_loss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deadweight.cli.common import opened, plan_at, swapped_as_planned
-from deadweight.cli.options import source_options, spec_option, tolerance_option, verdict_options
+from deadweight.cli.options import max_loss_option, source_options, spec_option, tolerance_option, verdict_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
@@ -19,6 +19,7 @@ from deadweight.cli.verdicts import STATUS, setting_of, spec_of
 @click.option("--static-only", is_flag=True, help="Run nothing: compare files, libraries' memory and configuration.")
 @source_options
 @tolerance_option
+@max_loss_option
 @verdict_options
 @click.pass_context
 def verify_command(
@@ -32,6 +33,7 @@ def verify_command(
     index_url: str | None,
     sandbox: str,
     tolerance: float,
+    max_loss: float | None,
     gpus: bool,
     network: bool,
     memory: int | None,
@@ -79,7 +81,7 @@ def verify_command(
                 report,
                 plan=plan,
                 run=not static_only,
-                setting=setting_of(sandbox, gpus, network, tolerance),
+                setting=setting_of(sandbox, gpus, network, tolerance, max_loss),
                 swapped=swapped,
             )
         found = verify_report(one, two, where, verdict)

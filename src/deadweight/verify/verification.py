@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
+from deadweight.passes.weights import PASS as WEIGHTS_PASS
 from deadweight.plan import Plan
 from deadweight.sizes import parse_size
 from deadweight.swap.swapped import Swapped
@@ -26,10 +28,21 @@ from deadweight.verify.proof import Proof, prove
 from deadweight.verify.sandbox import Limits, Options, Sandbox
 from deadweight.verify.sandbox.choose import open_sandbox
 from deadweight.verify.side import Side
-from deadweight.verify.spec import HttpProbe, ImportProbe, LibrariesProbe, Probe, RunProbe, SizeProbe, Spec, StartProbe
+from deadweight.verify.spec import (
+    AccuracyProbe,
+    HttpProbe,
+    ImportProbe,
+    LibrariesProbe,
+    Probe,
+    RunProbe,
+    SizeProbe,
+    Spec,
+    StartProbe,
+)
 from deadweight.verify.spec.names import named
 from deadweight.verify.trees import Unpack, trees
 
+WEIGHTS = WEIGHTS_PASS.name
 Progress = Callable[[str, int, int], None]
 
 
@@ -41,6 +54,8 @@ class Setting:
     options: Options = field(default_factory=Options)
     tolerance: float = 0.0
     """How far numbers in outputs, arrays and JSON answers may be apart at least, whatever a probe says."""
+    max_loss: float | None = None
+    """The most that probes of accuracy may find lost; None: what each says itself."""
 
 
 def verify(
@@ -68,7 +83,9 @@ def verify(
     if run:
         removed = proof.removed if plan is None else proof.declared
         defaults = default_probes(before, after, spec, removed) if spec.defaults else []
-        every = [_tolerant(probe, setting.tolerance) for probe in (*defaults, *asked(spec))]
+        allowed_apart = apart_for(plan, setting.max_loss)
+        tolerance = max(setting.tolerance, allowed_apart)
+        every = [_tolerant(probe, tolerance, setting.max_loss) for probe in (*defaults, *asked(spec))]
         probes = named([_filled(probe, before, after, removed) for probe in every])
         allowed = allowance(proof, swapped)
         with ExitStack() as resources:
@@ -84,6 +101,11 @@ def verify(
         if setting.tolerance:
             notes.append(
                 f"numbers in outputs, arrays and JSON answers may be {setting.tolerance:g} apart (--tolerance)"
+            )
+        if allowed_apart:
+            notes.append(
+                f"weights were converted, so numbers may be {allowed_apart:.3g} apart: as far as those of unit vectors "
+                f"can be that lose {setting.max_loss:g} (--max-accuracy-loss)"
             )
         if spec.defaults:
             notes += not_probed(before, spec)
@@ -142,8 +164,19 @@ def allowance(proof: Proof, swapped: Swapped | None) -> Callable[[Probe, Observa
     return allowed
 
 
-def _tolerant(probe: Probe, tolerance: float) -> Probe:
-    """A probe that compares numbers, with at least this tolerance."""
+def apart_for(plan: Plan | None, max_loss: float | None) -> float:
+    """How far numbers may be apart since a plan converts weights, where a loss is allowed.
+
+    Unit vectors u and v with 1 - u·v = L are sqrt(2 L) apart, and no number of theirs is further apart.
+    """
+    converted = plan is not None and any(cut.pass_ == WEIGHTS and cut.action == "rewrite" for cut in plan.cuts)
+    return math.sqrt(2 * max_loss) if converted and max_loss is not None else 0.0
+
+
+def _tolerant(probe: Probe, tolerance: float, max_loss: float | None) -> Probe:
+    """A probe that compares numbers, with at least this tolerance; one of accuracy with this limit."""
+    if isinstance(probe, AccuracyProbe) and max_loss is not None:
+        return replace(probe, max_loss=max_loss)
     if isinstance(probe, (RunProbe, HttpProbe)) and probe.tolerance < tolerance:
         return replace(probe, tolerance=tolerance)
     return probe

@@ -7,18 +7,23 @@ import json
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deadweight import Ledger, make_plan, open_image
 from deadweight.errors import BadInputError
+from deadweight.plan import Cut
 from deadweight.verify.accuracy import NotComparable, accuracy, cosine
 from deadweight.verify.arrays import Array, parse
 from deadweight.verify.model import ProbeResult
-from deadweight.verify.spec import AccuracyProbe
+from deadweight.verify.spec import AccuracyProbe, RunProbe, Spec
 from deadweight.verify.spec.reading import read_spec
+from deadweight.verify.verification import Setting, verify
 from support.images import Member, file
+from support.mini import mini_image
 from support.probing import checked, probed
 
 
@@ -153,6 +158,32 @@ def test_other_verdicts_are_a_loss(tmp_path: Path) -> None:
     assert found.details == [
         "the loss is 0.5, and at most 0.3 is allowed: cosine = 1, largest difference 0, verdicts 50 % the same (1 of 2)"
     ]
+
+
+def test_the_allowed_loss_of_the_command_line_takes_the_place_of_the_probes_own(tmp_path: Path) -> None:
+    strict = Setting(max_loss=0.0)
+    probes = [AccuracyProbe(name="p", code=CODE.format(sentences=["x"]), sentences=["x"], max_loss=0.3)]
+    found = probed(tmp_path, members(0.1, 1), members(0.0, 1), probes, setting=strict)["p"]
+    assert found.outcome == "differs"
+
+
+@pytest.mark.parametrize("limit", [None, 0.01])
+def test_where_weights_are_converted_numbers_may_be_as_far_apart_as_the_loss_allows(
+    tmp_path: Path, limit: float | None
+) -> None:
+    print_vector = "import struct\nprint(*struct.unpack('<2d', open('/data/vectors.npy', 'rb').read()[-16:]))"
+    probe = RunProbe(name="p", code=print_vector)
+    before, after = mini_image(tmp_path, members(0.1)), mini_image(tmp_path, members(0.05))
+    with open_image(before) as one, open_image(after) as two:
+        ledger = Ledger(one)
+        plan = make_plan(ledger)
+        cut = Cut("weights", "data/vectors.npy", 1, "rewrite", 1, 1, "observed", "", to="fp16")
+        declared = msgspec.structs.replace(plan, cuts=[cut])
+        spec = Spec(defaults=False, probe=[probe])
+        verdict = verify(ledger, Ledger(two), spec, plan=declared, setting=Setting(max_loss=limit))
+    result = next(result for result in verdict.probes if result.name == "p")
+    assert result.outcome == ("differs" if limit is None else "same")
+    assert any("numbers may be 0.141 apart" in note for note in verdict.notes) == (limit is not None)
 
 
 def test_one_image_has_to_compute_something(tmp_path: Path) -> None:
