@@ -50,3 +50,17 @@ def make_wheel(
             file.writestr(one, data)
         file.comment = b"of the archive"
     return path
+
+
+def distribution(folder: Path, name: str, version: str, requires: list[str], tag: str = "py3-none-any") -> Path:
+    """A wheel of a distribution with one module, and what it requires."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"Requires-Dist: {line}\n" for line in requires)
+    module = name.replace("-", "_")
+    return make_wheel(
+        folder,
+        {f"{module}/__init__.py": f"VERSION = '{version}'\n".encode()},
+        name=f"{module}-{version}-{tag}.whl",
+        info=f"{module}-{version}.dist-info",
+        metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{lines}\n",
+    )

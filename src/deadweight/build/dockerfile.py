@@ -6,11 +6,13 @@ It needs no frontend but BuildKit's own, as of Docker 20.10: no `# syntax=` line
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from deadweight.build.dockerfile_cpu import CpuChoice, cpu_step
 from deadweight.build.dockerfile_steps import CACHE, SOURCE, Install, Step, install_steps, run
 from deadweight.build.pythons import holds
 from deadweight.build.recipe import APP, APP_LIB, UID, USER, VENV, Recipe
@@ -27,6 +29,7 @@ from deadweight.build.running import (
 )
 from deadweight.build.system import HEALTH_CLIENT
 from deadweight.errors import UsageError, shown
+from deadweight.files.cpu_wheel import Runs
 
 UV_VERSION = "0.13.9"
 STAGED = "/staged"
@@ -41,6 +44,7 @@ _PLAIN = re.compile(r"(?:[\w.-]+(?::\d+)?/)*(?:debian|python)(?::|@|\Z)")
 _PYTHON = re.compile(r"(?:^|/)(?:python:3\.(\d+)|debian:([a-z]+|\d+))")
 _RELEASES = {"bullseye": 9, "11": 9, "bookworm": 11, "12": 11, "trixie": 13, "13": 13}
 """Y of Python 3.Y in Debian's releases."""
+_GLIBC = {"bullseye": (2, 31), "bookworm": (2, 36), "trixie": (2, 41)}
 OWN_MINOR = 11
 """Of the oldest Python that deadweight runs on."""
 _CACHE_APT = (
@@ -70,6 +74,8 @@ class Choices:
     """What the Dockerfile will be called, below the project; empty where that is not known."""
     weights: str = ""
     """What the numbers of models that distributions bring become, as for `deadweight prune`; empty: they stay."""
+    cpu: CpuChoice | None = None
+    """CPU builds in the place of what is locked for GPUs: then that is what is built where nobody says otherwise."""
     part: str = ""
     """Which part of the project's service it is, where it is one of several."""
 
@@ -91,7 +97,9 @@ def render(recipe: Recipe, choices: Choices = Choices()) -> str:
         _builder(recipe),
         _pruner(),
         _dependencies("deps-stage", install.whole, install, choices),
-        *([_dependencies("core-stage", install.core, install, choices), _chosen()] if install.core else []),
+        *([_dependencies("core-stage", install.core, install, choices)] if install.core else []),
+        *([_cpu(recipe, choices.cpu, install, choices)] if choices.cpu else []),
+        *([_chosen()] if _has_variants(choices, install) else []),
         *([_app(recipe)] if recipe.installable or recipe.copied else []),
         _runtime(recipe, choices, packages, install),
     ]
@@ -109,6 +117,15 @@ def check_choices(choices: Choices) -> None:
     for name in (*choices.add, *choices.drop):
         if not _PACKAGE.match(name):
             raise UsageError(f"{shown(name)} is no Debian package: names are small letters, digits, + . and -")
+
+
+def runs_of(recipe: Recipe, choices: Choices) -> Runs:
+    """Where wheels for the image have to run: what its base says, on this machine's kind of machine."""
+    base = base_of(recipe, choices)
+    match = _PYTHON.search(base)
+    minor = int(match[1]) if match and match[1] else _RELEASES.get(match[2]) if match else None
+    glibc = next((version for name, version in _GLIBC.items() if name in base), _GLIBC["bookworm"])
+    return Runs(f"3.{minor}" if minor is not None else recipe.python, platform.machine(), glibc)
 
 
 def _check_python(recipe: Recipe, choices: Choices) -> None:
@@ -146,9 +163,17 @@ def _head(recipe: Recipe, choices: Choices, install: Install) -> str:
     file = f" -f {shlex.quote(choices.file)}" if choices.file not in ("", "Dockerfile") else ""
     build = f"docker build{file} -t {recipe.name}{f'-{choices.part}' if choices.part else ''}"
     uses, arguments = [f"#   {build} ."], []
+    default = "cpu" if choices.cpu else "deps"
+    if choices.cpu is not None:
+        uses.append(f"#   {build}:gpu --build-arg VARIANT=deps .")
+        arguments.append(
+            f"# cpu has CPU builds of {', '.join(pin.name for pin in choices.cpu.pins)}, deps has all as locked."
+        )
     if install.core is not None:
         uses.append(f"#   {build}:core --build-arg VARIANT=core .")
-        arguments += [f"# core is without {_listed(recipe.extras, 'the extra')}.", "ARG VARIANT=deps"]
+        arguments.append(f"# core is without {_listed(recipe.extras, 'the extra')}.")
+    if _has_variants(choices, install):
+        arguments.append(f"ARG VARIANT={default}")
     if install.develops:
         uses.append(f"#   {build}:dev --build-arg INCLUDE_DEV=true .")
         arguments += [f"# true adds what developers need: {install.develops}.", "ARG INCLUDE_DEV=false"]
@@ -273,21 +298,34 @@ def _dependencies(stage: str, step: Step, install: Install, choices: Choices) ->
     lines.append(run(step.commands, step.mounts))
     if stage == "deps-stage":
         lines += ["# Not in the runtime stage: there the old bytes would stay in the layer below the new ones."]
-    options = ['--gpu "$GPU"']
-    options += [
-        option
-        for option, given in (
-            ("--drop-ptx", not choices.keep_ptx),
-            ("--raw-blobs", choices.raw_blobs),
-            ("--recompress", choices.recompress),
-        )
-        if given
-    ]
-    prune = f"/opt/deadweight/bin/deadweight prune {VENV} ${{GPU:+{' '.join(options)}}}"
-    prune += f" --weights {choices.weights}" if choices.weights else ""
-    mount = "--mount=type=bind,from=pruner,source=/opt/deadweight,target=/opt/deadweight"
-    lines += ["ARG GPU", run([prune], [mount])]
+    lines += ["ARG GPU", _prune(choices, gpus=True)]
     return "\n".join(lines)
+
+
+def _prune(choices: Choices, *, gpus: bool) -> str:
+    words = [f"/opt/deadweight/bin/deadweight prune {VENV}"]
+    if gpus:
+        options = ['--gpu "$GPU"']
+        options += ["--drop-ptx"] if not choices.keep_ptx else []
+        options += ["--raw-blobs"] if choices.raw_blobs else []
+        options += ["--recompress"] if choices.recompress else []
+        words.append(f"${{GPU:+{' '.join(options)}}}")
+    words += [f"--weights {choices.weights}"] if choices.weights else []
+    return run([" ".join(words)], ["--mount=type=bind,from=pruner,source=/opt/deadweight,target=/opt/deadweight"])
+
+
+def _cpu(recipe: Recipe, choice: CpuChoice, install: Install, choices: Choices) -> str:
+    step = cpu_step(recipe, choice, bool(install.develops))
+    lines = ["# As locked, with CPU builds, and without what only GPU builds need.", "FROM builder AS cpu-stage"]
+    if install.develops:
+        lines.append("ARG INCLUDE_DEV")
+    lines.append(run(step.commands, step.mounts))
+    lines.append(_prune(choices, gpus=False))
+    return "\n".join(lines)
+
+
+def _has_variants(choices: Choices, install: Install) -> bool:
+    return install.core is not None or choices.cpu is not None
 
 
 def _chosen() -> str:
@@ -319,7 +357,7 @@ def _runtime(recipe: Recipe, choices: Choices, packages: dict[str, str], install
         "# What changes least comes first: a new version of the code is one small layer, the last.",
         "FROM base AS runtime",
         _pairs("ENV", environment.items()),
-        f"COPY --from={'dependencies' if install.core else 'deps-stage'} {VENV} {VENV}",
+        f"COPY --from={'dependencies' if _has_variants(choices, install) else 'deps-stage'} {VENV} {VENV}",
     ]
     if recipe.installable or recipe.copied:
         lines.append(f"COPY --from=app-stage {STAGED} {APP}")

@@ -88,7 +88,7 @@ def cpu_requirements(
         if entry.requirement is not None and not _applies(entry.requirement, python):
             continue
         if entry.name in GPU_BUILT:
-            wheel = find_cpu_wheel(entry.name, _locked_version(entry), runs, sources, into)
+            wheel = find_cpu_wheel(entry.name, locked_version(entry), runs, sources, into)
             wheels[entry.name] = wheel
             inputs.append(f"{entry.name} {wheel.version} {wheel.sha256}")
             lines.append(f"{entry.name} @ {wheel.path.absolute().as_uri()} --hash=sha256:{wheel.sha256}")
@@ -122,7 +122,7 @@ def _applies(requirement: Requirement, python: Python) -> bool:
     return applies(marker, int(python.version.partition(".")[2]))
 
 
-def _locked_version(entry: Entry) -> str:
+def locked_version(entry: Entry) -> str:
     """The version of a requirement that is pinned, or of the wheel that it names."""
     assert entry.requirement is not None
     if entry.requirement.url is not None:

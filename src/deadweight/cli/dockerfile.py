@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from deadweight.cli.common import declared_target
-from deadweight.cli.options import target_options, together, weights_option
+from deadweight.cli.common import cpu_sources, declared_target
+from deadweight.cli.options import target_options, together, variant_options, weights_option
 from deadweight.cli.output import STANDARD, check_outputs, message, write_document
 from deadweight.errors import UsageError, shown
 
@@ -41,6 +41,7 @@ project_options = together(
 @project_options
 @target_options
 @weights_option
+@variant_options
 @click.option(
     "--pin",
     is_flag=False,
@@ -59,6 +60,9 @@ def dockerfile_command(
     package: tuple[str, ...],
     no_package: tuple[str, ...],
     weights: str | None,
+    variant: str | None,
+    find_links: tuple[str, ...],
+    index_url: str | None,
     pin: str | None,
     force: bool,
     **target: Any,
@@ -69,17 +73,20 @@ def dockerfile_command(
     deps-stage, core-stage and runtime. The image has the dependencies in /opt/venv, pruned before they are copied, and
     last the application in /app: a change of code is one small layer. Nothing of the project is run.
 
-    The Dockerfile takes INCLUDE_DEV, GPU and, where the project has extras, VARIANT=core as build arguments. It is a
-    template: own it, and change it.
+    The Dockerfile takes INCLUDE_DEV, GPU and, where the project has extras, VARIANT=core as build arguments; with
+    --variant cpu also VARIANT=cpu, which is then what is built where nobody says otherwise. It is a template: own it,
+    and change it.
 
     \b
     Examples:
       deadweight dockerfile > Dockerfile
       deadweight dockerfile -o docker/api.Dockerfile --gpu h100 --pin
       deadweight dockerfile services/api --extra ml --package curl
+      deadweight dockerfile --variant cpu --find-links wheels > Dockerfile
     """
     from deadweight.binary.target_document import gpu_names  # noqa: PLC0415
-    from deadweight.build.dockerfile import Choices, base_of, check_choices, render  # noqa: PLC0415
+    from deadweight.build.dockerfile import Choices, base_of, check_choices, render, runs_of  # noqa: PLC0415
+    from deadweight.build.dockerfile_cpu import cpu_choice  # noqa: PLC0415
     from deadweight.build.dockerignore import dockerignore  # noqa: PLC0415
     from deadweight.build.pin import pinned  # noqa: PLC0415
     from deadweight.build.recipe import read_recipe  # noqa: PLC0415
@@ -110,6 +117,9 @@ def dockerfile_command(
         weights=weights or "",
     )
     check_choices(choices)
+    sources = cpu_sources(variant, find_links, index_url, target["gpu"])
+    if sources is not None:
+        choices = dataclasses.replace(choices, cpu=cpu_choice(recipe, sources, runs_of(recipe, choices)))
     if pin is not None:
         image = pinned(base_of(recipe, choices), None if pin == ASK else pin)
         choices = dataclasses.replace(choices, base=image)

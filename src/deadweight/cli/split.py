@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deadweight.cli.common import declared_target
-from deadweight.cli.options import json_option, target_options
+from deadweight.cli.common import cpu_sources, declared_target
+from deadweight.cli.options import json_option, target_options, variant_options, weights_option
 from deadweight.cli.output import check_outputs, deliver, write_document
 from deadweight.errors import AnswerIsNo, UsageError, shown
 
 if TYPE_CHECKING:
+    from deadweight.binary.gpu import Target
     from deadweight.build.split import Split
+    from deadweight.files.cpu_wheel import Sources
 
 COMPOSE = "compose.yaml"
 
@@ -35,6 +38,8 @@ COMPOSE = "compose.yaml"
 @click.option("--package", multiple=True, metavar="NAME", help="A Debian package that both need as well.")
 @click.option("--no-package", multiple=True, metavar="NAME", help="A Debian package that they can do without.")
 @target_options
+@variant_options
+@weights_option
 @click.option("--entry", metavar="MODULE", help="The module that the core's server imports.  [default: found]")
 @click.option(
     "--url-variable",
@@ -52,6 +57,10 @@ def split_command(
     more: tuple[str, ...],
     package: tuple[str, ...],
     no_package: tuple[str, ...],
+    variant: str | None,
+    find_links: tuple[str, ...],
+    index_url: str | None,
+    weights: str | None,
     entry: str | None,
     url_variable: str | None,
     force: bool,
@@ -80,13 +89,14 @@ def split_command(
     if check and output is not None:
         raise UsageError("--check writes nothing: leave out --output")
     wanted = declared_target(**target)
+    sources = cpu_sources(variant, find_links, index_url, target["gpu"])
     folder = Path(project)
     split = read_split(folder, _extra(folder, extra), more=more, entry=entry, variable=url_variable)
     found = check_split(split)
     files: list[str] = []
     notes: list[str] = []
     if output is not None and (found.proved or force):
-        choices = _choices(split, wanted, base, package, no_package)
+        choices = _choices(split, wanted, sources, base, package, no_package, weights)
         files = _write(split, Path(output), choices, gpu=wanted is not None and bool(wanted.gpus), force=force)
         if not split.variable:
             notes.append("compose.yaml does not tell the core where the inference service is: see --url-variable")
@@ -111,11 +121,18 @@ def _extra(folder: Path, asked: str | None) -> str:
 
 
 def _choices(
-    split: Split, wanted: Any, base: str | None, package: tuple[str, ...], no_package: tuple[str, ...]
+    split: Split,
+    wanted: Target | None,
+    sources: Sources | None,
+    base: str | None,
+    package: tuple[str, ...],
+    no_package: tuple[str, ...],
+    weights: str | None,
 ) -> dict[str, Any]:
     """What both Dockerfiles have in common, as arguments of Choices."""
     from deadweight.binary.target_document import gpu_names  # noqa: PLC0415
-    from deadweight.build.dockerfile import Choices, check_choices  # noqa: PLC0415
+    from deadweight.build.dockerfile import Choices, check_choices, runs_of  # noqa: PLC0415
+    from deadweight.build.dockerfile_cpu import cpu_choice  # noqa: PLC0415
 
     choices = Choices(
         base=base or f"python:{split.ml.python}-slim-bookworm",
@@ -125,9 +142,12 @@ def _choices(
         recompress=wanted is not None and wanted.recompress,
         add=package,
         drop=no_package,
-        deadweight=f"deadweight=={version('deadweight')}",
+        deadweight=f"deadweight{'[weights]' if weights else ''}=={version('deadweight')}",
+        weights=weights or "",
     )
     check_choices(choices)
+    if sources is not None:
+        choices = replace(choices, cpu=cpu_choice(split.ml, sources, runs_of(split.ml, choices)))
     return {name: getattr(choices, name) for name in choices.__dataclass_fields__}
 
 
@@ -142,7 +162,9 @@ def _write(split: Split, place: Path, choices: dict[str, Any], *, gpu: bool, for
     for name, recipe in ((CORE, split.core), (ML, split.ml)):
         file = f"{name}.Dockerfile"
         below = os.path.relpath(os.path.realpath(place / file), os.path.realpath(recipe.folder))
-        mine = {**choices, "part": name, "file": below, "gpu": choices["gpu"] if name == ML else ""}
+        mine = {**choices, "part": name, "file": below}
+        if name == CORE:  # it has no models, and nothing that is built for GPUs
+            mine |= {"gpu": "", "cpu": None, "weights": "", "deadweight": f"deadweight=={version('deadweight')}"}
         texts[file] = render(recipe, Choices(**mine))
         texts[f"{file}.dockerignore"] = dockerignore(recipe)
     texts[COMPOSE] = compose_file(split, place, gpu=gpu, file=COMPOSE)

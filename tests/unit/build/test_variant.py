@@ -19,7 +19,7 @@ from deadweight.build.variant import cpu_requirements, entries_of, pylock_entrie
 from deadweight.errors import BadInputError, UsageError
 from deadweight.files.cpu_wheel import Sources
 from support.recipes import project
-from support.wheels import make_wheel
+from support.wheels import distribution
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 BASE = Base(Python(MINOR, f"{MINOR}.0", f"/usr/bin/python{MINOR}", "x86_64", False, (2, 36)), "/usr/bin", {}, (1,), ())
@@ -42,19 +42,6 @@ def _pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
-def wheel(folder: Path, name: str, version: str, requires: list[str], tag: str = "py3-none-any") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"Requires-Dist: {line}\n" for line in requires)
-    module = name.replace("-", "_")
-    return make_wheel(
-        folder,
-        {f"{module}/__init__.py": f"VERSION = '{version}'\n".encode()},
-        name=f"{module}-{version}-{tag}.whl",
-        info=f"{module}-{version}.dist-info",
-        metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{lines}\n",
-    )
-
-
 def built(
     tmp_path: Path, changes: dict[str, tuple[str, list[str]]] | None = None, more: str = "", name: str = "a"
 ) -> tuple[str, set[str], tuple[str, ...]]:
@@ -62,10 +49,10 @@ def built(
     place = tmp_path / name
     lines = [f"--no-index\n--find-links {place / 'wheels'}"]
     for dist, (version, requires) in (LOCKED | (changes or {})).items():
-        data = wheel(place / "wheels", dist, version, requires).read_bytes()
+        data = distribution(place / "wheels", dist, version, requires).read_bytes()
         lines.append(f"{dist}=={version} \\\n    --hash=sha256:{hashlib.sha256(data).hexdigest()}\n    # via somebody")
     if not (place / "cpu").exists():
-        wheel(place / "cpu", "torch", "2.9.0+cpu", ["plain"], TAG)
+        distribution(place / "cpu", "torch", "2.9.0+cpu", ["plain"], TAG)
     dependencies = f"[project]\nname = 'a'\nversion = '1'\ndependencies = ['model'{more}]\n"
     files = {"pyproject.toml": dependencies, "requirements.txt": "\n".join(lines) + "\n"}
     (place / "work").mkdir()
@@ -106,10 +93,10 @@ def test_what_something_else_needs_stays(tmp_path: Path) -> None:
 def test_the_key_follows_from_the_wheel_and_not_from_where_it_lies(tmp_path: Path) -> None:
     python, folder = BASE.python, tmp_path / "into"
     locked = list(split_requirements("torch==2.9.0\nplain==1.0\n"))
-    places = [wheel(tmp_path / name, "torch", "2.9.0+cpu", [], TAG).parent for name in ("a", "b")]
+    places = [distribution(tmp_path / name, "torch", "2.9.0+cpu", [], TAG).parent for name in ("a", "b")]
     first, second = (cpu_requirements(locked, python, Sources((str(one),)), (), folder) for one in places)
     assert (first.inputs, first.text != second.text) == (second.inputs, True)
-    other = wheel(tmp_path / "c", "torch", "2.9.0+cpu", ["more"], TAG).parent
+    other = distribution(tmp_path / "c", "torch", "2.9.0+cpu", ["more"], TAG).parent
     assert cpu_requirements(locked, python, Sources((str(other),)), (), folder).inputs != first.inputs
 
 
