@@ -39,8 +39,10 @@ def _tagged(tag: str, source: str | None) -> Reference:
         raise UsageError(f"{shown(tag)} is no name for an image: --tag NAME:TAG, the name in lower case")
     origin = parse_reference(source) if source is not None else None
     if origin is not None and origin.transport == "containers-storage":
+        from deadweight.image.transports.storage import local_name  # noqa: PLC0415
+
         storage = origin.name[: origin.name.find("]") + 1]
-        return Reference("containers-storage", name=storage + name)
+        return Reference("containers-storage", name=storage + local_name(name))
     if origin is not None and origin.transport in ("docker-daemon", "podman"):
         return Reference(origin.transport, name=name)
     return reached(Reference("engine", name=name))[1]

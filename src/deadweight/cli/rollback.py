@@ -16,7 +16,8 @@ def rollback_command(name: str, dry_run: bool, json_to: str | None) -> None:
     """Point NAME, a slim image in an engine, back at the image that it was made from.
 
     The original is found by the slim image's own label. The slim image stays: where it has no other name it gets
-    NAME:TAG-slim. NAME is docker-daemon:NAME:TAG, podman:NAME:TAG, or a bare name for the engine that answers.
+    NAME:TAG-slim. NAME is docker-daemon:NAME:TAG, podman:NAME:TAG, containers-storage:NAME:TAG, or a bare name for the
+    engine that answers.
 
     \b
     Examples:
@@ -30,7 +31,7 @@ def rollback_command(name: str, dry_run: bool, json_to: str | None) -> None:
 
     check_outputs([json_to], [])
     reference = parse_reference(name)
-    if reference.transport not in ENGINES:
+    if reference.transport not in ENGINES and reference.transport != "containers-storage":
         raise UsageError(
             f"{shown(name)} is not in an engine, where names move: say docker-daemon:NAME:TAG or podman:NAME:TAG"
         )

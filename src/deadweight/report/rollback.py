@@ -6,7 +6,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from deadweight.image.transports.rollback import RolledBack
+from deadweight.image.transports.names import RolledBack
 from deadweight.report.text import plain, valid
 
 SCHEMA = "deadweight.rollback/1"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from deadweight.errors import UsageError, shown
+from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.image.model import Image
 from deadweight.image.reference import NAMED, docker_name
 
@@ -14,6 +15,21 @@ SOURCE_NAME = "deadweight.source.name"
 """The label with its name, where it had one."""
 _OURS = "deadweight.version"
 _TAG_LIMIT = 128
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """What a name leads to, before and afterwards."""
+
+    engine: str
+    """Which engine, in words."""
+    name: str
+    slim_id: str
+    original_id: str
+    original_name: str | None
+    """A name that the original has besides."""
+    slim_name: str
+    """A name that the slim image keeps, or is given where it would have none."""
 
 
 def known_as(image: Image) -> str | None:
@@ -50,3 +66,16 @@ def with_suffix(name: str, suffix: str) -> str:
     """NAME:TAG with something behind the tag, which is cut where the whole would be too long for a tag."""
     repository, _, tag = name.rpartition(":")
     return f"{repository}:{tag[: _TAG_LIMIT - len(suffix)]}{suffix}"
+
+
+def no_slim_image(name: str) -> UsageError:
+    """That a name cannot be rolled back."""
+    return UsageError(f"{shown(name)} is no slim image: it has no label {SOURCE} that says what it was made from")
+
+
+def original_gone(source: str, name: str | None, where: str, client: str) -> BadInputError:
+    """That the original of a slim image is not there any more, and what to do. `name` is what it was called."""
+    how = "get it again" if name is None else f"get it again ({client} pull {shown(name)[1:-1]})"
+    return BadInputError(
+        f"the original, {shown(source, 80)}, is no longer in {where}: {how}, and see that it has this ID"
+    )

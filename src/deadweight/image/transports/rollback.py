@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from deadweight.errors import BadInputError, UsageError, shown
+from deadweight.errors import UsageError, shown
 from deadweight.image.reference import Reference
 from deadweight.image.transports.engine import local_name, reached
 from deadweight.image.transports.engine_api import Engine, EngineImage, in_containerd, inspect, tag
-from deadweight.image.transports.names import SOURCE, SOURCE_NAME, free_name
-
-
-@dataclass(frozen=True)
-class RolledBack:
-    """What a name leads to, before and afterwards."""
-
-    engine: str
-    """Which engine, in words."""
-    name: str
-    slim_id: str
-    original_id: str
-    original_name: str | None
-    """A name that the original has besides."""
-    slim_name: str
-    """A name that the slim image keeps, or is given where it would have none."""
+from deadweight.image.transports.names import SOURCE, SOURCE_NAME, RolledBack, free_name, no_slim_image, original_gone
+from deadweight.image.transports.storage import roll_back_storage
 
 
 def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
@@ -32,6 +16,8 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
     Raises UsageError where the name is not that of a slim image, BadInputError where the original is gone,
     EnvironmentFailure where the engine is not reached.
     """
+    if reference.transport == "containers-storage":
+        return roll_back_storage(reference, dry_run=dry_run)
     engine, reference = reached(reference)
     name = local_name(engine, reference.name)
     slim = inspect(engine, name) or inspect(engine, reference.name)
@@ -43,7 +29,7 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
         raise UsageError(f"{shown(reference.name)} is no name that can lead elsewhere; write NAME:TAG")
     source = slim.labels.get(SOURCE)
     if source is None:
-        raise UsageError(f"{shown(name)} is no slim image: it has no label {SOURCE} that says what it was made from")
+        raise no_slim_image(name)
     original = _original(engine, slim, source)
     others = [one for one in slim.tags if one != name]
     kept = others[0] if others else free_name(name, lambda one: inspect(engine, one) is not None, "-slim")
@@ -67,8 +53,4 @@ def _original(engine: Engine, slim: EngineImage, source: str) -> EngineImage:
         named = inspect(engine, name)
         if named is not None and SOURCE not in named.labels and named.id != slim.id:
             return named
-    client = "podman" if engine.podman else "docker"
-    how = f"get it again ({client} pull {name})" if name is not None else "get it again"
-    raise BadInputError(
-        f"the original, {source[:80]!r}, is no longer in {engine.title}: {how}, and see that it is the same"
-    )
+    raise original_gone(source, name, engine.title, "podman" if engine.podman else "docker")

@@ -25,7 +25,16 @@ from deadweight.image.output import NewImage, Progress, Written
 from deadweight.image.reference import Reference, docker_name, full_name
 from deadweight.image.transports.destination import writing
 from deadweight.image.transports.manifests import OCI_INDEX, OCI_MANIFEST
-from deadweight.image.transports.names import free_name, may_take, name_taken
+from deadweight.image.transports.names import (
+    SOURCE,
+    SOURCE_NAME,
+    RolledBack,
+    free_name,
+    may_take,
+    name_taken,
+    no_slim_image,
+    original_gone,
+)
 from deadweight.image.transports.oci import open_directory
 from deadweight.image.transports.store import BLOBS
 from deadweight.image.transports.write import LAYOUT, dump, write_image
@@ -50,7 +59,7 @@ def open_storage(reference: Reference, platform: str | None, resources: ExitStac
         layout = _as_layout(copy)
     image = open_directory(Reference("oci", layout), platform, resources)
     name = _bare(reference.name)
-    return replace(image, reference=str(reference), tag=docker_name(name), manifest_digest=image.manifest_digest)
+    return replace(image, reference=str(reference), tag=docker_name(name))
 
 
 def _as_layout(folder: Path) -> Path:
@@ -102,7 +111,7 @@ def write_storage(new: NewImage, destination: Reference, force: bool, progress: 
         layout = _folder(resources) / "layout"
         written = write_image(new, Reference("oci", layout, "new"), compression="none", progress=progress)
         config = (layout / BLOBS / written.config_digest[7:]).read_bytes()
-        if _check_name(destination, _labels(config).get("deadweight.source"), force):
+        if _check_name(destination, _labels(config).get(SOURCE), force):
             place = destination.name.removesuffix(_bare(destination.name))
             name = _bare(destination.name)
             other = free_name(name, lambda one: _configuration(replace(destination, name=place + one)) is not None)
@@ -139,10 +148,37 @@ def _bare(name: str) -> str:
     return name.rpartition("]")[2]
 
 
+def roll_back_storage(reference: Reference, *, dry_run: bool) -> RolledBack:
+    """Points the name of a slim image at its original. With `dry_run` nothing changes.
+
+    Raises UsageError where it is none, BadInputError where the original is gone, EnvironmentFailure.
+    """
+    name = _bare(reference.name)
+    place = reference.name.removesuffix(name)
+
+    def at(other: str) -> Reference:
+        return replace(reference, name=place + other)
+
+    config = _configuration(reference)
+    if config is None:
+        raise UsageError(f"there is no image {shown(str(reference))}")
+    labels = _labels(config)
+    source = labels.get(SOURCE)
+    if source is None or not DIGEST.fullmatch(source):
+        raise no_slim_image(name)
+    original = at(f"@{source[7:]}")
+    if _configuration(original) is None:
+        raise original_gone(source, labels.get(SOURCE_NAME), "the storage", "podman")
+    kept = free_name(name, lambda one: _configuration(at(one)) is not None, "-slim")
+    if not dry_run:
+        _skopeo("copy", "--quiet", str(reference), str(at(kept)))
+        _skopeo("copy", "--quiet", str(original), str(reference))
+    return RolledBack("containers-storage", name, sha256(config), source, None, kept)
+
+
 def local_name(name: str) -> str:
     """A name as podman writes it: short ones are of `localhost`."""
-    bare = _bare(name)
-    return name if full_name(bare) == bare else name.removesuffix(bare) + f"localhost/{bare}"
+    return name if full_name(name) == name else f"localhost/{name}"
 
 
 def _skopeo(*arguments: str) -> None:
