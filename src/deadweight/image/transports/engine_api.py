@@ -187,8 +187,7 @@ def load(
         with suppress(Refused):
             produce(cast(BinaryIO, body))
             body.finish()
-        with failures(engine.place, connection):
-            response = connection.getresponse()
+        with failures(engine.place, connection), connection.getresponse() as response:
             if response.status != 200:
                 _succeeded(engine, response, "did not load the image")
             return _loaded(engine, response, progress)

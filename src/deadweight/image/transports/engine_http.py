@@ -129,7 +129,8 @@ def answer(
             connection.sock.settimeout(patience or PATIENCE)
             connection.request(method, path)
             response = connection.getresponse()
-        yield response
+        with response:
+            yield response
     finally:
         connection.close()
 
