@@ -215,7 +215,7 @@ def new_image(worked: Worked, image: Image) -> NewImage:
         keep_layer(layer) if edit.pieces is None and not isinstance(layer, ChangedLayer) else _output(image, edit)
         for layer, edit in zip(image.layers, worked.edited.layers, strict=True)
     )
-    return NewImage(layers, lambda diff_ids: _config(image, worked, diff_ids), image.tag)
+    return NewImage(layers, lambda diff_ids: _config(image, worked, diff_ids), image.tag, image.manifest_type)
 
 
 def _output(image: Image, edit: LayerEdit) -> OutputLayer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deadweight.cli.common import opened, plan_at, swapped_as_planned
-from deadweight.cli.options import json_option, source_options, top_option, writing_options
+from deadweight.cli.options import json_option, registry_options, source_options, top_option, writing_options
 from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
@@ -21,6 +21,7 @@ from deadweight.cli.progress import progress
 @json_option
 @top_option
 @click.option("--platform", metavar="OS/ARCH", help="Which of an image for several platforms.  [default: the plan's]")
+@registry_options
 def apply_command(
     plan: str,
     destination: str | None,

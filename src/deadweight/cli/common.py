@@ -29,6 +29,7 @@ def opened(reference: str, platform: str | None, report: Report | None = None) -
     # Entries and rows are many, long-lived and free of cycles: going through them again and again finds nothing.
     gc.set_threshold(200_000, 20, 20)
     with open_image(reference, platform, report) as image:
+        image.fetch(None if report is None else lambda done, total: report("downloading", done, total))
         count = len(image.layers)
         for layer in image.layers:
             if report is not None:

@@ -36,10 +36,52 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
 
 
 image_argument = click.argument("image")
-platform_option = click.option(
-    "--platform",
-    metavar="OS/ARCH",
-    help="Which of an image for several platforms, as linux/arm64.  [default: this machine's]",
+
+
+def _plain_http(context: click.Context, _: click.Parameter, hosts: tuple[str, ...]) -> None:
+    _reach_registries(context, frozenset(hosts), None)
+
+
+def _registry_ca(context: click.Context, _: click.Parameter, file: str | None) -> None:
+    _reach_registries(context, frozenset(), file)
+
+
+def _reach_registries(context: click.Context, plain_http: frozenset[str], ca: str | None) -> None:
+    """Has what was said of registries in force until the command ends."""
+    if plain_http or ca is not None:
+        from pathlib import Path  # noqa: PLC0415
+
+        from deadweight.image.transports.registry_settings import current_settings, using  # noqa: PLC0415
+
+        more = current_settings().with_more(plain_http, Path(ca) if ca is not None else None)
+        context.with_resource(using(more))
+
+
+registry_options = together(
+    click.option(
+        "--plain-http",
+        multiple=True,
+        metavar="HOST[:PORT]",
+        expose_value=False,
+        callback=_plain_http,
+        help="A registry that is spoken to without TLS (or $DEADWEIGHT_PLAIN_HTTP). On this machine that is found out.",
+    ),
+    click.option(
+        "--registry-ca",
+        metavar="FILE",
+        expose_value=False,
+        callback=_registry_ca,
+        help="Certificates of authorities that registries are believed by, besides the system's, SSL_CERT_FILE's and "
+        "those in /etc/docker/certs.d (or $DEADWEIGHT_REGISTRY_CA).",
+    ),
+)
+platform_option = together(
+    click.option(
+        "--platform",
+        metavar="OS/ARCH",
+        help="Which of an image for several platforms, as linux/arm64.  [default: this machine's]",
+    ),
+    registry_options,
 )
 json_option = click.option(
     "--json",

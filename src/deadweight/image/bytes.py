@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 
@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 CHUNK = 1 << 20
+
+
+class Blob(Protocol):
+    """A layer as its source stores it: a part of an open file, or what a registry sends when it is asked."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    def read_at(self, offset: int, length: int, /) -> bytes:
+        """A few bytes from anywhere; for the content as a whole there is `chunks`."""
+        ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """The whole, from the beginning, in pieces of at most a few MiB. Digests are the caller's to check."""
+        ...
 
 
 class ByteRange:

@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from deadweight.errors import EnvironmentFailure
@@ -93,9 +93,7 @@ def changed_image(image: Image, edited: Edited, aside: Aside, why: bytes, resour
         name = "sha256:" + hashlib.sha256(b"\0".join((b"changed", layer.diff_id.encode(), why))).hexdigest()
         original = layer.original if isinstance(layer, ChangedLayer) else layer
         layers.append(ChangedLayer(layer.position, name, tar, None, layer.created_by, resources, original))
-    return Image(
-        image.reference, image.config_bytes, tuple(layers), image.manifest_digest, image.tag, image.notes, resources
-    )
+    return replace(image, layers=tuple(layers), resources=resources)
 
 
 def _resolved(image: Image, piece: Piece, aside: Aside) -> ByteRange:

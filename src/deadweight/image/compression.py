@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -15,7 +16,7 @@ from typing import IO, Any, Literal, cast
 from isal import igzip, isal_zlib
 
 from deadweight.errors import BadInputError, DigestError, EnvironmentFailure
-from deadweight.image.bytes import CHUNK, ByteRange
+from deadweight.image.bytes import CHUNK, Blob, ByteRange
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -38,26 +39,41 @@ def detect(head: bytes) -> Compression:
 
 
 class _HashingReader(io.RawIOBase):
-    """A file that hashes what is read from it, and can read the rest."""
+    """A stream as a file that hashes what is read from it, and can read the rest."""
 
-    def __init__(self, source: ByteRange) -> None:
+    def __init__(self, chunks: Iterator[bytes], progress: Callable[[int], None] | None) -> None:
         super().__init__()
-        self._file = source.raw()
+        self._chunks = chunks
+        self._left = memoryview(b"")
+        self._progress = progress
+        self._done = 0
         self.digest = hashlib.sha256()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        count = self._file.readinto(buffer)
-        self.digest.update(memoryview(buffer)[:count])
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._take(chunk)
+        count = min(len(buffer), len(self._left))
+        memoryview(buffer)[:count] = self._left[:count]
+        self._left = self._left[count:]
         return count
+
+    def _take(self, chunk: bytes) -> None:
+        self.digest.update(chunk)
+        self._done += len(chunk)
+        self._left = memoryview(chunk)
+        if self._progress is not None:
+            self._progress(self._done)
 
     def drain(self) -> None:
         """Reads to the end: bytes behind the compressed stream belong to the digest."""
-        buffer = bytearray(CHUNK)
-        while self.readinto(buffer):
-            pass
+        for chunk in self._chunks:
+            self._take(chunk)
 
 
 def decompressor(file: IO[bytes], compression: Compression) -> IO[bytes]:
@@ -84,26 +100,33 @@ def temporary_folder() -> Path:
 
 
 def spool(
-    blob: ByteRange,
-    compression: Compression,
+    blob: Blob,
+    compression: Compression | None,
     digest: str | None,
     diff_id: str | None,
     where: str,
     resources: ExitStack,
+    progress: Callable[[int], None] | None = None,
 ) -> ByteRange:
-    """A compressed blob's content in an unnamed temporary file, its digests checked.
+    """A blob's content, decompressed, in an unnamed temporary file, its digests checked.
+
+    `progress` is called with the blob's bytes that have been read. With `compression` None the first bytes say it.
 
     Raises BadInputError when it cannot be decompressed, DigestError when it is not what its digest says,
     EnvironmentFailure when there is no space: what a small blob unpacks to is bounded by the disk, with a
     reserve that is left free.
     """
     folder = temporary_folder()
-    reader = _HashingReader(blob)
+    reader = _HashingReader(blob.chunks(), progress)
     content = hashlib.sha256()
     size = 0
     try:
         file = resources.enter_context(tempfile.TemporaryFile(dir=folder))
-        with io.BufferedReader(reader, CHUNK) as raw, decompressor(raw, compression) as source:
+        with ExitStack() as files:
+            raw = files.enter_context(io.BufferedReader(reader, CHUNK))
+            if compression is None:
+                compression = detect(raw.peek(8)[:8])
+            source = files.enter_context(decompressor(raw, compression))
             while chunk := source.read(CHUNK):
                 if size % (256 * CHUNK) < len(chunk):
                     _leave_space(folder)

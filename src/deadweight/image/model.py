@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,11 +17,14 @@ from types import TracebackType
 from typing import Any, Literal
 
 from deadweight.errors import BadInputError, DigestError, shown
-from deadweight.image.bytes import ByteRange
+from deadweight.image.bytes import Blob, ByteRange
 from deadweight.image.compression import Compression, detect, spool
 from deadweight.image.layer import Entry, read_entries
+from deadweight.image.parallel import Sum, in_parallel
 
 Json = dict[str, Any]
+_AT_ONCE = 4
+"""How many layers are downloaded at a time."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MANIFEST_LIMIT = 32 << 20
 
@@ -37,7 +40,7 @@ class Layer:
 
     position: int
     diff_id: str
-    blob: ByteRange
+    blob: Blob
     digest: str | None
     """The blob's digest, where the source states one (a docker-archive need not)."""
     created_by: str
@@ -50,12 +53,26 @@ class Layer:
 
     @cached_property
     def tar(self) -> ByteRange:
-        """The uncompressed tar. A compressed blob is unpacked to an unnamed temporary file once, and its digest
-        and diff-id are checked on the way; a plain one is used where it is, unchecked (see `check`).
+        """The uncompressed tar. A blob that is compressed or not on this machine is unpacked to an unnamed temporary
+        file once, and its digest and diff-id are checked on the way; any other is used where it is, unchecked (see
+        `check`).
         """
-        if self.compression == "none":
+        return self._unpacked(None)
+
+    def _unpacked(self, progress: Callable[[int], None] | None) -> ByteRange:
+        local = isinstance(self.blob, ByteRange)
+        if isinstance(self.blob, ByteRange) and self.compression == "none":
             return self.blob
-        return spool(self.blob, self.compression, self.digest, self.diff_id, self.where, self.resources)
+        known = self.compression if local else None  # what would have to be asked for comes along with the rest
+        return spool(self.blob, known, self.digest, self.diff_id, self.where, self.resources, progress)
+
+    def fetch(self, progress: Callable[[int], None] | None = None) -> None:
+        """Has `tar` at hand. Not by reading the property, which lets one layer at a time through in Python 3.11.
+
+        `progress` is called with the blob's bytes that have been read.
+        """
+        if "tar" not in self.__dict__:
+            self.__dict__["tar"] = self._unpacked(progress)
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -70,7 +87,7 @@ class Layer:
     @property
     def checked(self) -> bool:
         """Whether the diff-id has been compared with the content."""
-        return self.compression != "none" and "tar" in self.__dict__
+        return "tar" in self.__dict__ and self.tar is not self.blob
 
     def check(self) -> None:
         """Reads the layer whole and compares it with its diff-id. Raises DigestError."""
@@ -93,6 +110,8 @@ class Image:
     config_bytes: bytes
     layers: tuple[Layer, ...]
     manifest_digest: str | None = None
+    manifest_type: str | None = None
+    """The manifest's media type, where there is a manifest."""
     tag: str | None = None
     notes: tuple[str, ...] = ()
     """What the user should know of how it was opened: the platform picked, say."""
@@ -138,6 +157,26 @@ class Image:
         """The sum of the layers' blobs as the source stores them."""
         return sum(layer.blob.size for layer in self.layers)
 
+    def fetch(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Downloads and unpacks the layers that are not on this machine, several at a time.
+
+        `progress` is called with the bytes of their blobs that have come, and that are to come. When it fails, the
+        image is closed. Raises what `Layer.tar` does.
+        """
+        missing = [layer for layer in self.layers if not isinstance(layer.blob, ByteRange) and not layer.checked]
+        if not missing:
+            return
+        once = {(layer.diff_id, layer.digest): layer for layer in missing}
+        total = sum(layer.blob.size for layer in once.values())
+        done = Sum(lambda bytes_: progress(bytes_, total) if progress is not None else None)
+        jobs = [
+            lambda layer=layer, number=number: layer.fetch(done.part(number))
+            for number, layer in enumerate(once.values())
+        ]
+        in_parallel(jobs, _AT_ONCE, self.resources.close)
+        for layer in missing:  # one that is there twice came once
+            layer.__dict__["tar"] = once[layer.diff_id, layer.digest].tar
+
     def close(self) -> None:
         """Closes files and lets temporary ones vanish."""
         self.resources.close()
@@ -155,10 +194,11 @@ class Image:
 def build_image(
     reference: str,
     config_bytes: bytes,
-    blobs: list[tuple[ByteRange, str | None]],
+    blobs: Sequence[tuple[Blob, str | None]],
     resources: ExitStack,
     *,
     manifest_digest: str | None = None,
+    manifest_type: str | None = None,
     tag: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Image:
@@ -180,7 +220,7 @@ def build_image(
         Layer(i, diff_id, blob, digest, commands[i], resources)
         for i, (diff_id, (blob, digest)) in enumerate(zip(diff_ids, blobs, strict=True))
     )
-    return Image(reference, config_bytes, layers, manifest_digest, tag, notes, resources)
+    return Image(reference, config_bytes, layers, manifest_digest, manifest_type, tag, notes, resources)
 
 
 def layer_commands(config: Json, layers: int) -> Iterator[str]:

@@ -47,6 +47,8 @@ class NewImage:
     """From the diff-ids of all layers, in order, the configuration's bytes; they are stored as they are."""
     tag: str | None = None
     """The name it gets where the destination names none."""
+    manifest_type: str | None = None
+    """The media type of the manifest that it had: kept where the destination is one for it."""
 
     @property
     def size(self) -> int:
@@ -92,4 +94,4 @@ def keep_layer(layer: Layer) -> OutputLayer:
 
 def keep_image(image: Image) -> NewImage:
     """The image as it is: what an empty plan writes."""
-    return NewImage(tuple(map(keep_layer, image.layers)), lambda _: image.config_bytes, image.tag)
+    return NewImage(tuple(map(keep_layer, image.layers)), lambda _: image.config_bytes, image.tag, image.manifest_type)

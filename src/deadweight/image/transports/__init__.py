@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from deadweight.errors import UsageError
 from deadweight.image.model import Image
 from deadweight.image.reference import ENGINES, Reference, parse_reference
 from deadweight.image.transports.archive import open_archive
-from deadweight.image.transports.oci import check_platform, open_directory
+from deadweight.image.transports.choose import check_platform
+from deadweight.image.transports.oci import open_directory
 from deadweight.image.transports.rootfs import open_rootfs
 from deadweight.image.transports.write import CompressionChoice, check_destination, write_image
 
@@ -30,8 +30,6 @@ def open_image(reference: str | Reference, platform: str | None = None, report: 
     if isinstance(reference, str):
         reference = parse_reference(reference)
     platform = platform or None  # a plan for an image that names no platform has an empty one
-    if reference.transport == "docker":
-        raise UsageError(f"registries are not reached yet: skopeo copy {reference} docker-archive:image.tar first")
     resources = ExitStack()
     try:
         if reference.transport in ENGINES:
@@ -44,6 +42,10 @@ def open_image(reference: str | Reference, platform: str | None = None, report: 
             return open_storage(reference, platform, resources, report)
         if reference.transport == "oci":
             return open_directory(reference, platform, resources)
+        if reference.transport == "docker":
+            from deadweight.image.transports.registry import open_registry  # noqa: PLC0415  (httpx2 takes 0.1 s)
+
+            return open_registry(reference, platform, resources)
         if reference.transport == "rootfs":
             return check_platform(open_rootfs(reference, resources), platform)
         return open_archive(reference, platform, resources)

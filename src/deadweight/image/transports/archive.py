@@ -19,8 +19,9 @@ from deadweight.image.compression import detect, spool
 from deadweight.image.layer import Entry, clean_name, read_entries
 from deadweight.image.model import Image, build_image, sha256
 from deadweight.image.reference import Reference, docker_name, short_name
+from deadweight.image.transports.choose import LAYER_LIMIT, check_platform
 from deadweight.image.transports.manifests import DockerImage, decode, read_document
-from deadweight.image.transports.oci import LAYER_LIMIT, Find, check_platform, read_layout
+from deadweight.image.transports.oci import Find, read_layout
 
 LINK_LIMIT = 16
 _OTHER_COMPRESSIONS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"LZIP": "lzip", b"\x04\x22\x4d\x18": "lz4"}

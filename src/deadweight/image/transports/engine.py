@@ -37,10 +37,10 @@ from deadweight.image.transports.engine_api import (
     tag,
 )
 from deadweight.image.transports.engine_places import docker_place, podman_place
+from deadweight.image.transports.manifests import dump
 from deadweight.image.transports.names import SOURCE, free_name, may_take, name_taken
 from deadweight.image.transports.store import tar_header
 from deadweight.image.transports.stream import Stored, write_layer
-from deadweight.image.transports.write import dump
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is; 0 when nobody knows."""

@@ -8,6 +8,7 @@ msgspec checks the types, so that a list where an object belongs is one clear er
 
 from __future__ import annotations
 
+import json
 import platform as machine
 import re
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
 ATTESTATION = "vnd.docker.reference.type"
@@ -132,6 +134,11 @@ def decode(data: bytes, kind: type[T], what: str) -> T:
         raise BadInputError(f"{what} is not as its format says: {error}") from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInputError(f"{what} is no JSON: {error}") from None
+
+
+def dump(value: Any) -> bytes:
+    """A document as it is stored."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def read_document(blob: ByteRange, what: str) -> bytes:

@@ -24,7 +24,7 @@ from deadweight.image.model import DIGEST, Image, sha256
 from deadweight.image.output import NewImage, Progress, Written
 from deadweight.image.reference import Reference, docker_name, full_name
 from deadweight.image.transports.destination import writing
-from deadweight.image.transports.manifests import OCI_INDEX, OCI_MANIFEST
+from deadweight.image.transports.manifests import OCI_INDEX, OCI_MANIFEST, dump
 from deadweight.image.transports.names import (
     SOURCE,
     SOURCE_NAME,
@@ -37,7 +37,7 @@ from deadweight.image.transports.names import (
 )
 from deadweight.image.transports.oci import open_directory
 from deadweight.image.transports.store import BLOBS
-from deadweight.image.transports.write import LAYOUT, dump, write_image
+from deadweight.image.transports.write import LAYOUT, write_image
 
 Report = Callable[[str, int, int], None]
 _NOT_THERE = re.compile(r"does not resolve to an image ID|identifier is not an image|no such image", re.IGNORECASE)

@@ -1,0 +1,243 @@
+"""Writing images to registries: layers side by side, then the configuration, and the manifest last.
+
+Until the manifest is there nothing is: whoever pulls gets the image that was there before, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deadweight.errors import EnvironmentFailure
+from deadweight.image.compression import Compression
+from deadweight.image.model import parse_json
+from deadweight.image.output import NewImage, OutputLayer, Progress, Written
+from deadweight.image.parallel import Sum, in_parallel
+from deadweight.image.reference import Reference
+from deadweight.image.transports.assemble import Assembled, assemble
+from deadweight.image.transports.manifests import DOCKER_MANIFEST, INDEXES, Descriptor, Manifest, decode
+from deadweight.image.transports.memory import Memory
+from deadweight.image.transports.names import SOURCE, free_name, may_take, name_taken
+from deadweight.image.transports.registry import Repository, parts_of
+from deadweight.image.transports.registry_blob import RemoteBlob
+from deadweight.image.transports.registry_client import NotThere, Registry
+from deadweight.image.transports.registry_upload import Lost, Target, Upload
+from deadweight.image.transports.stream import Stored, write_layer
+
+_BEGINNINGS = 3
+"""How often a layer is sent from its beginning before the registry counts as broken."""
+
+
+def check_registry(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
+    """Asks a registry whether we may write there, before any work is done for it: an upload begins and is given up.
+
+    `source_id` is the ID of the image that the new one is made from. Raises UsageError when the tag is another image's
+    and `force` is not given, EnvironmentFailure when we may not write, or the registry cannot be reached.
+    """
+    name = parts_of(destination)
+    registry = Registry(name.host, name.path)
+    try:
+        target = Target(Repository(registry, name.path))
+        Upload(target).rehearse()
+        _holder(target, destination, source_id, force)
+    finally:
+        registry.close()
+
+
+def write_registry(
+    new: NewImage,
+    destination: Reference,
+    compression: str,
+    force: bool,
+    progress: Progress | None,
+    memory: Memory | None,
+) -> Written:
+    """Writes an image to a `docker://` reference; see `write_image`. Plain layers become gzip.
+
+    Layers that the repository has are neither sent nor read, those that another of the same registry has are mounted.
+    `force` takes the tag from an image that deadweight did not make, which first gets another. Raises UsageError when
+    the tag is taken, EnvironmentFailure when the registry cannot be written, and what `write_image` raises.
+    """
+    name = parts_of(destination)
+    registry = Registry(name.host, name.path)
+    try:
+        target = Target(Repository(registry, name.path))
+        layers = send_layers(new, target, compression, progress, memory)
+        documents = send_documents(new, target, layers)
+        notes = name_it(target, destination, documents, force)
+    finally:
+        registry.close()
+    return Written(
+        Path(destination.name),
+        documents.config_digest,
+        documents.descriptor["digest"],
+        tuple(layer.diff_id for layer in layers),
+        tuple(layer.size for layer in layers),
+        tuple(layer.stored for layer in layers),
+        notes,
+    )
+
+
+def name_it(target: Target, destination: Reference, documents: Assembled, force: bool) -> tuple[str, ...]:
+    """Has the tag name the new image: the last thing to be done. Gives what to tell of the image that had it."""
+    labels = _labels(documents.config)
+    held = _holder(target, destination, labels.get(SOURCE), force, documents.descriptor["digest"])
+    notes: tuple[str, ...] = ()
+    if held is not None:
+        descriptor, data = held
+        other = free_name(destination.name, lambda name: _named(target, Reference("docker", name=name)) is not None)
+        target.put_manifest(data, descriptor.digest, descriptor.media_type, _tag(Reference("docker", name=other)))
+        notes = (f"the image that was {destination.name} is {other} now",)
+    descriptor_ = documents.descriptor
+    target.put_manifest(documents.manifest, descriptor_["digest"], descriptor_["mediaType"], _tag(destination))
+    return notes
+
+
+def _tag(reference: Reference) -> str:
+    return parts_of(reference).tag or "latest"
+
+
+def _named(target: Target, reference: Reference) -> tuple[Descriptor, bytes] | None:
+    """The manifest or index that a name means now, or None."""
+    try:
+        return target.repository.named(parts_of(reference))
+    except NotThere:
+        return None
+
+
+def _holder(
+    target: Target, destination: Reference, source_id: str | None, force: bool, new: str | None = None
+) -> tuple[Descriptor, bytes] | None:
+    """The image whose tag is to go to a new one (of the digest `new`), where it has to keep another.
+
+    Raises UsageError when it has to and `force` is not given.
+    """
+    held = _named(target, destination)
+    if held is None or held[0].digest == new:
+        return None
+    descriptor, data = held
+    what = f"{target.repository.where}: the manifest {descriptor.digest}"
+    image_id = ""
+    if descriptor.media_type in INDEXES:
+        labels = parse_json(data, what).get("annotations")
+    else:
+        config = decode(data, Manifest, what).config
+        image_id = config.digest
+        labels = _labels(target.repository.document(config, "the config"))
+    if may_take(labels if isinstance(labels, dict) else {}, image_id, source_id):
+        return None
+    if not force:
+        raise name_taken(destination.name, image_id == source_id)
+    return held
+
+
+def _labels(config: bytes) -> dict[str, Any]:
+    found = parse_json(config, "the configuration").get("config")
+    labels = found.get("Labels") if isinstance(found, dict) else None
+    return labels if isinstance(labels, dict) else {}
+
+
+def send_documents(new: NewImage, target: Target, layers: list[Stored]) -> Assembled:
+    """Sends the configuration of an image whose layers are there."""
+    docker = new.manifest_type == DOCKER_MANIFEST and all(layer.compression == "gzip" for layer in layers)
+    documents = assemble(new, layers, docker=docker)
+    target.put(documents.config, documents.config_digest)
+    return documents
+
+
+def send_layers(
+    new: NewImage, target: Target, compression: str, progress: Progress | None, memory: Memory | None
+) -> list[Stored]:
+    """Sends an image's layers, several at a time; gives what they came to, in order."""
+    total = Sum(progress) if progress is not None else None
+    jobs: list[Callable[[], Stored]] = []
+    first: dict[str, int] = {}
+    same: list[int] = []
+    for number, layer in enumerate(new.layers):
+        choice = _compression(layer, compression)
+        # A layer that is there twice is sent once.
+        key = f"{layer.source.diff_id} {choice}" if layer.source is not None else f"new {number}"
+        if key in first:
+            same.append(first[key])
+            continue
+        first[key] = len(jobs)
+        same.append(len(jobs))
+        report = None if total is None else total.part(number)
+
+        def send(
+            layer: OutputLayer = layer, choice: Any = choice, where: str = f"layer {number + 1}", report: Any = report
+        ) -> Stored:
+            return _send(layer, choice, target, where, report, memory)
+
+        jobs.append(send)
+    registry = target.repository.registry
+    sent = in_parallel(jobs, registry.settings.parallel, registry.cancelled.set)
+    return [sent[number] for number in same]
+
+
+def _send(
+    layer: OutputLayer,
+    choice: Compression | None,
+    target: Target,
+    where: str,
+    report: Progress | None,
+    memory: Memory | None,
+) -> Stored:
+    known = _known(layer, choice, memory)
+    begun = None
+    if known is not None:
+        there = target.has(known.digest, known.stored)
+        if not there and layer.source is not None and isinstance(layer.source.blob, RemoteBlob):
+            blob = layer.source.blob
+            if blob.registry.host == target.repository.registry.host and blob.digest == known.digest:
+                mounted = target.mount(known.digest, blob.path)
+                there = mounted is True
+                begun = None if isinstance(mounted, bool) else mounted
+        if there:
+            if report is not None:
+                report(layer.size)
+            return known
+    for _ in range(_BEGINNINGS):
+        upload = Upload(target, begun)
+        begun = None
+        try:
+            # What lies in a file is copied inside the kernel where the destination is one: this one is not.
+            stored = write_layer(replace(layer, file=None), upload, choice, where, report)  # type: ignore[arg-type]
+            upload.commit(stored.digest)
+        except Lost:
+            continue
+        except BaseException:
+            upload.abandon()
+            raise
+        if memory is not None:
+            memory.note_packed(stored)
+        return stored
+    host = target.repository.registry.host
+    raise EnvironmentFailure(f"{host} lost the upload of {where} {_BEGINNINGS} times: it is misconfigured, or full")
+
+
+def _known(layer: OutputLayer, choice: Compression | None, memory: Memory | None) -> Stored | None:
+    """What a layer comes to, where that can be said without reading it."""
+    source = layer.source
+    if choice is None and source is not None:
+        digest = source.diff_id if source.compression == "none" else source.digest
+        if digest is None:
+            return None
+        return Stored(source.diff_id, digest, layer.size, source.blob.size, source.compression)
+    if memory is None or choice is None or layer.diff_id_known is None:
+        return None
+    known = memory.packed(layer.diff_id_known, choice)
+    return known if known is not None and known.size == layer.size else None
+
+
+def _compression(layer: OutputLayer, choice: str) -> Compression | None:
+    """What a layer is stored with; None for an untouched blob that goes as it is."""
+    had = layer.source.compression if layer.source is not None else None
+    if had is not None and had != "none":
+        return None
+    wanted: Any = choice
+    if choice == "keep":
+        wanted = layer.compression if layer.compression != "none" else "gzip"
+    return None if had == wanted else wanted

@@ -1,0 +1,305 @@
+"""Debian's registry, and skopeo on the other side: what we push it copies, what it pushes we read, digests equal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deadweight.cli.main import main
+from deadweight.errors import BadInputError, EnvironmentFailure
+from deadweight.image.output import NewImage, OutputLayer, keep_image
+from deadweight.image.reference import parse_destination
+from deadweight.image.transports import open_image, write_image
+from deadweight.image.transports.registry_settings import Settings, using
+from support.images import (
+    FixtureImage,
+    compress,
+    directory,
+    file,
+    make_image,
+    make_tar,
+    simple_image,
+    write_docker_archive,
+    write_oci,
+)
+from support.registries import PASSWORD, USER, Server, need, start_registry
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield start_registry(stack)
+
+
+@pytest.fixture(autouse=True)
+def _no_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def skopeo(*arguments: str, status: int = 0) -> str:
+    need("skopeo")
+    done = subprocess.run(["skopeo", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def pushed(server: Server, name: str, image: FixtureImage, place: Path, *more: str) -> str:
+    """The image in the registry, put there by skopeo; gives the reference."""
+    folder = write_oci(place / name.replace("/", "-").replace(":", "-"), image, "v", "gzip")
+    skopeo("copy", "-q", "--dest-tls-verify=false", *more, f"oci:{folder}:v", f"docker://{server.host}/{name}")
+    return f"docker://{server.host}/{name}"
+
+
+def raw(reference: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", reference))
+    return found
+
+
+def requests(server: Server, method: str, part: str) -> list[str]:
+    """The addresses of what we asked of the registry since it began, that have `part` in them."""
+    lines = [line for line in server.log().splitlines() if "response completed" in line and "=deadweight" in line]
+    fields = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
+    return [
+        f["http.request.uri"] for f in fields if f["http.request.method"] == method and part in f["http.request.uri"]
+    ]
+
+
+def test_what_skopeo_pushed_is_read(server: Server, tmp_path: Path) -> None:
+    image = simple_image()
+    reference = pushed(server, "read/app:v1", image, tmp_path)
+    with open_image(reference) as found:
+        assert found.config_digest == image.config_digest
+        assert found.tag == f"{server.host}/read/app:v1"
+        assert (
+            found.manifest_digest == skopeo("inspect", "--format={{.Digest}}", "--tls-verify=false", reference).strip()
+        )
+        # Until a layer is asked for, none is sent.
+        blobs = requests(server, "GET", "/read/app/blobs/")
+        assert len(blobs) == 1
+        assert image.config_digest in blobs[0]
+        found.fetch()
+        assert [b"".join(layer.tar.chunks()) for layer in found.layers] == list(image.layers)
+        assert all(layer.checked for layer in found.layers)
+        assert len(requests(server, "GET", "/read/app/blobs/")) == 3  # each layer once, and not for its first bytes
+        assert [layer.compression for layer in found.layers] == ["gzip", "gzip"]
+    told = skopeo("inspect", "--format={{.Digest}}", "--tls-verify=false", reference)
+    assert found.manifest_digest == told.strip()
+    with open_image(f"docker://{server.host}/read/app@{found.manifest_digest}") as pinned:
+        assert pinned.config_digest == image.config_digest
+        assert pinned.tag is None
+
+
+def test_what_we_push_skopeo_copies(server: Server, tmp_path: Path) -> None:
+    image = simple_image()
+    archive = write_docker_archive(tmp_path / "a.tar", image, "demo:1")
+    done: list[int] = []
+    with open_image(str(archive)) as source:
+        to = parse_destination(f"docker://{server.host}/pushed/app:v1")
+        written = write_image(keep_image(source), to, progress=done.append)
+        assert max(done) == source.size
+    assert written.config_digest == image.config_digest
+    reference = f"docker://{server.host}/pushed/app:v1"
+    assert [layer["mediaType"] for layer in raw(reference)["layers"]] == [
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+    ] * 2
+    skopeo("copy", "-q", "--src-tls-verify=false", reference, f"oci:{tmp_path / 'back'}:v1")
+    with open_image(f"oci:{tmp_path / 'back'}:v1") as back:
+        assert (back.config_digest, back.manifest_digest) == (written.config_digest, written.manifest_digest)
+        assert [b"".join(layer.tar.chunks()) for layer in back.layers] == list(image.layers)
+    assert written.stored_sizes == tuple(layer["size"] for layer in raw(reference)["layers"])
+    assert server.uploads("pushed/app") == []
+
+
+def test_layers_of_the_same_registry_are_mounted_and_not_sent(server: Server, tmp_path: Path) -> None:
+    reference = pushed(server, "origin/app:v1", simple_image(), tmp_path)
+    with open_image(reference) as source:
+        source.fetch()
+        read = len(requests(server, "GET", "/origin/app/blobs/"))
+        written = write_image(keep_image(source), parse_destination(f"docker://{server.host}/mounted/app:v2"))
+        assert written.manifest_digest == source.manifest_digest
+        assert len(requests(server, "GET", "/origin/app/blobs/")) == read
+        assert len(requests(server, "POST", "/mounted/app/blobs/uploads/?mount=")) == 2
+        assert len(requests(server, "PUT", "/mounted/app/blobs/uploads/")) == 1  # the configuration
+        # Again, and nothing but the manifest goes there.
+        write_image(keep_image(source), parse_destination(f"docker://{server.host}/mounted/app:v3"))
+        assert len(requests(server, "PUT", "/mounted/app/blobs/uploads/")) == 1
+    assert server.tags("mounted/app") == {"v2", "v3"}
+
+
+def test_layers_stream_from_registry_to_registry(server: Server, tmp_path: Path) -> None:
+    image = simple_image()
+    reference = pushed(server, "far/app:v1", image, tmp_path)
+    with ExitStack() as stack, open_image(reference) as source:
+        other = start_registry(stack)
+        written = write_image(keep_image(source), parse_destination(f"docker://{other.host}/near/app:v1"))
+        assert written.manifest_digest == source.manifest_digest
+        assert other.links("near/app") == {layer.digest for layer in source.layers} | {image.config_digest}
+
+
+def test_dockers_manifests_stay_dockers(server: Server, tmp_path: Path) -> None:
+    reference = pushed(server, "schema2/app:v1", simple_image(), tmp_path, "--format=v2s2")
+    assert "docker" in raw(reference)["mediaType"]
+    with open_image(reference) as source:
+        there = write_image(keep_image(source), parse_destination(f"docker://{server.host}/schema2/copy:v1"))
+        assert there.manifest_digest
+        found = raw(f"docker://{server.host}/schema2/copy:v1")
+        assert found["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
+        assert found["config"]["mediaType"] == "application/vnd.docker.container.image.v1+json"
+        assert [layer["digest"] for layer in found["layers"]] == [layer.digest for layer in source.layers]
+        assert {layer["mediaType"] for layer in found["layers"]} == {
+            "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        }
+
+
+def test_large_layers_go_in_chunks(server: Server, tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+    image = make_image(make_tar(file("weights", data)))
+    archive = write_docker_archive(tmp_path / "a.tar", image)
+    to = parse_destination(f"docker://{server.host}/chunks/app:v1")
+    with using(Settings(chunk=100_000)), open_image(str(archive)) as source:
+        write_image(keep_image(source), to)
+    assert len(requests(server, "PATCH", "/chunks/app/blobs/uploads/")) >= 3
+    with open_image(f"docker://{server.host}/chunks/app:v1") as back:
+        assert b"".join(back.layers[0].tar.chunks()) == image.layers[0]
+
+
+def test_equal_layers_are_sent_and_read_once(server: Server, tmp_path: Path) -> None:
+    layer = make_tar(file("same", os.urandom(10_000)))
+    image = make_image(layer, make_tar(file("between", b"x")), layer)
+    archive = write_docker_archive(tmp_path / "a.tar", image)
+    with open_image(str(archive)) as source:
+        write_image(keep_image(source), parse_destination(f"docker://{server.host}/equal/app:v1"))
+    assert len(requests(server, "PUT", "/equal/app/blobs/uploads/")) == 3  # two layers and the configuration
+    with open_image(f"docker://{server.host}/equal/app:v1") as back:
+        back.fetch()
+        assert len(requests(server, "GET", "/equal/app/blobs/")) == 3
+        assert [b"".join(each.tar.chunks()) for each in back.layers] == [layer, image.layers[1], layer]
+
+
+def test_plain_and_zstd_layers(server: Server, tmp_path: Path) -> None:
+    image = simple_image()
+    for compression in ("none", "zstd"):
+        folder = write_oci(tmp_path / compression, image, "v", "none" if compression == "none" else "zstd")
+        with open_image(f"oci:{folder}:v") as source:
+            to = parse_destination(f"docker://{server.host}/kinds/{compression}:v1")
+            write_image(keep_image(source), to, compression="none" if compression == "none" else "keep")
+        with open_image(f"docker://{server.host}/kinds/{compression}:v1") as back:
+            assert [layer.compression for layer in back.layers] == [compression] * 2  # by their first bytes alone
+            assert not any(layer.checked for layer in back.layers)
+            assert [b"".join(layer.tar.chunks()) for layer in back.layers] == list(image.layers)
+            assert all(layer.checked for layer in back.layers)
+
+
+def test_what_is_not_there_is_said(server: Server) -> None:
+    with pytest.raises(BadInputError, match=r"no such thing \(HTTP 404\).*MANIFEST_UNKNOWN"):
+        open_image(f"docker://{server.host}/nothing/here:v1")
+
+
+def test_a_failed_write_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    """A layer that breaks off in the middle: the tag stays what it was, and uploads are given up."""
+    image = simple_image()
+    reference = pushed(server, "failing/app:v1", image, tmp_path)
+    before = raw(reference)
+
+    def broken() -> Iterator[bytes]:
+        yield os.urandom(5 << 20)
+        raise BadInputError("the source broke off")
+
+    with open_image(reference) as source, using(Settings(chunk=1 << 20)):
+        kept = keep_image(source)
+        new = NewImage((*kept.layers, OutputLayer(10 << 20, broken)), kept.make_config)
+        with pytest.raises(BadInputError, match="broke off"):
+            write_image(new, parse_destination(reference))
+    assert raw(reference) == before
+    assert server.uploads("failing/app") == []
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield start_registry(stack, password=True, tls=True)
+
+
+def test_tls_and_passwords(
+    locked: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reference = f"docker://{locked.host}/secret/app:v1"
+    to = parse_destination(reference)
+    archive = write_docker_archive(tmp_path / "a.tar", simple_image())
+    with open_image(str(archive)) as source:
+        new = keep_image(source)
+        with pytest.raises(EnvironmentFailure, match=r"not to be trusted.*--registry-ca"):
+            write_image(new, to)
+        with using(Settings(ca=locked.ca)):
+            with pytest.raises(EnvironmentFailure, match=f"log in first: docker login {locked.host}"):
+                write_image(new, to)
+            login = ["--tls-verify=false", "--authfile", str(tmp_path / "auth.json")]
+            skopeo("login", *login, "-u", USER, "-p", PASSWORD, locked.host)
+            monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+            written = write_image(new, to)
+            with open_image(reference) as back:
+                assert back.manifest_digest == written.manifest_digest
+                assert len(back.layers[0].entries) == 7
+    assert locked.ca is not None
+    # The same from the command line, where the authority comes from SSL_CERT_FILE, from a folder, or from an option.
+    copied = ["slim", reference, "--to", f"docker://{locked.host}/secret/slim:v1"]
+    assert main([*copied, "--registry-ca", str(locked.ca)]) == 0
+    certificates = tmp_path / "home/.config/containers/certs.d" / locked.host
+    assert main(["inspect", reference]) == 4
+    certificates.mkdir(parents=True)
+    (certificates / "ca.crt").write_bytes(locked.ca.read_bytes())
+    assert main(["inspect", reference]) == 0
+    wrong = json.dumps({"auths": {locked.host: {"auth": "dGVzdGVyOndyb25nLXBhc3M="}}})
+    (tmp_path / "auth.json").write_text(wrong)
+    assert main(["--debug", "inspect", reference]) == 4
+    shown = capfd.readouterr()
+    assert "are not enough" in shown.err
+    for secret in (PASSWORD, "wrong-pass", "dGVzdGVyOndyb25nLXBhc3M=", "dGVzdGVy"):
+        assert secret not in shown.err + shown.out
+
+
+def test_slim_within_a_registry(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The untouched layer is mounted, the slimmed one is sent; the original and its tag are as they were."""
+    base = make_tar(directory("usr"), file("usr/data", os.urandom(50_000)))
+    top = make_tar(
+        directory("root"), directory("root/.cache"), directory("root/.cache/pip"),
+        file("root/.cache/pip/wheel", os.urandom(20_000)), file("app.py", b"print()\n"),
+    )  # fmt: skip
+    reference = pushed(server, "whole/app:v1", make_image(base, top), tmp_path)
+    before = raw(reference)
+    assert main(["slim", reference, "--to", reference]) == 2
+    assert "is the original" in capfd.readouterr().err
+    to = f"docker://{server.host}/whole/app:slim"
+    assert main(["slim", reference, "--to", to, "--all-layers", "--json", "-"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    found = raw(to)
+    assert raw(reference) == before
+    assert found["layers"][0] == before["layers"][0]
+    assert report["after"]["reference"] == to
+    assert report["after"]["digest"] == found["config"]["digest"]
+    assert report["after_bytes"] == report["predicted_bytes"] < report["before_bytes"] - 20_000
+    with open_image(to) as slim:
+        assert "root/.cache/pip/wheel" not in {entry.name for layer in slim.layers for entry in layer.entries}
+        assert slim.config["config"]["Labels"]["deadweight.source"] == before["config"]["digest"]
+
+
+def test_registry_to_layout_and_back(server: Server, tmp_path: Path) -> None:
+    image = simple_image()
+    reference = pushed(server, "layout/app:v1", image, tmp_path)
+    with open_image(reference) as source:
+        written = write_image(keep_image(source), parse_destination(f"oci:{tmp_path / 'out'}:v1"))
+        assert written.manifest_digest == source.manifest_digest
+        plain = write_image(keep_image(source), parse_destination(f"docker-archive:{tmp_path / 'out.tar'}"))
+        assert plain.config_digest == image.config_digest
+    blobs = {path.name for path in (tmp_path / "out/blobs/sha256").iterdir()}
+    assert {layer["digest"][7:] for layer in raw(reference)["layers"]} <= blobs
+    assert compress(image.layers[0], "gzip") in [(tmp_path / "out/blobs/sha256" / name).read_bytes() for name in blobs]

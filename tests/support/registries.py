@@ -1,0 +1,118 @@
+"""Registries of a test's own: Debian's, with and without passwords and TLS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+USER = "tester"
+PASSWORD = "s3cret-pass"
+_BCRYPT = "$2b$04$0QH860A1w58lAYX/ppWgdOh6amSdqKYXXy1ROOmMXRenSB6kkT2LK"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A registry that runs. `host` is HOST:PORT."""
+
+    host: str
+    folder: Path
+    ca: Path | None = None
+
+    def blobs(self) -> set[str]:
+        """The digests of the blobs that it holds."""
+        place = self.folder / "data/docker/registry/v2/blobs/sha256"
+        return {f"sha256:{path.name}" for path in place.glob("*/*")} if place.is_dir() else set()
+
+    def links(self, path: str) -> set[str]:
+        """The digests of the layers and configurations that a repository has."""
+        place = self.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
+        return {f"sha256:{each.name}" for each in place.iterdir()} if place.is_dir() else set()
+
+    def tags(self, path: str) -> set[str]:
+        """The tags of a repository."""
+        place = self.folder / f"data/docker/registry/v2/repositories/{path}/_manifests/tags"
+        return {each.name for each in place.iterdir()} if place.is_dir() else set()
+
+    def uploads(self, path: str) -> list[str]:
+        """The uploads of a repository that are neither finished nor given up."""
+        place = self.folder / f"data/docker/registry/v2/repositories/{path}/_uploads"
+        # Of one that was given up the registry leaves an empty folder behind, and the state of a hash.
+        return [each.parent.name for each in place.glob("*/startedat")]
+
+    def log(self) -> str:
+        """What it has been asked."""
+        return (self.folder / "log").read_text()
+
+
+def need(*tools: str) -> None:
+    """Skips where a tool is missing."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is needed (scripts/setup.sh test)")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def make_ca(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority of our own, and a certificate and key for localhost and 127.0.0.1 by it."""
+    need("openssl")
+
+    def run(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    run("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority", "-days", "2")
+    run("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    names = ("-extfile", "names", "-CAcreateserial", "-days", "2")
+    run("x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-out", "server.crt", *names)
+    return folder / "ca.crt", folder / "server.crt", folder / "server.key"
+
+
+def start_registry(stack: ExitStack, *, password: bool = False, tls: bool = False) -> Server:
+    """Debian's docker-registry on a port of this machine, with an empty store; `stack` ends it."""
+    need("docker-registry")
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deadweight-registry-", dir="/var/tmp")))
+    settings: dict[str, object] = {
+        "version": 0.1,
+        "log": {"level": "info", "accesslog": {"disabled": False}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+        },
+    }
+    port = free_port()
+    http: dict[str, object] = {"addr": f"127.0.0.1:{port}"}
+    ca = None
+    if tls:
+        ca, certificate, key = make_ca(folder)
+        http["tls"] = {"certificate": str(certificate), "key": str(key)}
+    if password:
+        (folder / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n")
+        settings["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
+    settings["http"] = http
+    (folder / "config.json").write_text(json.dumps(settings))  # JSON is YAML
+    log = stack.enter_context((folder / "log").open("wb"))
+    process = subprocess.Popen(["docker-registry", "serve", str(folder / "config.json")], stdout=log, stderr=log)
+    stack.callback(process.wait, 30)
+    stack.callback(process.terminate)
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return Server(f"127.0.0.1:{port}", folder, ca)
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"docker-registry did not start: {(folder / 'log').read_text()[-500:]}")
