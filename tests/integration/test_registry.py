@@ -277,7 +277,7 @@ def test_slim_within_a_registry(server: Server, tmp_path: Path, capfd: pytest.Ca
     reference = pushed(server, "whole/app:v1", make_image(base, top), tmp_path)
     before = raw(reference)
     assert main(["slim", reference, "--to", reference]) == 2
-    assert "is the original" in capfd.readouterr().err
+    assert "say --replace, which first gives that image the name" in capfd.readouterr().err
     to = f"docker://{server.host}/whole/app:slim"
     assert main(["slim", reference, "--to", to, "--all-layers", "--json", "-"]) == 0
     report = json.loads(capfd.readouterr().out)
@@ -290,6 +290,21 @@ def test_slim_within_a_registry(server: Server, tmp_path: Path, capfd: pytest.Ca
     with open_image(to) as slim:
         assert "root/.cache/pip/wheel" not in {entry.name for layer in slim.layers for entry in layer.entries}
         assert slim.config["config"]["Labels"]["deadweight.source"] == before["config"]["digest"]
+
+
+def test_an_image_keeps_a_name(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--replace: the tag goes to the slim image, and the original is at another; what we made may be replaced."""
+    tar = make_tar(directory("root/.cache/pip"), file("root/.cache/pip/big", os.urandom(20_000)))
+    reference = pushed(server, "names/app:v1", make_image(tar), tmp_path)
+    before = raw(reference)
+    assert main(["slim", reference, "--to", reference, "--replace", "--all-layers", "--json", "-"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    name = reference.removeprefix("docker://")
+    assert f"the image that was {name} is {name}-original now" in report["notes"]
+    assert raw(f"{reference}-original") == before
+    assert raw(reference)["config"]["digest"] == report["after"]["digest"] != before["config"]["digest"]
+    assert main(["slim", f"{reference}-original", "--to", reference, "--all-layers"]) == 0
+    assert server.tags("names/app") == {"v1", "v1-original"}
 
 
 def test_registry_to_layout_and_back(server: Server, tmp_path: Path) -> None:
