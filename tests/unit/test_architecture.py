@@ -33,6 +33,7 @@ ALLOWED = {
         "sizes",
         "image",
         "ledger",
+        "models",
         "application",
         "files",
         "passes",

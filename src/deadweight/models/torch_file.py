@@ -43,6 +43,11 @@ class Stored(NamedTuple):
     start: int
     """Where its first number lies, in the file; -1 where they do not lie in order."""
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
 
 class _Global(NamedTuple):
     module: str

@@ -10,6 +10,9 @@ from deadweight.image.model import Image
 from deadweight.ledger.account import Account, GpuFile, make_account, place_of
 from deadweight.ledger.gpu import gpu_names, savings
 from deadweight.ledger.ledger import SYSTEM, Ledger, Owner
+from deadweight.models.details import details
+from deadweight.models.finding import find_models
+from deadweight.passes.weights import View
 from deadweight.report.model import (
     CategoryLine,
     GpuLibraryLine,
@@ -18,6 +21,7 @@ from deadweight.report.model import (
     ImageLine,
     InspectReport,
     LayerLine,
+    ModelLine,
     OutOfReachLine,
     OwnerLine,
     PartLine,
@@ -75,9 +79,33 @@ def inspect_report(ledger: Ledger, account: Account | None = None) -> InspectRep
         hidden_bytes=sum(hidden.values()),
         hidden=_hidden(account),
         unlisted=_unlisted(account),
+        models=_models(ledger),
         unchecked=[layer.diff_id for layer in image.layers if not layer.checked],
         notes=[valid(note) for note in dict.fromkeys([*image.notes, *ledger.notes, *_unread(account)])],
     )
+
+
+def _models(ledger: Ledger) -> list[ModelLine]:
+    view = View(ledger)
+    lines = []
+    for model in find_models(view):
+        for name in sorted({file.format for file in model.files}):
+            files = [file for file in model.files if file.format == name]
+            numbers: Counter[str] = Counter()
+            for file in files:
+                numbers.update(details(view, file).by_dtype)
+            lines.append(
+                ModelLine(
+                    valid(f"/{model.folder}"),
+                    name,
+                    sum(file.size for file in files),
+                    len(files),
+                    numbers.total() if numbers else None,
+                    dict(numbers.most_common()),
+                    valid(ledger.owner(files[0].real).name),
+                )
+            )
+    return sorted(lines, key=lambda line: (-line.bytes, line.folder, line.format))
 
 
 def _parts(account: Account) -> dict[int, list[PartLine]]:

@@ -135,6 +135,21 @@ class SavingLine(msgspec.Struct, frozen=True):
     products: list[str]
 
 
+class ModelLine(msgspec.Struct, frozen=True):
+    """A model in one format."""
+
+    folder: str
+    format: str
+    """As `safetensors`, `torch`, `onnx`, `openvino`, `tensorflow`, `flax`, `gguf`."""
+    bytes: int
+    files: int
+    numbers: int | None
+    """How many it has, of whatever kind; null where that is not known."""
+    dtypes: dict[str, int]
+    """The same by kind, most first: `float32`, `int64`."""
+    owner: str
+
+
 class InspectReport(msgspec.Struct, frozen=True):
     """Where every byte of an image is. `layers`, `owners` and `categories` each add up to `bytes`."""
 
@@ -155,6 +170,8 @@ class InspectReport(msgspec.Struct, frozen=True):
     """Adds up to `hidden_bytes`."""
     unlisted: list[PlaceLine]
     """Where the files of no package are; adds up to that owner's bytes."""
+    models: list[ModelLine]
+    """Files that hold models, by folder and format, largest first."""
     unchecked: list[str]
     """The diff-ids of layers whose content was not read whole, and so not compared with them."""
     notes: list[str]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deadweight.report.gpu_code import print_gpu_code, print_savings
-from deadweight.report.model import CompareReport, ImageLine, InspectReport, LayerLine, SlimReport
+from deadweight.report.model import CompareReport, ImageLine, InspectReport, LayerLine, ModelLine, SlimReport
 from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.text import plain
 from deadweight.report.verdict import print_verdict
@@ -87,6 +87,9 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
     _kinds(console, report)
     bytes_table(console, "Categories", [Line(each.bytes, each.name) for each in report.categories], what="what it is")
     print_gpu_code(console, report, top)
+    if report.models:
+        lines = [Line(each.bytes, f"{each.folder}  ({each.owner})", _model(each)) for each in report.models]
+        bytes_table(console, "Models", lines, what="folder, and what is there", top=min(top, 10))
     if report.unlisted:
         lines = [Line(p.bytes, p.path, _count(p.files, "file")) for p in report.unlisted]
         bytes_table(console, "Files of no package", lines, what="directory", top=min(top, 6))
@@ -104,6 +107,12 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
             )
         )
     paragraphs(console, "Notes", report.notes)
+
+
+def _model(line: ModelLine) -> str:
+    """What there is of a model in one format."""
+    numbers = ", ".join(f"{count:,} {dtype}" for dtype, count in list(line.dtypes.items())[:3])
+    return f"{line.format}, {_count(line.files, 'file')}" + (f": {numbers}" if numbers else "")
 
 
 def _inside(layer: LayerLine) -> str:

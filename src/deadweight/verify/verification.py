@@ -23,6 +23,7 @@ from deadweight.verify.model import Observation, ProbeResult, Verdict, verdict_o
 from deadweight.verify.probes import judge, observe
 from deadweight.verify.probes.kinds import kind_of
 from deadweight.verify.probes.libraries import less_what_left
+from deadweight.verify.probes.models import converted, default_models
 from deadweight.verify.probes.run import with_words
 from deadweight.verify.proof import Proof, prove
 from deadweight.verify.sandbox import Limits, Options, Sandbox
@@ -33,6 +34,7 @@ from deadweight.verify.spec import (
     HttpProbe,
     ImportProbe,
     LibrariesProbe,
+    ModelsProbe,
     Probe,
     RunProbe,
     SizeProbe,
@@ -83,10 +85,14 @@ def verify(
     if run:
         removed = proof.removed if plan is None else proof.declared
         defaults = default_probes(before, after, spec, removed) if spec.defaults else []
+        unopened: list[str] = []
+        if spec.defaults and not any(isinstance(probe, ModelsProbe) for probe in spec.probe):
+            models_open, unopened = default_models(before, plan)
+            defaults += [models_open] if models_open is not None else []
         allowed_apart = apart_for(plan, setting.max_loss)
         tolerance = max(setting.tolerance, allowed_apart)
         every = [_tolerant(probe, tolerance, setting.max_loss) for probe in (*defaults, *asked(spec))]
-        probes = named([_filled(probe, before, after, removed) for probe in every])
+        probes = named([_filled(probe, before, after, removed, plan) for probe in every])
         allowed = allowance(proof, swapped)
         with ExitStack() as resources:
             bench = _Bench(spec, probes, setting, resources, progress, list(spec.notes))
@@ -108,7 +114,7 @@ def verify(
                 f"can be that lose {setting.max_loss:g} (--max-accuracy-loss)"
             )
         if spec.defaults:
-            notes += not_probed(before, spec)
+            notes += [*not_probed(before, spec), *unopened]
         if not used:
             results[:2] = map(_on_its_own, results[:2])
         if any(isinstance(probe, ImportProbe) and probe.modules is None for probe in asked(spec)) or spec.defaults:
@@ -138,8 +144,10 @@ def check(
         return verdict_of(results, ran, time.monotonic() - start, bench.notes)
 
 
-def _filled(probe: Probe, before: Ledger, after: Ledger, removed: Collection[str]) -> Probe:
-    """An import probe that names no modules is for those of the original, in both images."""
+def _filled(probe: Probe, before: Ledger, after: Ledger, removed: Collection[str], plan: Plan | None) -> Probe:
+    """An import probe that names no modules is for those of the original, in both images; and what a plan converts."""
+    if isinstance(probe, ModelsProbe):
+        return replace(probe, converted=[*probe.converted, *converted(before, plan)])
     if isinstance(probe, ImportProbe) and probe.modules is None:
         return replace(probe, modules=modules(before, after, removed))
     return probe

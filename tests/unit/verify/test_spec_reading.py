@@ -98,6 +98,10 @@ sentences = ["a", ["b", "c"]]
 max_loss = 0.01
 
 [[probe]]
+kind = "models"
+folders = ["/srv/model"]
+
+[[probe]]
 kind = "config"
 env = { PATH = "^/usr" }
 regex = ["PATH"]
@@ -131,6 +135,7 @@ def test_a_specification_with_every_kind(tmp_path: Path) -> None:
         "tests of numpy",
         "/etc/passwd",
         "accuracy of embed.py",
+        "models in /srv/model open",
         "configuration",
     ]
 

@@ -14,6 +14,7 @@ _MODULES: dict[type[msgspec.Struct], str] = {
     spec.ImportProbe: "imports",
     spec.RunProbe: "run",
     spec.AccuracyProbe: "accuracy",
+    spec.ModelsProbe: "models",
     spec.HttpProbe: "http",
     spec.StartProbe: "start",
     spec.RoutesProbe: "routes",

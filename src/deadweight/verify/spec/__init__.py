@@ -208,6 +208,15 @@ class ConfigProbe(ProbeBase, frozen=True, kw_only=True, tag="config"):
     """Names in `env` and `labels` whose values are regular expressions."""
 
 
+class ModelsProbe(ProbeBase, frozen=True, kw_only=True, tag="models"):
+    """Models open with the image's own library (transformers, sentence-transformers), and are what they were."""
+
+    folders: list[Name] | None = None
+    """Absolute; without: every folder with a model."""
+    converted: list[Name] = []
+    """Those of them whose weights are smaller numbers now: their shapes are compared, and not every number."""
+
+
 Probe = (
     ImportProbe
     | RunProbe
@@ -221,6 +230,7 @@ Probe = (
     | FileProbe
     | ConfigProbe
     | AccuracyProbe
+    | ModelsProbe
 )
 
 

@@ -43,6 +43,8 @@ def _made_up(probe: Any) -> str:
             return f"import {_some(probe.modules)}" if probe.modules else "modules import"
         case spec.RunProbe():
             return f"run {_program(probe)}"
+        case spec.ModelsProbe():
+            return f"models in {_some(probe.folders)} open" if probe.folders else "models open"
         case spec.AccuracyProbe():
             return f"accuracy of {probe.script or 'what is computed'}"
         case spec.HttpProbe():

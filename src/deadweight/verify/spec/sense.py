@@ -97,6 +97,12 @@ def _accuracy(probe: spec.AccuracyProbe) -> Iterator[Problem]:
     yield from _each(("env",), probe.env, _VARIABLE, "no name of a variable")
 
 
+def _models(probe: spec.ModelsProbe) -> Iterator[Problem]:
+    for key in ("folders", "converted"):
+        for number, folder in enumerate(getattr(probe, key) or ()):
+            yield from _path((key, number), folder)
+
+
 def _script(keys: Keys, script: str, folder: Path) -> Iterator[Problem]:
     try:
         place = (folder / script).resolve()
@@ -192,6 +198,7 @@ _OF: dict[type[msgspec.Struct], Callable[[Any], Iterator[Problem]]] = {
     spec.ImportProbe: _import,
     spec.RunProbe: _run,
     spec.AccuracyProbe: _accuracy,
+    spec.ModelsProbe: _models,
     spec.HttpProbe: _http,
     spec.StartProbe: _start,
     spec.RoutesProbe: _routes,
