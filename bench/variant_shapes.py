@@ -99,31 +99,15 @@ def _slim(name: str, *words: str, swap: bool = False) -> Variant:
     return Variant(name, f"deadweight slim phase-2 {' '.join(words)}", make)
 
 
-def _build(name: str, *words: str, images: tuple[str, ...] = (), swap: bool = False) -> Variant:
+def _build(name: str, *words: str, images: tuple[str, ...] = (), swap: bool = False, lock: str = TORCH) -> Variant:
     def make(shop: Workshop) -> None:
-        shop.fresh_context(TORCH)
+        shop.fresh_context(lock)
         # The images of a split are tagged by their names.
         to = f"oci:{shop.work / 'images'}" if images else shop.place(name)
         command = ["build", str(shop.context), "--base", f"debian:{SUITE}", "--to", to, *words, *PLAIN]
         shop.deadweight(*command, "--cache", str(shop.work / "build-cache"), *(shop.sources if swap else ()))
 
     return Variant(name, f"deadweight build {' '.join(words)}", make, images)
-
-
-def _int8() -> Variant:
-    """transformers reads such weights by torchao, which phase-2 does not have."""
-
-    def make(shop: Workshop) -> None:
-        shop.fresh_context(f"{TORCH}-int8")
-        before = shop.place("before-int8")
-        command = ["build", str(shop.context), "--base", f"debian:{SUITE}", "--to", before, *GPU, *PLAIN]
-        shop.deadweight(*command, "--cache", str(shop.work / "build-cache"))
-        shop.deadweight("slim", before, "--to", shop.place("int8"), *GPU, "--weights", "int8", *PLAIN)
-
-    words = " ".join(GPU)
-    return Variant(
-        "int8", f"deadweight build {words} with torchao; deadweight slim {words} --weights int8 of that", make
-    )
 
 
 def variants() -> dict[str, Variant]:
@@ -135,6 +119,7 @@ def variants() -> dict[str, Variant]:
         _build("cpu-build", "--variant", "cpu", swap=True),
         _build("split", "--split", "ml", *GPU, images=("api-core", "ml-inference")),
         _slim("fp16", *GPU, "--weights", "fp16"),
-        _int8(),
+        # transformers reads such weights by torchao, which phase-2 does not have.
+        _build("int8", *GPU, "--weights", "int8", lock=f"{TORCH}-int8"),
     ]
     return {variant.name: variant for variant in found}
