@@ -115,7 +115,7 @@ def variants() -> dict[str, Variant]:
     found = [
         Variant("phase-2", "docker build -f docker/phases/phase-2.Dockerfile", _phase_2),
         _slim("sm_90", *GPU),
-        _slim("cpu-slim", "--gpu", "none", "--swap", "torch=cpu", swap=True),
+        _slim("cpu-slim", "--swap", "torch=cpu", swap=True),
         _build("cpu-build", "--variant", "cpu", swap=True),
         _build("split", "--split", "ml", *GPU, images=("api-core", "ml-inference")),
         _slim("fp16", *GPU, "--weights", "fp16"),
