@@ -74,6 +74,20 @@ def podman_host(stack: ExitStack) -> str:
     pytest.fail(f"podman did not start: {Path(folder, 'log').read_text()[-500:]}")
 
 
+def certificates(folder: Path) -> None:
+    """A certificate authority in `folder`, with ca.pem, and cert.pem and key.pem for 127.0.0.1 and for its clients."""
+    (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    request = ["openssl", "req", *key, "-subj", "/CN=deadweight"]
+    signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2", "-extfile", "extensions"]
+    for command in (
+        [*request, "-x509", "-days", "2", "-keyout", "ca-key.pem", "-out", "ca.pem"],
+        [*request, "-keyout", "key.pem", "-out", "request.pem"],
+        ["openssl", "x509", "-req", "-in", "request.pem", *signed, "-out", "cert.pem"],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
 @functools.cache
 def greeter() -> bytes:
     """A static program that prints GREETING, so that an image needs nothing else."""

@@ -49,10 +49,14 @@ def _tagged(tag: str, source: str | None) -> Reference:
 
 
 def _engine_id(source: str | None) -> str | None:
-    """The ID of an image that an engine has."""
+    """The ID of an image that an engine or a storage has."""
     from deadweight.image.reference import ENGINES, parse_reference  # noqa: PLC0415
 
     reference = parse_reference(source) if source is not None else None
+    if reference is not None and reference.transport == "containers-storage":
+        from deadweight.image.transports.storage import stored_id  # noqa: PLC0415
+
+        return stored_id(reference)
     if reference is None or reference.transport not in ENGINES:
         return None
     from deadweight.image.transports.engine import engine_id  # noqa: PLC0415

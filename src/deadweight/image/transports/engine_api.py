@@ -192,7 +192,7 @@ def load(
                 _succeeded(engine, response, "did not load the image")
             return _loaded(engine, response, progress)
     finally:
-        connection.close()
+        connection.end()
 
 
 def _loaded(

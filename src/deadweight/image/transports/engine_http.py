@@ -95,8 +95,9 @@ class Connection(http.client.HTTPConnection):
         self._said.seek(0)
         return self._said.read(1 << 16).decode("utf-8", "replace").strip().rpartition("\n")[2]
 
-    def close(self) -> None:
-        super().close()
+    def end(self) -> None:
+        """Closes it, and ends ssh. Not `close`, which http.client calls when it fails: ssh's words are still wanted."""
+        self.close()
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
@@ -132,7 +133,7 @@ def answer(
         with response:
             yield response
     finally:
-        connection.close()
+        connection.end()
 
 
 @contextmanager
@@ -143,6 +144,11 @@ def failures(place: Place, connection: Connection | None = None) -> Iterator[Non
     except http.client.IncompleteRead:
         raise EnvironmentFailure(
             f"{place.title} at {place} broke off in the middle of its answer; run it again"
+        ) from None
+    except ssl.SSLError as error:  # one of them is a ValueError as well
+        raise EnvironmentFailure(
+            f"{place.title} is not reached at {place}: TLS failed: {error.reason or error}; DOCKER_CERT_PATH, or the "
+            "context, has the certificates"
         ) from None
     except (http.client.HTTPException, ValueError, OverflowError):
         said = connection.said() if connection is not None else ""
@@ -165,8 +171,10 @@ def _hangs(place: Place, patience: float) -> EnvironmentFailure:
 
 
 def nonsense(place: Place) -> EnvironmentFailure:
+    """What answers is no engine."""
+    tls = ", and DOCKER_TLS_VERIFY whether it wants TLS" if place.scheme == "tcp" and place.tls is None else ""
     return EnvironmentFailure(
-        f"what answers at {place} is no container engine: {_where_to_say(place)} has to name an engine's API"
+        f"what answers at {place} is no container engine: {_where_to_say(place)} has to name an engine's API{tls}"
     )
 
 
@@ -178,8 +186,6 @@ def _explained(place: Place, error: OSError) -> str:
     service = "docker" if place.kind == "docker" else "podman.socket"
     user = "--user " if place.kind == "podman" and "/user/" in place.path else ""
     start = f"start it (systemctl {user}start {service}), or say where it is by {_where_to_say(place)}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}; {'DOCKER_CERT_PATH has its certificates' if place.tls else ''}"
     if place.scheme == "ssh":
         return (
             "there is no ssh on this machine" if isinstance(error, FileNotFoundError) else error.strerror or str(error)

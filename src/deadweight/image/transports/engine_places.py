@@ -74,7 +74,8 @@ class Place:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port is None else f":{self.port}"
-        address = f"{self.scheme}://{host}{port}{self.path}"
+        user = f"{self.user}@" if self.user else ""
+        address = f"{self.scheme}://{user}{host}{port}{self.path}"
         return f"{address} ({self.said_by})" if self.said_by else address
 
 

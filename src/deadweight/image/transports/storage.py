@@ -176,6 +176,12 @@ def roll_back_storage(reference: Reference, *, dry_run: bool) -> RolledBack:
     return RolledBack("containers-storage", name, sha256(config), source, None, kept)
 
 
+def stored_id(reference: Reference) -> str | None:
+    """The ID of an image in the storage; None where it has none of that name. Raises EnvironmentFailure."""
+    config = _configuration(reference)
+    return None if config is None else sha256(config)
+
+
 def local_name(name: str) -> str:
     """A name as podman writes it: short ones are of `localhost`."""
     return name if full_name(name) == name else f"localhost/{name}"
