@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from deadweight.errors import shown
+from deadweight.errors import EnvironmentFailure, shown
 from deadweight.image.content import Content, Reader
 from deadweight.ledger.known import matcher
 from deadweight.ledger.ledger import Ledger
@@ -18,6 +18,7 @@ from deadweight.models.config import LIMIT, SAYS_ENOUGH, new_config
 from deadweight.models.convert import NOTHING, WEIGHTS, convert
 from deadweight.models.finding import CONFIG, Model, ModelFile, find_models
 from deadweight.models.formats import Duplicate, duplicates, fits, library
+from deadweight.models.onnx_int8 import PREFIX, encoder, quantized
 from deadweight.models.same import compared
 from deadweight.passes.application import mentions, python_files
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, noted
@@ -190,6 +191,11 @@ class _Work:
 
     def converted(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> Iterator[Proposal]:
         """A model's weights as smaller numbers, and its configuration, which goes on saying what to compute with."""
+        exported = [file for file in model.files if file.path.endswith(".onnx") and file.path not in leaving]
+        if to == "int8" and exported and any(matches_onnx(name) for name in self.distributions):
+            yield from self._exported(model, exported)
+            if not model.weights:
+                return
         reason = self._not_convertible(model, to, leaving)
         config = ""
         if reason is None:
@@ -221,18 +227,40 @@ class _Work:
             yield Proposal("rewrite", config, f"says what to compute with: {says}", evidence, says, None, "observed")
         yield from found
 
+    def _exported(self, model: Model, files: list[ModelFile]) -> Iterator[Proposal]:
+        """Models for ONNX Runtime in int8, made by it."""
+        if any(file.format == "onnx" and not file.path.endswith(".onnx") for file in model.files):
+            self.stays[f"/{files[0].path}"] = "its numbers lie in other files, which its quantization would join"
+            return
+        for file in files:
+            if not self._changeable(file.real):
+                self.stays[f"/{file.path}"] = "it is to stay"
+                continue
+            try:
+                made = encoder()
+                size = self.context.rewrite(PASS, file.real, made).size
+            except (ValueError, EnvironmentFailure) as error:
+                if str(error) != NOTHING:
+                    self.stays[f"/{file.path}"] = str(error)
+                continue
+            if size < file.size:
+                why = "matrices as int8, for ONNX Runtime"
+                evidence = "by its own quantize_dynamic; what that does to answers is for a probe of accuracy"
+                yield Proposal("rewrite", file.real, why, evidence, made, None, "observed")
+
     def _not_convertible(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> str | None:
         """Why a model is not converted; empty where there is nothing to say about it."""
         kept = replace(model, files=tuple(file for file in model.files if file.path not in leaving))
         reason = refusal(kept, to, {name: dist.version for name, dist in self.distributions.items()})
         if reason is not None:
             return reason
+        return None if all(self._changeable(file.real) for file in model.weights) else "it is to stay"
+
+    def _changeable(self, real: str) -> bool:
+        """Whether a file may get new content, under all its names."""
+        inode = self.context.ledger.fs.nodes[real].inode
         names = names_by_inode(self.context.ledger)
-        for file in model.weights:
-            inode = self.context.ledger.fs.nodes[file.real].inode
-            if inode is None or changeable_name(self.context, names[inode]) is None:
-                return "it is to stay"
-        return None
+        return inode is not None and changeable_name(self.context, names[inode]) is not None
 
     def _config(self, model: Model, to: str) -> str:
         """Where the configuration lies that has to say more; empty where it says enough."""
@@ -245,8 +273,7 @@ class _Work:
             if str(error) == SAYS_ENOUGH:
                 return ""
             raise
-        inode = self.context.ledger.fs.nodes[real].inode
-        if inode is None or changeable_name(self.context, names_by_inode(self.context.ledger)[inode]) is None:
+        if not self._changeable(real):
             raise ValueError("it is to stay")
         return real
 
@@ -267,8 +294,15 @@ class _Work:
         return saved, evidence
 
 
+def matches_onnx(name: str) -> bool:
+    """Whether a distribution, by its canonical name, is ONNX Runtime: onnxruntime-gpu and the like are builds of it."""
+    return name == "onnxruntime" or name.startswith("onnxruntime-")
+
+
 def rewrite(file: Rewriting) -> Content:
     """A file of weights, or a configuration. Raises ValueError where that cannot be done."""
+    if file.to is not None and file.to.startswith(PREFIX):
+        return quantized(file.read, file.size, file.to)
     if file.to in WEIGHTS:
         return convert(file.read, file.size, file.to).content
     if file.to not in (COMPUTES, COMPUTES_INT8):
