@@ -54,7 +54,8 @@ class Stopped(BaseException):
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="IMAGE is docker-daemon:NAME, podman:NAME, containers-storage:NAME, oci:DIR[:TAG], oci-archive:FILE, "
+    epilog="IMAGE is docker-daemon:NAME, podman:NAME, containers-storage:NAME, docker://HOST/NAME, oci:DIR[:TAG], "
+    "oci-archive:FILE, "
     "docker-archive:FILE, rootfs:DIR, the bare path of such a file or directory, or an engine's bare "
     "NAME:TAG. Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 bad input, 4 the environment.",
 )

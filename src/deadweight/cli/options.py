@@ -251,7 +251,7 @@ writing_options = together(
         "destination",
         metavar="DEST",
         help="Where to write: docker-archive:FILE[:NAME:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG], rootfs:DIR, "
-        "docker-daemon:NAME:TAG, podman:NAME:TAG or containers-storage:NAME:TAG.",
+        "docker-daemon:NAME:TAG, podman:NAME:TAG, containers-storage:NAME:TAG or docker://HOST/NAME:TAG.",
     ),
     click.option(
         "--tag",
