@@ -215,6 +215,17 @@ class LayerChange(msgspec.Struct, frozen=True):
     after_diff_id: str | None
 
 
+class SwapLine(msgspec.Struct, frozen=True):
+    """A build of a distribution that took another one's place."""
+
+    name: str
+    before: str
+    """The versions."""
+    after: str
+    wheel: str
+    sha256: str
+
+
 class SlimReport(msgspec.Struct, frozen=True):
     """What a plan comes to. What begins with `after` or `compressed` is null while nothing is built.
 
@@ -242,6 +253,8 @@ class SlimReport(msgspec.Struct, frozen=True):
     notes: list[str]
     gpu_savings: list[SavingLine] = []
     """Where no GPU was declared."""
+    swaps: list[SwapLine] = []
+    """What was swapped before anything else; what that saves is the pass `swap`."""
 
 
 class PhaseLine(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from deadweight.passes.gpu_code import cost
 from deadweight.passes.target import read_target
 from deadweight.plan import Cut, Plan
 from deadweight.report.inspect import image_line
-from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SavingLine, SlimReport
+from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SavingLine, SlimReport, SwapLine
 from deadweight.report.text import valid
 from deadweight.report.verdict import printable
 from deadweight.verify.model import Verdict
@@ -76,6 +76,10 @@ def slim_report(
         verdict=printable(verdict),
         notes=[valid(note) for note in dict.fromkeys(notes)],
         gpu_savings=list(savings),
+        swaps=[
+            SwapLine(valid(swap.name), valid(swap.before), valid(swap.after), valid(swap.wheel), swap.sha256)
+            for swap in plan.swaps
+        ],
     )
 
 

@@ -128,6 +128,8 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
     _outcome(console, report)
     if report.target:
         console.print(f"for {target_line(report.target)}")
+    for swap in report.swaps:
+        console.print(Text(plain(f"swapped: {swap.name} {swap.before} -> {swap.after}, from {swap.wheel}")))
     if report.edited:
         console.print(Text("The plan was edited by hand; everything here was worked out anew from it."))
     if report.passes:

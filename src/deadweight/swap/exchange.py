@@ -59,6 +59,7 @@ def exchange(ledger: Ledger, dist: Distribution, wheel: Wheel, aside: Aside) -> 
     found = Exchange(ledger.fs.nodes[record].source_layer, record)
     new = {f"{dist.site}/{path}": file for path, file in wheel.files.items()}
     old = set(dist.files)
+    shared = {path for other in ledger.distributions if other.info != dist.info for path in other.files}
     for path in new:
         _check_free(ledger, path, old)
     for path, file in new.items():
@@ -68,6 +69,10 @@ def exchange(ledger: Ledger, dist: Distribution, wheel: Wheel, aside: Aside) -> 
             found.same.add(path)
             for _ in wheel.chunks(file):  # held to its RECORD all the same
                 pass
+        elif path in shared:
+            raise BadInputError(
+                f"the wheel changes {shown('/' + path)}, which other distributions list as theirs as well"
+            )
         else:
             _put(ledger, found, path, aside.put(wheel.chunks(file)), file.executable)
     if len(found.same) == len(new) and dist.version == str(wheel.version):
@@ -76,7 +81,7 @@ def exchange(ledger: Ledger, dist: Distribution, wheel: Wheel, aside: Aside) -> 
     info = f"{dist.site}/{wheel.info}"
     keep = {path for path in old if path in new or path in scripts}
     for path in sorted(old - keep):
-        if not path.endswith(".pyc"):
+        if not path.endswith(".pyc") and path not in shared:
             found.remove.add(path)
     _bytecode(ledger, found, old, keep)
     _metadata(ledger, dist, wheel, found, info, scripts, aside)

@@ -142,6 +142,7 @@ def _files(archive: Archive, members: Mapping[str, Member], info: str, data: str
             what = "is not in it" if member is None else "has no sha256 there, or another size"
             raise BadInputError(f"the RECORD of {shown(file)} lists {shown(line.name)}, which {what}")
         path = _place(line.name, data, file)
+        _check_place(path, info, file)
         if path in found:
             raise BadInputError(f"{shown(file)} has {shown(path)} twice")
         found[path] = WheelFile(path, size, digest, bool(member.info.external_attr >> 16 & 0o111), member)
@@ -150,6 +151,15 @@ def _files(archive: Archive, members: Mapping[str, Member], info: str, data: str
     if unlisted is not None:
         raise BadInputError(f"the RECORD of {shown(file)} does not list {shown(unlisted)}")
     return found
+
+
+def _check_place(path: str, info: str, file: str) -> None:
+    """Raises BadInputError for a name that means something else in a layer, and for another distribution's metadata."""
+    if any(part.startswith(".wh.") for part in path.split("/")):
+        raise BadInputError(f"{shown(file)} has {shown(path)}: in an image's layer such a name deletes what it names")
+    top = path.partition("/")[0]
+    if top.endswith((".dist-info", ".egg-info")) and top != info:
+        raise BadInputError(f"{shown(file)} has {shown(path)}, which is of another distribution")
 
 
 def _place(name: str, data: str, file: str) -> str:

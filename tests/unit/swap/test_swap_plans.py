@@ -13,6 +13,7 @@ from deadweight import Ledger, Options, Plan, apply_plan, make_plan, open_image,
 from deadweight.cli import main
 from deadweight.errors import DigestError, PlanError
 from deadweight.image.reference import parse_destination
+from deadweight.passes.base import all_passes
 from deadweight.plan import SWAP, draw_up
 from deadweight.swap.join import joined
 from deadweight.swap.swapped import Swapped
@@ -33,6 +34,7 @@ from support.swapping import (
     old_torch,
     saved,
     swapping,
+    tars,
 )
 
 
@@ -124,6 +126,14 @@ def test_where_the_wheel_lay_is_no_part_of_what_was_done(image: str, wheel: Path
     two = slim(tmp_path, image, "--swap", f"torch={moved}", name="two.tar")
     with open_image(one) as a, open_image(two) as b:
         assert a.config_bytes == b.config_bytes
+
+
+def test_a_swap_and_nothing_else(image: str, wheel: Path, tmp_path: Path) -> None:
+    """A layer that no pass touches is the swapped one all the same."""
+    skip = [word for one in all_passes() for word in ("--skip", one.name)]
+    to = slim(tmp_path, image, "--swap", f"torch={wheel}", *skip)
+    with swapping(image, f"torch={wheel}") as swapped:
+        assert layers(to) == tars(swapped)
 
 
 def test_a_plan_without_swaps_is_as_it_was(image: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from deadweight.errors import BadInputError, UsageError
 from deadweight.swap.find import parse_swaps
+from deadweight.verify.proof.swaps import judge_swaps
 from support.images import FixtureImage, Member, file, make_image, make_tar, symlink, whiteout
 from support.swapping import NEW, OLD, SITE, cpu_wheel, gpu_image, installed, old_torch, saved, swapping, tars
 
@@ -112,6 +113,28 @@ def test_files_of_others_are_not_overwritten(tmp_path: Path) -> None:
     assert "which is numpy's in the image" in refused(tmp_path, wheel)
     beside = cpu_wheel(tmp_path, {**NEW, "numpy": b"evil"})
     assert "not overwritten" in refused(tmp_path, beside)
+
+
+def test_files_that_others_list_as_well(tmp_path: Path) -> None:
+    """What two distributions list is removed with neither, and changed by none."""
+    shared = {"torch/same.py": OLD["torch/same.py"], "torch/cuda_only.py": OLD["torch/cuda_only.py"]}
+    twice = {f"{SITE}/{path}" for path in shared}
+    other = [member for member in installed("torch-extras", "1", shared) if member.name not in twice]
+    with swapping(saved(tmp_path, gpu_image(*other)), f"torch={cpu_wheel(tmp_path)}") as swapped:
+        assert twice <= swapped.ledger.fs.nodes.keys()
+        assert not judge_swaps(swapped).differences
+    wheel = cpu_wheel(tmp_path, {**NEW, "torch/same.py": b"x = 2\n"})
+    assert "which other distributions list" in refused(tmp_path, wheel, gpu_image(*other))
+
+
+@pytest.mark.parametrize("name", ["torch/.wh.same.py", ".wh.numpy", "torch/.wh..wh..opq", "torch/.wh.x/y"])
+def test_names_that_delete_in_a_layer(name: str, tmp_path: Path) -> None:
+    assert "such a name deletes" in refused(tmp_path, cpu_wheel(tmp_path, {**NEW, name: b""}))
+
+
+def test_metadata_of_another_distribution(tmp_path: Path) -> None:
+    hidden = "torch-2.9.0+cpu.data/purelib/numpy-9.dist-info/METADATA"
+    assert "of another distribution" in refused(tmp_path, cpu_wheel(tmp_path, {**NEW, hidden: b"Name: numpy\n"}))
 
 
 def test_nothing_goes_through_a_link(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deadweight.image.bytes import ByteRange, PiecedRange
 from support.careless import untrue_records
-from support.images import hardlink, symlink
+from support.images import file, hardlink, symlink
 from support.layers import Seen, merged_view, without_inodes
 from support.swapping import (
     MTIME,
@@ -76,6 +76,22 @@ def test_metadata_is_true(tmp_path: Path) -> None:
     listed = {line.partition(",")[0] for line in record.splitlines()}
     assert {"../../../bin/torchrun", "torch/__pycache__/same.cpython-311.pyc", f"{NEW_INFO}/REQUESTED"} <= listed
     assert "torch/__pycache__/version.cpython-311.pyc" not in listed
+
+
+def test_bytecode_that_nobody_lists(tmp_path: Path) -> None:
+    """As running a container leaves it: of what changes or leaves it goes too, of all else it stays."""
+    folder = f"{SITE}/torch/__pycache__"
+    listed = [member for member in old_torch() if "__pycache__" not in member.name]
+    names = ("version", "cuda_only", "same")
+    members = [*listed, *(file(f"{folder}/{name}.cpython-311.opt-1.pyc", b"bytecode") for name in names)]
+    members = [m if m.name != f"{SITE}/{OLD_INFO}/RECORD" else file(m.name, unlisted(m.data)) for m in members]
+    with swapping(saved(tmp_path, gpu_image(torch=members)), f"torch={cpu_wheel(tmp_path)}") as swapped:
+        view = merged_view(tars(swapped))
+    assert {path for path in view if folder in path} == {f"{folder}/same.cpython-311.opt-1.pyc"}
+
+
+def unlisted(record: bytes) -> bytes:
+    return b"".join(line for line in record.splitlines(keepends=True) if b"__pycache__" not in line)
 
 
 def test_commands_that_the_new_build_does_not_have_leave(tmp_path: Path) -> None:

@@ -136,7 +136,6 @@ def _judge_metadata(before: Ledger, after: Ledger, build: _Build, found: SwapFin
         found.differences.append((record, "it is not there"))
         return
     kept = {path for path in build.dist.files if path not in listed and path in after.fs.nodes}
-    listed.update(dict.fromkeys(kept))
     written = {}
     text = after.fs.read(record).decode("utf-8", "surrogateescape")
     for name, digest, size in csv.reader(io.StringIO(text, newline="")):
@@ -144,6 +143,8 @@ def _judge_metadata(before: Ledger, after: Ledger, build: _Build, found: SwapFin
         node = after.fs.resolve(posixpath.dirname(path))
         path = posixpath.join(node.path, posixpath.basename(path)) if node is not None else path
         written[path] = digest, size
+    others = {path for dist in after.distributions if dist.info != build.info for path in dist.files}
+    listed.update(dict.fromkeys(kept - (others - written.keys())))
     for path in listed.keys() ^ written.keys():
         how = "does not list it" if path in listed else "lists it, and it is none of the distribution's"
         found.differences.append((record, f"it {how.replace('it', shown('/' + path), 1)}"))
