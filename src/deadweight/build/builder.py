@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache as once
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from deadweight.build.project import project_layer
 from deadweight.build.pythons import holds
 from deadweight.build.recipe import Recipe
 from deadweight.build.running import EPOCH
+from deadweight.build.slimming import slim_layers
 from deadweight.build.users import FORMAT, user_items
 from deadweight.build.uv import find_uv, parse_epoch
 from deadweight.build.uv_settings import check_settings
@@ -57,6 +58,8 @@ class Settings:
     mirror: str | None = None
     """Debian's archive, for `debian:SUITE`."""
     refresh_base: bool = False
+    slim: bool = False
+    """Whether what `deadweight slim` takes out by policy leaves: tests, headers, type stubs."""
 
 
 class BuiltLayer(msgspec.Struct, frozen=True):
@@ -169,12 +172,9 @@ def build_project(
             key, cached = make()
             used.append(key)
             made.append(_Made(name, made_by, cached, time.monotonic() - start))
-        new = NewImage(
-            (
-                *(_base_layer(one, facts, files.get(one.position)) for one in image.layers),
-                *(_new_layer(one.cached, image) for one in made),
-            ),
-            lambda diff_ids: make_config(
+
+        def config(diff_ids: Sequence[str]) -> bytes:
+            return make_config(
                 image,
                 facts,
                 recipe,
@@ -183,7 +183,25 @@ def build_project(
                 _labels(settings.options),
                 epoch,
                 curl=base.startswith(PREFIX) and "curl" in recipe.packages,
+            )
+
+        if settings.slim:
+            start = time.monotonic()
+            say("looking for what can leave", 0, 0)
+            diff_ids = [one.diff_id for one in image.layers] + [one.cached.record.diff_id for one in made]
+            slimmed = slim_layers(image, config(diff_ids), [one.cached for one in made], 1, cache, resources, progress)
+            used += [key for key, _ in slimmed]
+            took_slim = time.monotonic() - start
+            made = [
+                replace(one, cached=cached, seconds=one.seconds + (took_slim if cached.fresh else 0.0))
+                for one, (_, cached) in zip(made, slimmed, strict=True)
+            ]
+        new = NewImage(
+            (
+                *(_base_layer(one, facts, files.get(one.position)) for one in image.layers),
+                *(_new_layer(one.cached, image) for one in made),
             ),
+            config,
             recipe.name,
         )
         written = write_image(

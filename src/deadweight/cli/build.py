@@ -59,6 +59,11 @@ if TYPE_CHECKING:
 @variant_options
 @weights_option
 @keep_symbols_option
+@click.option(
+    "--slim",
+    is_flag=True,
+    help="Take out what `deadweight slim` does by policy: tests, headers, type stubs and the like of distributions.",
+)
 @click.option("--cache", metavar="DIR", help="Where layers are kept.  [default: ~/.cache/deadweight/build]")
 @click.option("--no-cache", is_flag=True, help="Make every layer anew, and keep none.")
 @click.option("--refresh-base", is_flag=True, help="Make debian:SUITE anew, with Debian's packages of today.")
@@ -82,6 +87,7 @@ def build_command(
     index_url: str | None,
     weights: str | None,
     keep_symbols: bool,
+    slim: bool,
     cache: str | None,
     no_cache: bool,
     refresh_base: bool,
@@ -95,8 +101,8 @@ def build_command(
     The same image as that of the Dockerfile which `deadweight dockerfile` prints: the base, a user, the locked
     dependencies in /opt/venv, and last the project, so that a change of code changes one small layer. uv resolves and
     installs for the base's Python and machine; GPU code and symbols leave, and models get smaller
-    (--weights), as by `deadweight prune`. Tests and headers that distributions bring stay: `deadweight slim` takes
-    them out of the result.
+    (--weights), as by `deadweight prune`. Tests and headers that distributions bring stay
+    without --slim, which looks at the whole image again after each change.
 
     Nothing of the base is run. Building runs the project's own build backend on this machine, as pip does, and source
     distributions run theirs: those are used only where this machine has the base's Python, else wheels alone.
@@ -132,6 +138,7 @@ def build_command(
         platform,
         mirror,
         refresh_base,
+        slim,
     )
     folder = Path(project).absolute()
 
