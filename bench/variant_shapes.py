@@ -15,6 +15,8 @@ from phase_shapes import DEADWEIGHT, GPU, SERVICE
 
 PLAIN = ["--compression", "none", "--force"]
 """One compressor makes all figures of compressed sizes: skopeo, afterwards."""
+BASE = ["--base", f"debian:{SUITE}-minimal"]
+"""Debian without documentation, translations and apt: nothing is installed in these images later."""
 TORCH = "2.13"
 """The version whose CPU build can be had as well; examples/truthgraph/variants has its lock."""
 
@@ -104,10 +106,10 @@ def _build(name: str, *words: str, images: tuple[str, ...] = (), swap: bool = Fa
         shop.fresh_context(lock)
         # The images of a split are tagged by their names.
         to = f"oci:{shop.work / 'images'}" if images else shop.place(name)
-        command = ["build", str(shop.context), "--base", f"debian:{SUITE}", "--to", to, *words, *PLAIN]
+        command = ["build", str(shop.context), *BASE, "--to", to, *words, *PLAIN]
         shop.deadweight(*command, "--cache", str(shop.work / "build-cache"), *(shop.sources if swap else ()))
 
-    return Variant(name, f"deadweight build {' '.join(words)}", make, images)
+    return Variant(name, f"deadweight build {' '.join([*BASE, *words])}", make, images)
 
 
 def variants() -> dict[str, Variant]:
@@ -116,8 +118,8 @@ def variants() -> dict[str, Variant]:
         Variant("phase-2", "docker build -f docker/phases/phase-2.Dockerfile", _phase_2),
         _slim("sm_90", *GPU),
         _slim("cpu-slim", "--swap", "torch=cpu", swap=True),
-        _build("cpu-build", "--variant", "cpu", swap=True),
-        _build("split", "--split", "ml", *GPU, images=("api-core", "ml-inference")),
+        _build("cpu-build", "--variant", "cpu", "--slim", swap=True),
+        _build("split", "--split", "ml", *GPU, "--raw-blobs", "--slim", images=("api-core", "ml-inference")),
         _slim("fp16", *GPU, "--weights", "fp16"),
         # transformers reads such weights by torchao, which phase-2 does not have.
         _build("int8", *GPU, "--weights", "int8", lock=f"{TORCH}-int8"),
