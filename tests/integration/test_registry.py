@@ -19,14 +19,20 @@ from deadweight.image.reference import parse_destination
 from deadweight.image.transports import open_image, write_image
 from deadweight.image.transports.registry_settings import Settings, using
 from support.images import (
+    OCI_INDEX,
     FixtureImage,
     compress,
     directory,
+    dump,
     file,
+    layout_files,
     make_image,
     make_tar,
+    put_blob,
+    put_manifest,
     simple_image,
     write_docker_archive,
+    write_files,
     write_oci,
 )
 from support.registries import PASSWORD, USER, Server, need, start_registry
@@ -318,3 +324,86 @@ def test_registry_to_layout_and_back(server: Server, tmp_path: Path) -> None:
     blobs = {path.name for path in (tmp_path / "out/blobs/sha256").iterdir()}
     assert {layer["digest"][7:] for layer in raw(reference)["layers"]} <= blobs
     assert compress(image.layers[0], "gzip") in [(tmp_path / "out/blobs/sha256" / name).read_bytes() for name in blobs]
+
+
+def many(server: Server, name: str, place: Path, *more: str) -> tuple[str, dict[str, Any], dict[str, FixtureImage]]:
+    """An index of two platforms and an attestation, put there by skopeo; gives its reference, what it says, images."""
+    blobs: dict[str, bytes] = {}
+    images, entries = {}, []
+    for architecture in ("amd64", "arm64"):
+        cache = file("root/.cache/pip/wheel", os.urandom(20_000))
+        tar = make_tar(directory("root/.cache/pip"), cache, file("app", architecture.encode()))
+        images[architecture] = make_image(tar, architecture=architecture)
+        platform = {"os": "linux", "architecture": architecture}
+        entries.append(put_manifest(blobs, images[architecture], "gzip", platform=platform))
+    attested = {
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": entries[0]["digest"],
+    }
+    nowhere = {"os": "unknown", "architecture": "unknown"}
+    statement = make_image(make_tar(file("statement")), os="unknown", architecture="unknown")
+    entries.append(put_manifest(blobs, statement, "gzip", platform=nowhere, annotations=attested))
+    index = dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    top = put_blob(blobs, OCI_INDEX, index, annotations={"org.opencontainers.image.ref.name": "v"})
+    folder = write_files(place / "many", layout_files([top], blobs))
+    reference = f"docker://{server.host}/{name}"
+    skopeo("copy", "-q", "--all", "--dest-tls-verify=false", *more, f"oci:{folder}:v", reference)
+    return reference, raw(reference), images
+
+
+@pytest.mark.parametrize("kind", ["oci", "v2s2"])
+def test_every_platform(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    reference, before, images = many(
+        server, f"many/{kind}:v1", tmp_path, *([f"--format={kind}"] if kind != "oci" else [])
+    )
+    signed = before["manifests"][0]["digest"].replace(":", "-") + ".sig"
+    pushed(server, f"many/{kind}:{signed}", simple_image(), tmp_path)
+    # One platform is picked where one is read.
+    with open_image(reference, "linux/arm64") as arm:
+        assert arm.config_digest == images["arm64"].config_digest
+    to = f"docker://{server.host}/many/{kind}:slim"
+    assert main(["slim", reference, "--to", to, "--all-platforms", "--all-layers", "--json", "-"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    after = raw(to)
+    assert raw(reference) == before
+    assert after["mediaType"] == before["mediaType"]
+    assert [one["platform"] for one in after["manifests"]] == [
+        {"os": "linux", "architecture": "amd64"},
+        {"os": "linux", "architecture": "arm64"},
+    ]
+    assert [one["after"]["manifest_digest"] for one in report["platforms"]] == [
+        one["digest"] for one in after["manifests"]
+    ]
+    told = skopeo("inspect", "--format={{.Digest}}", "--tls-verify=false", to).strip()
+    assert report["after_digest"] == told
+    for one in report["platforms"]:
+        assert one["after_bytes"] == one["predicted_bytes"] < one["before_bytes"] - 20_000
+    for architecture in ("amd64", "arm64"):
+        with open_image(to, f"linux/{architecture}") as slim:
+            names = {entry.name for layer in slim.layers for entry in layer.entries}
+            assert "app" in names
+            assert "root/.cache/pip/wheel" not in names
+            source = slim.config["config"]["Labels"]["deadweight.source"]
+            assert source == images[architecture].config_digest
+    notes = " ".join(report["notes"])
+    if kind == "oci":  # Docker's lists have no annotations: there it is told by its platform alone
+        assert f"'attestation-manifest' {before['manifests'][2]['digest']}, which speaks of" in notes
+    assert before["manifests"][2]["digest"] in notes
+    assert signed in notes
+    # Again, over what deadweight made; but not over the original.
+    assert main(["slim", reference, "--to", to, "--all-platforms", "--all-layers"]) == 0
+    assert "is the index of 2 images now" in capfd.readouterr().out
+    assert main(["slim", reference, "--to", reference, "--all-platforms"]) == 2
+    assert raw(reference) == before
+    skopeo("copy", "-q", "--all", "--src-tls-verify=false", to, f"oci:{tmp_path / 'back'}:slim")
+
+
+def test_every_platform_of_one(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    reference = pushed(server, "single/app:v1", simple_image(), tmp_path)
+    to = f"docker://{server.host}/single/app:slim"
+    assert main(["slim", reference, "--to", to, "--all-platforms"]) == 2
+    assert "leave --all-platforms out" in capfd.readouterr().err
+    assert main(["slim", reference, "--to", to, "--all-platforms", "--platform", "linux/amd64"]) == 2
+    assert main(["slim", reference, "--to", f"oci:{tmp_path / 'o'}", "--all-platforms"]) == 2
+    assert "skopeo copy --all" in capfd.readouterr().err
+    assert server.tags("single/app") == {"v1"}

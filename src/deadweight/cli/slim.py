@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
+from deadweight.cli.every_platform import slim_every_platform
 from deadweight.cli.options import (
     image_argument,
     json_option,
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 @image_argument
 @writing_options
 @planning_options
+@click.option(
+    "--all-platforms",
+    is_flag=True,
+    help="Slim the image of every platform, and write their index back (docker:// to docker://). Attestations and "
+    "signatures, which speak of the original, are left out and named.",
+)
 @click.option("--plan-out", metavar="FILE", help="Write the plan as well.")
 @click.option(
     "--verify",
@@ -56,6 +63,7 @@ def slim_command(
     tag: str | None,
     compression: str,
     force: bool,
+    all_platforms: bool,
     plan_out: str | None,
     verify_with: str | None,
     sandbox: str,
@@ -78,6 +86,7 @@ def slim_command(
     Examples:
       deadweight slim service:latest --tag service:slim --gpu h100
       deadweight slim image.tar --to docker-archive:slim.tar --gpu h100
+      deadweight slim docker://host/app:1 --to docker://host/app:1-slim --all-platforms
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
       deadweight slim image.tar --to oci:slim --gpu h100 --verify
@@ -97,6 +106,13 @@ def slim_command(
     check_passes(planning["skip"])
     spec = _spec(verify_with, to, max_loss)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
+    if all_platforms:
+        if platform is not None or plan_out is not None or spec is not None:
+            raise UsageError("--all-platforms goes with neither --platform, --plan-out nor --verify: those are for one")
+        slim_every_platform(
+            image, to, target, compression=compression, force=force, json_to=json_to, top=top, **planning
+        )
+        return
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         check_tag(source, to, force)
         ledger = Ledger(source)

@@ -257,6 +257,21 @@ class SlimReport(msgspec.Struct, frozen=True):
     """What was swapped before anything else; what that saves is the pass `swap`."""
 
 
+class PlatformsReport(msgspec.Struct, frozen=True):
+    """What slimming every image of an index came to."""
+
+    schema: str
+    reference: str
+    digest: str
+    """Of the index."""
+    after_reference: str
+    after_digest: str
+    """Of the new index."""
+    platforms: list[SlimReport]
+    notes: list[str]
+    """What is left out, and why."""
+
+
 class PhaseLine(msgspec.Struct, frozen=True):
     """One image among several."""
 

@@ -101,7 +101,7 @@ def open_registry(reference: Reference, platform: str | None, resources: ExitSta
     resources.callback(registry.close)
     repository = Repository(registry, name.path)
     descriptor, data = repository.named(name)
-    once = _Remembering(repository, {descriptor.digest: data})
+    once = Remembering(repository, {descriptor.digest: data})
     tag = None if name.tag is None else f"{name.path.removeprefix('library/')}:{name.tag}"
     if tag is not None and name.host != "docker.io":
         tag = f"{name.host}/{tag}"
@@ -117,7 +117,7 @@ def parts_of(reference: Reference) -> Name:
 
 
 @dataclass(frozen=True)
-class _Remembering:
+class Remembering:
     """A repository, some of whose documents have been read."""
 
     repository: Repository
@@ -125,19 +125,23 @@ class _Remembering:
 
     @property
     def where(self) -> str:
+        """HOST/NAME, for messages."""
         return self.repository.where
 
     @property
     def by_digest(self) -> str:
+        """How a reference names one of its images by digest."""
         return self.repository.by_digest
 
     def document(self, descriptor: Descriptor, what: str) -> bytes:
+        """As the repository's, read once."""
         data = self.known.get(descriptor.digest)
         if data is None:
             data = self.known[descriptor.digest] = self.repository.document(descriptor, what)
         return data
 
     def blob(self, descriptor: Descriptor, what: str) -> RemoteBlob:
+        """As the repository's."""
         return self.repository.blob(descriptor, what)
 
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.compression import Compression
-from deadweight.image.model import parse_json
 from deadweight.image.output import NewImage, OutputLayer, Progress, Written
 from deadweight.image.parallel import Sum, in_parallel
 from deadweight.image.reference import Reference
 from deadweight.image.transports.assemble import Assembled, assemble
-from deadweight.image.transports.manifests import DOCKER_MANIFEST, INDEXES, Descriptor, Manifest, decode
+from deadweight.image.transports.manifests import DOCKER_MANIFEST
 from deadweight.image.transports.memory import Memory
-from deadweight.image.transports.names import SOURCE, free_name, may_take, name_taken
+from deadweight.image.transports.names import SOURCE
 from deadweight.image.transports.registry import Repository, parts_of
 from deadweight.image.transports.registry_blob import RemoteBlob
-from deadweight.image.transports.registry_client import NotThere, Registry
+from deadweight.image.transports.registry_client import Registry
+from deadweight.image.transports.registry_names import New, give_name, holder, labels_of
 from deadweight.image.transports.registry_upload import Lost, Target, Upload
 from deadweight.image.transports.stream import Stored, write_layer
 
@@ -41,7 +41,7 @@ def check_registry(destination: Reference, *, force: bool, source_id: str | None
     try:
         target = Target(Repository(registry, name.path))
         Upload(target).rehearse()
-        _holder(target, destination, source_id, force)
+        holder(target, destination, {source_id} if source_id else set(), force)
     finally:
         registry.close()
 
@@ -58,7 +58,8 @@ def write_registry(
 
     Layers that the repository has are neither sent nor read, those that another of the same registry has are mounted.
     `force` takes the tag from an image that deadweight did not make, which first gets another. Raises UsageError when
-    the tag is taken, EnvironmentFailure when the registry cannot be written, and what `write_image` raises.
+    the tag is taken, EnvironmentFailure when the registry cannot be written, and what `write_image` raises. Without a
+    tag the image is known by its digest: a part of an index that comes later.
     """
     name = parts_of(destination)
     registry = Registry(name.host, name.path)
@@ -66,7 +67,9 @@ def write_registry(
         target = Target(Repository(registry, name.path))
         layers = send_layers(new, target, compression, progress, memory)
         documents = send_documents(new, target, layers)
-        notes = name_it(target, destination, documents, force)
+        new_name = New(documents.manifest, documents.descriptor["digest"], documents.descriptor["mediaType"])
+        source_id = labels_of(documents.config).get(SOURCE)
+        notes = give_name(target, destination, new_name, {source_id} if isinstance(source_id, str) else set(), force)
     finally:
         registry.close()
     return Written(
@@ -78,65 +81,6 @@ def write_registry(
         tuple(layer.stored for layer in layers),
         notes,
     )
-
-
-def name_it(target: Target, destination: Reference, documents: Assembled, force: bool) -> tuple[str, ...]:
-    """Has the tag name the new image: the last thing to be done. Gives what to tell of the image that had it."""
-    labels = _labels(documents.config)
-    held = _holder(target, destination, labels.get(SOURCE), force, documents.descriptor["digest"])
-    notes: tuple[str, ...] = ()
-    if held is not None:
-        descriptor, data = held
-        other = free_name(destination.name, lambda name: _named(target, Reference("docker", name=name)) is not None)
-        target.put_manifest(data, descriptor.digest, descriptor.media_type, _tag(Reference("docker", name=other)))
-        notes = (f"the image that was {destination.name} is {other} now",)
-    descriptor_ = documents.descriptor
-    target.put_manifest(documents.manifest, descriptor_["digest"], descriptor_["mediaType"], _tag(destination))
-    return notes
-
-
-def _tag(reference: Reference) -> str:
-    return parts_of(reference).tag or "latest"
-
-
-def _named(target: Target, reference: Reference) -> tuple[Descriptor, bytes] | None:
-    """The manifest or index that a name means now, or None."""
-    try:
-        return target.repository.named(parts_of(reference))
-    except NotThere:
-        return None
-
-
-def _holder(
-    target: Target, destination: Reference, source_id: str | None, force: bool, new: str | None = None
-) -> tuple[Descriptor, bytes] | None:
-    """The image whose tag is to go to a new one (of the digest `new`), where it has to keep another.
-
-    Raises UsageError when it has to and `force` is not given.
-    """
-    held = _named(target, destination)
-    if held is None or held[0].digest == new:
-        return None
-    descriptor, data = held
-    what = f"{target.repository.where}: the manifest {descriptor.digest}"
-    image_id = ""
-    if descriptor.media_type in INDEXES:
-        labels = parse_json(data, what).get("annotations")
-    else:
-        config = decode(data, Manifest, what).config
-        image_id = config.digest
-        labels = _labels(target.repository.document(config, "the config"))
-    if may_take(labels if isinstance(labels, dict) else {}, image_id, source_id):
-        return None
-    if not force:
-        raise name_taken(destination.name, image_id == source_id)
-    return held
-
-
-def _labels(config: bytes) -> dict[str, Any]:
-    found = parse_json(config, "the configuration").get("config")
-    labels = found.get("Labels") if isinstance(found, dict) else None
-    return labels if isinstance(labels, dict) else {}
 
 
 def send_documents(new: NewImage, target: Target, layers: list[Stored]) -> Assembled:
