@@ -86,7 +86,7 @@ def slim_command(
     Examples:
       deadweight slim service:latest --tag service:slim --gpu h100
       deadweight slim image.tar --to docker-archive:slim.tar --gpu h100
-      deadweight slim docker://host/app:1 --to docker://host/app:1-slim --all-platforms
+      deadweight slim docker://host/app:1 --to docker://host/app:slim -g h100
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
       deadweight slim image.tar --to oci:slim --gpu h100 --verify
