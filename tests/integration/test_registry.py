@@ -311,6 +311,14 @@ def test_an_image_keeps_a_name(server: Server, tmp_path: Path, capfd: pytest.Cap
     assert raw(reference)["config"]["digest"] == report["after"]["digest"] != before["config"]["digest"]
     assert main(["slim", f"{reference}-original", "--to", reference, "--all-layers"]) == 0
     assert server.tags("names/app") == {"v1", "v1-original"}
+    # And back.
+    slim = raw(reference)
+    assert main(["rollback", reference, "--dry-run"]) == 0
+    assert raw(reference) == slim
+    assert main(["rollback", reference, "--json", "-"]) == 0
+    assert raw(reference) == before
+    assert raw(f"{reference}-slim") == slim
+    assert main(["rollback", reference]) == 2  # the original is no slim image
 
 
 def test_registry_to_layout_and_back(server: Server, tmp_path: Path) -> None:
@@ -395,7 +403,10 @@ def test_every_platform(server: Server, tmp_path: Path, capfd: pytest.CaptureFix
     assert "is the index of 2 images now" in capfd.readouterr().out
     assert main(["slim", reference, "--to", reference, "--all-platforms"]) == 2
     assert raw(reference) == before
-    skopeo("copy", "-q", "--all", "--src-tls-verify=false", to, f"oci:{tmp_path / 'back'}:slim")
+    assert main(["rollback", to]) == 0
+    assert raw(to) == before
+    assert raw(f"{to}-slim") == after
+    skopeo("copy", "-q", "--all", "--src-tls-verify=false", f"{to}-slim", f"oci:{tmp_path / 'back'}:slim")
 
 
 def test_every_platform_of_one(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deadweight.cli.options import json_option
+from deadweight.cli.options import json_option, registry_options
 from deadweight.cli.output import check_outputs, deliver
 
 
@@ -12,17 +12,19 @@ from deadweight.cli.output import check_outputs, deliver
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @json_option
+@registry_options
 def rollback_command(name: str, dry_run: bool, json_to: str | None) -> None:
-    """Point NAME, a slim image in an engine, back at the image that it was made from.
+    """Point NAME, a slim image in an engine or registry, back at the image that it was made from.
 
     The original is found by the slim image's own label. The slim image stays: where it has no other name it gets
-    NAME:TAG-slim. NAME is docker-daemon:NAME:TAG, podman:NAME:TAG, containers-storage:NAME:TAG, or a bare name for the
-    engine that answers.
+    NAME:TAG-slim. NAME is docker-daemon:NAME:TAG, podman:NAME:TAG, containers-storage:NAME:TAG,
+    docker://HOST/NAME:TAG, or a bare name for the engine that answers.
 
     \b
     Examples:
       deadweight rollback truthgraph-api:latest --dry-run
       deadweight rollback podman:truthgraph-api:latest --json -
+      deadweight rollback docker://registry.example/team/api:1.4
     """
     from deadweight.errors import UsageError, shown  # noqa: PLC0415
     from deadweight.image.reference import ENGINES, parse_reference  # noqa: PLC0415
@@ -31,9 +33,10 @@ def rollback_command(name: str, dry_run: bool, json_to: str | None) -> None:
 
     check_outputs([json_to], [])
     reference = parse_reference(name)
-    if reference.transport not in ENGINES and reference.transport != "containers-storage":
+    if reference.transport not in ENGINES and reference.transport not in ("containers-storage", "docker"):
         raise UsageError(
-            f"{shown(name)} is not in an engine, where names move: say docker-daemon:NAME:TAG or podman:NAME:TAG"
+            f"{shown(name)} is not in an engine or registry, where names move: say docker-daemon:NAME:TAG or "
+            "podman:NAME:TAG"
         )
     found = rollback_report(roll_back(reference, dry_run=dry_run), dry_run)
     deliver(found, json_to, lambda console: print_rollback(console, found))

@@ -17,7 +17,7 @@ class RollbackReport(msgspec.Struct, frozen=True):
 
     schema: str
     engine: str
-    """As `Docker's engine` or `Podman`."""
+    """As `Docker's engine` or `Podman`, or a registry's host."""
     name: str
     slim_id: str
     """What the name led to."""

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from deadweight.image.model import Json, parse_json
-from deadweight.image.reference import Reference
+from deadweight.image.reference import Name, Reference
 from deadweight.image.transports.choose import image_manifests, read_manifest
-from deadweight.image.transports.manifests import Descriptor
+from deadweight.image.transports.manifests import INDEXES, Descriptor
 from deadweight.image.transports.names import free_name, may_take, name_taken
-from deadweight.image.transports.registry import Remembering, parts_of
+from deadweight.image.transports.registry import Remembering, Repository, parts_of
 from deadweight.image.transports.registry_client import NotThere
 from deadweight.image.transports.registry_upload import Target
 
@@ -26,6 +26,35 @@ class New:
     media_type: str
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a name leads to: an image, or an index of some."""
+
+    descriptor: Descriptor
+    data: bytes
+    images: tuple[tuple[str, Json], ...]
+    """ID and labels of each."""
+
+    @property
+    def id(self) -> str:
+        """The image ID; of an index its digest."""
+        return self.descriptor.digest if self.descriptor.media_type in INDEXES else self.images[0][0]
+
+
+def named(repository: Repository, name: Name) -> Held | None:
+    """What a name leads to now, or None. Raises BadInputError where that is no image."""
+    try:
+        descriptor, data = repository.named(name)
+    except NotThere:
+        return None
+    source = Remembering(repository, {descriptor.digest: data})
+    images = []
+    for one in image_manifests(source, [descriptor])[:_MEMBER_LIMIT]:
+        config = read_manifest(source, one).config
+        images.append((config.digest, labels_of(source.document(config, "the config"))))
+    return Held(descriptor, data, tuple(images))
+
+
 def give_name(
     target: Target, destination: Reference, new: New, source_ids: Collection[str], force: bool
 ) -> tuple[str, ...]:
@@ -34,35 +63,30 @@ def give_name(
     `source_ids` are the IDs of the images that it was made from. Without a tag it is known by its digest. Raises
     UsageError when the tag is taken.
     """
-    tag = parts_of(destination).tag
     held = holder(target, destination, source_ids, force, new.digest)
     notes: tuple[str, ...] = ()
     if held is not None:
-        other = free_name(destination.name, lambda name: _named(target, Reference("docker", name=name)) is not None)
-        descriptor, data = held
-        other_tag = parts_of(Reference("docker", name=other)).tag
-        target.put_manifest(data, descriptor.digest, descriptor.media_type, other_tag)
+        other = free_name(destination.name, lambda name: _there(target.repository, name))
+        tag = parts_of(Reference("docker", name=other)).tag
+        target.put_manifest(held.data, held.descriptor.digest, held.descriptor.media_type, tag)
         notes = (f"the image that was {destination.name} is {other} now",)
-    target.put_manifest(new.data, new.digest, new.media_type, tag)
+    target.put_manifest(new.data, new.digest, new.media_type, parts_of(destination).tag)
     return notes
 
 
 def holder(
     target: Target, destination: Reference, source_ids: Collection[str], force: bool, new: str | None = None
-) -> tuple[Descriptor, bytes] | None:
+) -> Held | None:
     """The image whose tag is to go to a new one (of the digest `new`), where it has to keep another.
 
     Raises UsageError when it has to and `force` is not given.
     """
-    held = _named(target, destination) if parts_of(destination).tag is not None else None
-    if held is None or held[0].digest == new:
+    name = parts_of(destination)
+    held = named(target.repository, name) if name.tag is not None else None
+    if held is None or held.descriptor.digest == new:
         return None
-    descriptor, data = held
-    source = Remembering(target.repository, {descriptor.digest: data})
-    images = [read_manifest(source, one).config for one in image_manifests(source, [descriptor])[:_MEMBER_LIMIT]]
-    original = any(config.digest in source_ids for config in images)
-    takeable = all(may_take(labels_of(source.document(config, "the config")), config.digest, None) for config in images)
-    if takeable and not original:
+    original = any(image_id in source_ids for image_id, _ in held.images)
+    if not original and all(may_take(labels, image_id, None) for image_id, labels in held.images):
         return None
     if not force:
         raise name_taken(destination.name, original)
@@ -76,9 +100,9 @@ def labels_of(config: bytes) -> Json:
     return labels if isinstance(labels, dict) else {}
 
 
-def _named(target: Target, reference: Reference) -> tuple[Descriptor, bytes] | None:
-    """The manifest or index that a name means now, or None."""
+def _there(repository: Repository, name: str) -> bool:
     try:
-        return target.repository.named(parts_of(reference))
+        repository.named(parts_of(Reference("docker", name=name)))
     except NotThere:
-        return None
+        return False
+    return True

@@ -18,6 +18,10 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
     """
     if reference.transport == "containers-storage":
         return roll_back_storage(reference, dry_run=dry_run)
+    if reference.transport == "docker":
+        from deadweight.image.transports.registry_rollback import roll_back_registry  # noqa: PLC0415
+
+        return roll_back_registry(reference, dry_run=dry_run)
     engine, reference = reached(reference)
     name = local_name(engine, reference.name)
     slim = inspect(engine, name) or inspect(engine, reference.name)

@@ -1,0 +1,83 @@
+"""Back to the original in a registry: a tag that a slim image has goes to the image that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deadweight.errors import BadInputError, UsageError, shown
+from deadweight.image.reference import Name, Reference, split_name
+from deadweight.image.transports.names import (
+    SOURCE,
+    SOURCE_NAME,
+    RolledBack,
+    free_name,
+    no_slim_image,
+    original_gone,
+    with_suffix,
+)
+from deadweight.image.transports.registry import Repository, parts_of
+from deadweight.image.transports.registry_client import NotThere, Registry
+from deadweight.image.transports.registry_names import Held, named
+from deadweight.image.transports.registry_upload import Target
+
+_ORIGINALS = 9
+
+
+def roll_back_registry(reference: Reference, *, dry_run: bool = False) -> RolledBack:
+    """Points the tag of a slim image, or of an index of them, at its original. With `dry_run` nothing changes.
+
+    The original is looked for in the same repository: under the name that the slim image says, and those that
+    `--replace` gives. Raises UsageError where the tag is not a slim image's, BadInputError where the original is gone.
+    """
+    name = parts_of(reference)
+    if name.tag is None or name.digest is not None:
+        raise UsageError(f"{shown(str(reference))} is no name that can lead elsewhere; write docker://HOST/NAME:TAG")
+    registry = Registry(name.host, name.path)
+    try:
+        target = Target(Repository(registry, name.path))
+        slim = named(target.repository, name)
+        if slim is None:
+            raise BadInputError(f"{target.repository.where} has no tag {shown(name.tag)}")
+        sources = [labels.get(SOURCE) for _, labels in slim.images]
+        if not sources or None in sources:
+            raise no_slim_image(reference.name)
+        original, original_name = _original(target, reference, slim, {str(source) for source in sources})
+        kept = free_name(reference.name, lambda one: _another(target, one, slim), "-slim")
+        if not dry_run:
+            target.put_manifest(slim.data, slim.descriptor.digest, slim.descriptor.media_type, _tag(kept))
+            target.put_manifest(original.data, original.descriptor.digest, original.descriptor.media_type, name.tag)
+        return RolledBack(name.host, reference.name, slim.id, original.id, original_name, kept)
+    finally:
+        registry.close()
+
+
+def _original(target: Target, reference: Reference, slim: Held, sources: set[str]) -> tuple[Held, str]:
+    said = next((str(labels[SOURCE_NAME]) for _, labels in slim.images if SOURCE_NAME in labels), None)
+    for candidate in _candidates(reference, said, parts_of(reference)):
+        parts = split_name(candidate)
+        found = None if parts is None else named(target.repository, parts)
+        if found is not None and {image_id for image_id, _ in found.images} >= sources:
+            return found, candidate
+    raise original_gone(min(sources), said, target.repository.where, "docker")
+
+
+def _candidates(reference: Reference, said: str | None, here: Name) -> Iterator[str]:
+    """Names that the original may have in this repository."""
+    parts = split_name(said) if said is not None else None
+    if said is not None and parts is not None and (parts.host, parts.path) == (here.host, here.path):
+        yield said
+    for number in range(1, _ORIGINALS + 1):
+        yield with_suffix(reference.name, "-original" if number == 1 else f"-original-{number}")
+
+
+def _another(target: Target, name: str, slim: Held) -> bool:
+    """Whether a name is another image's."""
+    try:
+        descriptor, _ = target.repository.named(parts_of(Reference("docker", name=name)))
+    except NotThere:
+        return False
+    return descriptor.digest != slim.descriptor.digest
+
+
+def _tag(name: str) -> str | None:
+    return parts_of(Reference("docker", name=name)).tag
