@@ -1,7 +1,8 @@
 """A .safetensors file with smaller numbers: which tensors change, and the new file as pieces of the old one.
 
-Nothing is held whole: tensors are converted when they are read. Only float32 changes. A tensor that would overflow
-stays as it is, and is named.
+Nothing is held whole: tensors are converted when they are read. Only float32 changes, and only in matrices: vectors
+(biases, scales of norms) are few, and can have numbers that half precision takes for zero though they matter. A tensor
+that would overflow stays as it is, and is named.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from deadweight.models.safetensors import Checkpoint, Part, Tensor, in_order, re
 Weights = Literal["fp16", "bf16", "int8"]
 WEIGHTS: Final[tuple[Weights, ...]] = ("fp16", "bf16", "int8")
 """What weights can become."""
-NOTHING: Final = "no float32 in it"
+NOTHING: Final = "no matrix of float32 in it"
 _CHUNK: Final = 8 << 20
 
 
@@ -42,7 +43,7 @@ class Step(NamedTuple):
 
 
 def convert(read: Reader, size: int, to: str) -> Converted:
-    """The file with its float32 as `to`: fp16, bf16, or int8 as torchao has it (the rest is fp16 then).
+    """The file with its matrices of float32 as `to`: fp16, bf16, or int8 as torchao has it (the rest is fp16 then).
 
     Raises ValueError, with the reason, for what is no sound file, and where nothing changes.
     """
@@ -66,7 +67,7 @@ def convert(read: Reader, size: int, to: str) -> Converted:
 
 
 def _step(checkpoint: Checkpoint, tensor: Tensor, to: Weights, read: Reader, kept: dict[str, str]) -> Step:
-    if tensor.dtype != "F32" or not tensor.numbers:
+    if tensor.dtype != "F32" or not tensor.numbers or len(tensor.shape) < 2:
         return Step(tensor, "")
     if to == "int8":
         if is_linear(tensor):

@@ -285,9 +285,9 @@ class _Work:
             return 0, ""
         reader = View(self.context.ledger).reader(file.real)
         made = convert(reader, file.size, to)
-        evidence = f"{made.tensors:,} tensors, each number the nearest that {to} has"
+        evidence = f"{made.tensors:,} matrices, each number the nearest that {to} has"
         if to == "int8":
-            evidence = f"{made.tensors:,} tensors: linear layers in int8, a scale for each row; the rest in fp16"
+            evidence = f"{made.tensors:,} matrices: of linear layers in int8, a scale for each row; the rest in fp16"
         if made.kept:
             name, reason = next(iter(made.kept.items()))
             evidence += f"; {len(made.kept):,} stay float32, such as {shown(name, 60)}: {reason}"

@@ -93,7 +93,7 @@ def test_float16_is_the_nearest_to_even(numbers: list[float]) -> None:
 @pytest.mark.parametrize("to", ["fp16", "bf16"])
 @given(numbers=st.lists(st.one_of(EDGES, st.floats(width=32)), min_size=1, max_size=60), flip=st.integers(0, 10**6))
 def test_what_is_made_passes_its_check_and_a_flipped_bit_does_not(to: str, numbers: list[float], flip: int) -> None:
-    old = safetensors({"a": ("F32", (len(numbers),), floats(*numbers))})
+    old = safetensors({"a": ("F32", (1, len(numbers)), floats(*numbers))})
     if overflows(floats(*numbers), "fp16" if to == "fp16" else "bf16"):
         with pytest.raises(ValueError, match="has no room for"):
             made(old, to)
@@ -157,11 +157,20 @@ def test_every_flipped_bit_of_a_file_is_seen(to: str) -> None:
 
 
 def test_a_tensor_that_would_overflow_stays_and_is_named() -> None:
-    old = safetensors({"a": ("F32", (2,), floats(1, 70000)), "b": ("F32", (1,), floats(2))})
+    old = safetensors({"a": ("F32", (2, 1), floats(1, 70000)), "b": ("F32", (1, 1), floats(2))})
     found = convert(reader(old), len(old), "fp16")
     assert (found.tensors, list(found.kept)) == (1, ["a"])
     checked(old, whole(found.content, old), "fp16")
     assert convert(reader(old), len(old), "bf16").kept == {}
+
+
+def test_vectors_stay_as_they_are() -> None:
+    """A number that half precision takes for zero can matter: a service's classifier had it times 1e63."""
+    old = safetensors({"norm.bias": ("F32", (2,), floats(1e-33, 1)), "a": ("F32", (1, 2), floats(1e-33, 1))})
+    new = made(old, "fp16")
+    found = read_checkpoint(reader(new), len(new))
+    assert {tensor.name: tensor.dtype for tensor in found.tensors} == {"norm.bias": "F32", "a": "F16"}
+    assert new[found.data :][:8] == floats(1e-33, 1)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +180,8 @@ def test_a_tensor_that_would_overflow_stays_and_is_named() -> None:
         (safetensors({}), "fp16", NOTHING),
         (weights(), "fp8", "cannot become 'fp8'"),
         (weights()[:-1], "fp16", "its tensors take"),
-        (safetensors({"a": ("F32", (1,), floats(1e6))}), "fp16", "has no room for"),
+        (safetensors({"a": ("F32", (1, 1), floats(1e6))}), "fp16", "has no room for"),
+        (safetensors({"a": ("F32", (2,), floats(1, 2))}), "fp16", NOTHING),
         (
             safetensors(
                 {"layers.0.a.weight": ("F32", (1, 1), floats(1)), "layers.0.a._weight_scale": ("F16", (1,), b"ab")}

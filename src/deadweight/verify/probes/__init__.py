@@ -83,7 +83,7 @@ def judge(kind: Kind, probe: Any, name: str, before: Observation | None, after: 
         None if before is None else before.seconds,
         after.seconds,
         details[:DETAIL_LIMIT],
-        list(dict.fromkeys(note for seen in sides for note in seen.notes)),
+        list(dict.fromkeys([*([said] if measured else []), *(note for seen in sides for note in seen.notes)])),
         measured,
     )
 
