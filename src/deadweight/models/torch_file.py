@@ -178,12 +178,10 @@ def _tensor(name: str, value: Any) -> tuple[str, str, int, tuple[int, ...], tupl
         dtype = _STORAGES[kind.name]
         numbers = (offset, *shape, *steps)
         sound = all(type(number) is int and 0 <= number < 1 << 48 for number in numbers) and len(shape) == len(steps)
-        if not sound or not isinstance(key, str):
-            raise TorchFileError(f"its tensor {name[:80]!a} is none")
         width = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}.get(dtype, 1)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise TorchFileError(f"its tensor {name[:80]!a} is of a kind that is not known here") from None
-    if len(shape) > 64 or math.prod(shape) >= 1 << 48:
+    if not sound or not isinstance(key, str) or len(shape) > 64 or math.prod(shape) >= 1 << 48:
         raise TorchFileError(f"its tensor {name[:80]!a} is none")
     return key, dtype, offset * width, tuple(shape), tuple(steps)
 
