@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_GRACE = 5.0
-"""Seconds that transfers get to end in, once they are told to."""
+_GRACE = 4.0
+"""Seconds that transfers get to end in, all together, once they are told to."""
 
 
 def in_parallel(jobs: Sequence[Callable[[], T]], limit: int, cancel: Callable[[], None]) -> list[T]:
@@ -26,8 +27,9 @@ def in_parallel(jobs: Sequence[Callable[[], T]], limit: int, cancel: Callable[[]
     except BaseException:
         work.stop()
         cancel()
+        end = time.monotonic() + _GRACE
         for thread in threads:
-            thread.join(_GRACE)
+            thread.join(max(0.0, end - time.monotonic()))
         raise
     return [work.results[number] for number in range(len(jobs))]
 

@@ -7,6 +7,9 @@ import base64
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -553,3 +556,61 @@ def test_mounts_that_are_declined(registry: Registry, tmp_path: Path) -> None:
     assert len(mounts) == 2
     assert all("from=team/app" in path for path in mounts)
     whole(registry, "v2", image)
+
+
+def half_then_silent(handler: Handler) -> bool:
+    blob = handler.registry.blobs[handler.path.rpartition("/")[2]]
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(blob)))
+    handler.end_headers()
+    handler.wfile.write(blob[: len(blob) // 2])
+    handler.wfile.flush()
+    time.sleep(30)
+    return handler.drop()
+
+
+def stopped(arguments: list[str], tmp_path: Path, when: Callable[[], bool]) -> tuple[int, str, float]:
+    """Runs deadweight, interrupts it when it is time; gives its status, what it said, and how long it took to end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deadweight", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        for _ in range(300):
+            if when():
+                break
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, said = process.communicate(timeout=30)
+        return process.returncode, said, time.monotonic() - began
+    finally:
+        process.kill()
+
+
+def test_an_interrupted_download_ends_at_once(registry: Registry, tmp_path: Path) -> None:
+    registry.add("v1", big_image())
+    registry.once("GET", largest(registry), half_then_silent, 99)
+    arguments = ["inspect", f"docker://{registry.host}/team/app:v1"]
+    status_, said, took = stopped(
+        arguments, tmp_path, lambda: any(largest(registry) in p for p in registry.paths("GET"))
+    )
+    assert status_ == 130, said
+    assert took < 15
+    assert said == "deadweight: stopped by SIGINT\n"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == []
+
+
+def test_an_interrupted_upload_leaves_nothing(registry: Registry, tmp_path: Path) -> None:
+    def slow(handler: Handler) -> bool:
+        time.sleep(0.5)
+        return False
+
+    archive = write_docker_archive(tmp_path / "a.tar", make_image(make_tar(file("w", os.urandom(40_000_000)))))
+    registry.once("PATCH", "/uploads/", slow, 999)
+    arguments = ["slim", str(archive), "--to", f"docker://{registry.host}/team/app:v1"]
+    status_, said, took = stopped(arguments, tmp_path, lambda: bool(registry.paths("PATCH")))
+    assert status_ == 130, said
+    assert took < 15
+    assert registry.manifests == {}
+    assert registry.uploads == {}
