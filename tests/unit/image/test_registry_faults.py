@@ -339,6 +339,26 @@ def test_an_upload_is_taken_up_and_not_begun_anew(registry: Registry, tmp_path: 
     assert len({path.partition("?")[0] for path in registry.paths("PATCH")}) == 1
 
 
+def test_a_registry_that_takes_no_chunks(registry: Registry, tmp_path: Path) -> None:
+    """It gets each blob whole; and again from the beginning where that breaks off."""
+    image = big_image()
+    registry.faults.append(
+        lambda h: h.command == "PATCH" and not h.headers["content-range"].startswith("0-") and h.answer(400, b"{}")
+    )
+    registry.once("PUT", "/uploads/", Handler.drop, 2)
+    whole_but_begun(registry, image, push(registry, image, tmp_path))
+    assert max(len(one.body) for one in registry.asked if one.method == "PUT") > 400_000
+
+
+def test_a_registry_that_forgets_every_upload(registry: Registry, tmp_path: Path) -> None:
+    for number, image in enumerate((big_image(), make_image())):  # with layers, and with a configuration alone
+        registry.faults.clear()
+        registry.once("PUT", "/uploads/", forgets, 999)
+        with pytest.raises(EnvironmentFailure, match=r"lost the upload of (layer [12]|a blob) 3 times"):
+            push(registry, image, tmp_path, f"team/new:v{number}")
+    assert registry.manifests == {}
+
+
 def test_uploads_that_are_refused_leave_nothing(registry: Registry, tmp_path: Path) -> None:
     registry.add("v1", simple_image())
     before = dict(registry.manifests)

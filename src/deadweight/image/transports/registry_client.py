@@ -20,6 +20,7 @@ import httpx2
 import msgspec
 
 from deadweight.errors import BadInputError, DeadweightError, EnvironmentFailure, shown
+from deadweight.image.bytes import ByteRange
 from deadweight.image.transports.registry_auth import Authority
 from deadweight.image.transports.registry_credentials import DOCKER_HUB, find_credential
 from deadweight.image.transports.registry_settings import (
@@ -30,6 +31,8 @@ from deadweight.image.transports.registry_settings import (
     tls_context,
 )
 
+Content = bytes | ByteRange | None
+"""What a request sends. A range of a file goes out as a stream, from its beginning each time."""
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Answers after which the same request may succeed."""
@@ -134,7 +137,7 @@ class Registry:
         url: httpx2.URL | str,
         scopes: tuple[str, ...],
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: Content = None,
     ) -> httpx2.Response:
         """One request, authenticated and redirected; its body is unread, and the caller closes it.
 
@@ -175,7 +178,7 @@ class Registry:
         scopes: tuple[str, ...],
         doing: str,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: Content = None,
         limit: int = _SMALL,
     ) -> Reply:
         """A request and its whole answer, tried again where that may help. Raises EnvironmentFailure, BadInputError."""
@@ -193,7 +196,7 @@ class Registry:
         scopes: tuple[str, ...],
         doing: str,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: Content = None,
         limit: int = _SMALL,
     ) -> Reply:
         """As `ask`, but one try. Raises NoAnswer as well."""
@@ -262,11 +265,10 @@ class Registry:
             return NoAnswer(f"the connection to {self.host} broke off ({_reason(error)})")
         raise EnvironmentFailure(f"cannot {doing}: {_reason(error)}") from None
 
-    def _send(
-        self, method: str, target: httpx2.URL, headers: Mapping[str, str], content: bytes | None
-    ) -> httpx2.Response:
+    def _send(self, method: str, target: httpx2.URL, headers: Mapping[str, str], content: Content) -> httpx2.Response:
         try:
-            request = self._client.build_request(method, target, headers=dict(headers), content=content)
+            body = content.chunks() if isinstance(content, ByteRange) else content
+            request = self._client.build_request(method, target, headers=dict(headers), content=body)
             response = self._client.send(request, stream=True)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError) as error:
             if self.cancelled.is_set():

@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx2
 
 from deadweight.errors import DeadweightError, DigestError, EnvironmentFailure, shown
+from deadweight.image.bytes import ByteRange
 from deadweight.image.transports.registry import Repository
-from deadweight.image.transports.registry_client import NoAnswer, Patience, Reply
+from deadweight.image.transports.registry_client import Content, NoAnswer, Patience, Reply
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _CHUNK_LIMIT = 256 << 20
+_NO_CHUNKS = frozenset({400, 405, 411, 415, 501})
+"""What a second chunk is answered by servers that take none."""
+BEGINNINGS = 3
+"""How often a blob is sent from its beginning before the registry counts as broken."""
 _BINARY = {"Content-Type": "application/octet-stream"}
 
 
 class Lost(Exception):
     """The server has lost an upload: it begins anew."""
+
+
+class NoChunks(Exception):
+    """The server takes a blob whole, and not in chunks."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +81,37 @@ class Target:
         location = reply.headers.get("location")
         return registry.follow(registry.base, location) if reply.status == 202 and location else False
 
+    def put_file(self, blob: ByteRange, digest: str) -> None:
+        """Sends a blob whole, in one request; where that breaks off, again from its beginning."""
+        self._whole(lambda upload: upload.commit(digest, blob))
+
     def put(self, data: bytes, digest: str) -> None:
         """Sends a small blob, unless it is there."""
-        if self.has(digest, len(data)):
-            return
-        upload = Upload(self)
-        try:
+
+        def send(upload: Upload) -> None:
             upload.write(data)
             upload.commit(digest)
-        except BaseException:
-            upload.abandon()
-            raise
+
+        if not self.has(digest, len(data)):
+            self._whole(send)
+
+    def _whole(self, send: Callable[[Upload], None]) -> None:
+        for _ in range(BEGINNINGS):
+            upload = Upload(self)
+            try:
+                send(upload)
+            except Lost:
+                continue
+            except BaseException:
+                upload.abandon()
+                raise
+            return
+        raise self.lost("a blob")
+
+    def lost(self, what: str) -> EnvironmentFailure:
+        """That the registry has lost an upload too often."""
+        host = self.repository.registry.host
+        return EnvironmentFailure(f"{host} lost the upload of {what} {BEGINNINGS} times: it is misconfigured, or full")
 
     def put_manifest(self, data: bytes, digest: str, media_type: str, tag: str | None) -> None:
         """Sends a manifest or an index: what it names has to be there. Without a tag it is known by its digest."""
@@ -118,18 +148,22 @@ class Upload(io.RawIOBase):
             self._flush()
         return memoryview(data).nbytes
 
-    def commit(self, digest: str) -> None:
-        """Ends the blob, which has this digest: from here on it is there. Raises Lost."""
+    def commit(self, digest: str, file: ByteRange | None = None) -> None:
+        """Ends the blob, which has this digest: then it is there. `file` is all of it where nothing was written.
+
+        Raises Lost.
+        """
         whole = self._sent == 0
         if not whole:
             self._flush()
-        body = bytes(self._buffer) if whole else b""
+        body: Content = file if file is not None else bytes(self._buffer) if whole else b""
+        headers = {**_BINARY, "Content-Length": str(file.size)} if file is not None else _BINARY
         patience = Patience(self._registry)
         while True:
             location = self._begun()
             url = f"{location}{'&' if location.query else '?'}digest={digest}"
             try:
-                reply = self._registry.once("PUT", url, self._target.push, self._doing, _BINARY, body)
+                reply = self._registry.once("PUT", url, self._target.push, self._doing, headers, body)
                 break
             except NoAnswer as error:
                 patience.failed(error, self._doing)
@@ -203,6 +237,8 @@ class Upload(io.RawIOBase):
                 continue
             if reply.status in (404, 416):
                 raise Lost
+            if reply.status in _NO_CHUNKS and self._sent:
+                raise NoChunks
             if reply.status not in (201, 202, 204):
                 self._registry.refuse(reply, self._doing)
             self._follow(reply)

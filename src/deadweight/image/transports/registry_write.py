@@ -5,13 +5,15 @@ Until the manifest is there nothing is: whoever pulls gets the image that was th
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deadweight.errors import EnvironmentFailure
-from deadweight.image.compression import Compression
+from deadweight.image.bytes import ByteRange
+from deadweight.image.compression import Compression, temporary_folder
 from deadweight.image.output import NewImage, OutputLayer, Progress, Written
 from deadweight.image.parallel import Sum, in_parallel
 from deadweight.image.reference import Reference
@@ -23,11 +25,8 @@ from deadweight.image.transports.registry import Repository, parts_of
 from deadweight.image.transports.registry_blob import RemoteBlob
 from deadweight.image.transports.registry_client import Registry
 from deadweight.image.transports.registry_names import New, give_name, holder, labels_of
-from deadweight.image.transports.registry_upload import Lost, Target, Upload
+from deadweight.image.transports.registry_upload import BEGINNINGS, Lost, NoChunks, Target, Upload
 from deadweight.image.transports.stream import Stored, write_layer
-
-_BEGINNINGS = 3
-"""How often a layer is sent from its beginning before the registry counts as broken."""
 
 
 def check_registry(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
@@ -143,7 +142,7 @@ def _send(
             if report is not None:
                 report(layer.size)
             return known
-    for _ in range(_BEGINNINGS):
+    for _ in range(BEGINNINGS):
         upload = Upload(target, begun)
         begun = None
         try:
@@ -152,14 +151,33 @@ def _send(
             upload.commit(stored.digest)
         except Lost:
             continue
+        except NoChunks:
+            upload.abandon()
+            stored = _send_whole(layer, choice, target, where, report)
         except BaseException:
             upload.abandon()
             raise
         if memory is not None:
             memory.note_packed(stored)
         return stored
-    host = target.repository.registry.host
-    raise EnvironmentFailure(f"{host} lost the upload of {where} {_BEGINNINGS} times: it is misconfigured, or full")
+    raise target.lost(where)
+
+
+def _send_whole(
+    layer: OutputLayer, choice: Compression | None, target: Target, where: str, report: Progress | None
+) -> Stored:
+    """For a registry that takes no chunks: by way of a temporary file, since the digest has to be known beforehand."""
+    folder = temporary_folder()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            stored = write_layer(replace(layer, file=None), file, choice, where, report)
+            file.flush()
+            target.put_file(ByteRange(file.fileno(), 0, stored.stored), stored.digest)
+            return stored
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot keep {where} in {folder}: {error.strerror or error}; set TMPDIR to a folder with more space"
+        ) from None
 
 
 def _known(layer: OutputLayer, choice: Compression | None, memory: Memory | None) -> Stored | None:
