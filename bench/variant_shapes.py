@@ -54,9 +54,13 @@ class Workshop:
             end = "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
             raise SystemExit(f"variants: deadweight {' '.join(words)} exits with {done.returncode}:\n{end}")
 
-    def place(self, tag: str) -> str:
+    def layout(self, variant: str) -> Path:
+        """The folder of a variant's images."""
+        return self.work / "images" / variant
+
+    def place(self, variant: str, tag: str) -> str:
         """Where deadweight puts an image."""
-        return f"oci:{self.work / 'images'}:{tag}"
+        return f"oci:{self.layout(variant)}:{tag}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def _phase_2(shop: Workshop) -> None:
 def _slim(name: str, *words: str, swap: bool = False) -> Variant:
     def make(shop: Workshop) -> None:
         sources = shop.sources if swap else ()
-        shop.deadweight("slim", original(shop), "--to", shop.place(name), *words, *sources, *PLAIN)
+        shop.deadweight("slim", original(shop), "--to", shop.place(name, name), *words, *sources, *PLAIN)
 
     return Variant(name, f"deadweight slim phase-2 {' '.join(words)}", make)
 
@@ -105,7 +109,7 @@ def _build(name: str, *words: str, images: tuple[str, ...] = (), swap: bool = Fa
     def make(shop: Workshop) -> None:
         shop.fresh_context(lock)
         # The images of a split are tagged by their names.
-        to = f"oci:{shop.work / 'images'}" if images else shop.place(name)
+        to = f"oci:{shop.layout(name)}" if images else shop.place(name, name)
         command = ["build", str(shop.context), *BASE, "--to", to, *words, *PLAIN]
         shop.deadweight(*command, "--cache", str(shop.work / "build-cache"), *(shop.sources if swap else ()))
 

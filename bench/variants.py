@@ -82,15 +82,15 @@ def loaded(shop: Workshop, reference: str, tag: str) -> Iterator[str]:
 
 def sized(shop: Workshop, variant: Variant, tag: str) -> dict[str, Any]:
     """The part of a record that no clock has to do with. It is kept: a run that goes on does not do it again."""
-    reference = original(shop) if tag == FIRST else shop.place(tag)
-    report = inspected(reference)
+    place = image_of(shop, variant, tag)
+    report = inspected(place)
     image = report["image"]["digest"]
     known = json.loads(record(tag).read_text()) if record(tag).exists() else {}
     if known.get("image") == image:
         return {key: known[key] for key in SIZES}
     say(f"{tag}: its size")
     owners = [{key: owner[key] for key in ("name", "bytes")} for owner in report["owners"][:8]]
-    figures = (tag, variant.command, image, report["bytes"], compressed(shop, reference), report["categories"], owners)
+    figures = (tag, variant.command, image, report["bytes"], compressed(shop, place), report["categories"], owners)
     found = dict(zip(SIZES, figures, strict=True))
     keep(found)
     return found
@@ -109,26 +109,28 @@ def complete(tag: str) -> bool:
 def measured(shop: Workshop, variant: Variant) -> list[dict[str, Any]]:
     """A record for each image of a variant."""
     docker = shop.engine.docker
-    records = [sized(shop, variant, tag) for tag in variant.tags]
-    # A split is asked through its first image, behind which the second one works.
-    with loaded(
-        shop, original(shop) if variant.name == FIRST else shop.place(variant.tags[-1]), variant.tags[-1]
-    ) as last:
-        say(f"{variant.tags[-1]}: running it")
-        records[-1]["busy"] = busy()
-        found, given = measure(docker, last, {}, answers)
-        records[-1] |= found | {"accuracy": accuracy(variant, given)}
-        if len(variant.tags) > 1:
-            with (
-                loaded(shop, shop.place(variant.tags[0]), variant.tags[0]) as first,
-                started(docker, last, {}) as server,
-            ):
-                say(f"{variant.tags[0]}: running it")
-                records[0]["busy"] = busy()
-                settings = {"TRUTHGRAPH_ML_URL": f"http://127.0.0.1:{server.port}", "TRUTHGRAPH_ML_TIMEOUT": "120"}
-                found, given = measure(docker, first, settings, answers)
-                records[0] |= found | {"accuracy": accuracy(variant, given)}
-    return records
+    records = {tag: sized(shop, variant, tag) for tag in variant.tags}
+    *fronts, last = variant.tags
+
+    def ran(tag: str, image: str, settings: dict[str, str]) -> None:
+        say(f"{tag}: running it")
+        state = busy()
+        found, given = measure(docker, image, settings, answers)
+        records[tag] |= {"busy": state, **found, "accuracy": accuracy(variant, given)}
+
+    with loaded(shop, image_of(shop, variant, last), last) as image:
+        ran(last, image, {})
+        # A split is asked through its first image, behind which the last one works.
+        for tag in fronts:
+            with loaded(shop, image_of(shop, variant, tag), tag) as front, started(docker, image, {}) as server:
+                url = f"http://127.0.0.1:{server.port}"
+                ran(tag, front, {"TRUTHGRAPH_ML_URL": url, "TRUTHGRAPH_ML_TIMEOUT": "120"})
+    return list(records.values())
+
+
+def image_of(shop: Workshop, variant: Variant, tag: str) -> str:
+    """Where an image of a variant is."""
+    return original(shop) if variant.name == FIRST else shop.place(variant.name, tag)
 
 
 def accuracy(variant: Variant, given: dict[str, Any]) -> dict[str, Any]:
@@ -188,17 +190,15 @@ def run(shop: Workshop, every: dict[str, Variant], variant: Variant, *, stay: bo
         say(f"{FIRST}: building it")
         make_base(shop.engine, shop.work)
         every[FIRST].make(shop)
-    made = shop.work / "made" / variant.name
+    made = shop.layout(variant.name) / "made"
     if variant.name != FIRST and not made.exists():
         say(f"{variant.name}: {variant.command}")
         variant.make(shop)
-        made.parent.mkdir(exist_ok=True)
         made.touch()
     for found in measured(shop, variant):
         keep(found)
-    if variant.name != FIRST and not stay:
-        shutil.rmtree(shop.work / "images", ignore_errors=True)
-        made.unlink()
+    if not stay:
+        shutil.rmtree(shop.layout(variant.name), ignore_errors=True)
 
 
 if __name__ == "__main__":
