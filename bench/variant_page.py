@@ -59,7 +59,7 @@ def _table(results: Mapping[str, Result]) -> str:
         cells = [f"**{name}**: {what}", f"{found['bytes']:,}"]
         cells += [size(found["compressed"][kind]) for kind in ("gzip", "zstd")]
         cells += [f"{_start(found):.2f} s{busy}", f"{found['first_answer_seconds']:.1f} s{busy}"]
-        cells += [_milliseconds(found["latency"][kind]) for kind in ("embed", "verify")]
+        cells += [f"{_milliseconds(found['latency'][kind])}{busy}" for kind in ("embed", "verify")]
         cells += [size(found["peak_bytes"]), f"{exact['least_cosine']:.6f}", f"{exact['largest_difference']:.1e}"]
         cells += [f"{exact[f'{kind}_agree']} of {exact[kind]}" for kind in ("judgements", "verdicts")]
         lines.append(f"| {' | '.join(cells)} |")

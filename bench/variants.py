@@ -193,6 +193,7 @@ def run(shop: Workshop, every: dict[str, Variant], variant: Variant, *, stay: bo
     made = shop.layout(variant.name) / "made"
     if variant.name != FIRST and not made.exists():
         say(f"{variant.name}: {variant.command}")
+        shop.layout(variant.name).parent.mkdir(exist_ok=True)
         variant.make(shop)
         made.touch()
     for found in measured(shop, variant):
