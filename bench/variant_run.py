@@ -193,8 +193,8 @@ def _command(docker: Sequence[str], tag: str, port: int) -> list[str]:
     """The image's own command, at another port, and without --reload.
 
     That one is a mistake of the report's Dockerfile, which `deadweight lint` finds, and would hide what variants are
-    compared for: with it uvicorn listens on a socket for which asyncio leaves Nagle's algorithm on, and each answer comes
-    40 ms later.
+    compared for: with it uvicorn listens on a socket for which asyncio leaves Nagle's algorithm on, and each answer
+    comes 40 ms later.
     """
     words: list[str] = json.loads(_run(docker, "image", "inspect", "--format", "{{json .Config.Cmd}}", tag)) or []
     if words.count(PORT) != 1:
