@@ -35,7 +35,8 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
     if source is None:
         raise no_slim_image(name)
     original = _original(engine, slim, source)
-    others = [one for one in slim.tags if one != name]
+    repository = name.rpartition(":")[0]
+    others = sorted((one for one in slim.tags if one != name), key=lambda one: one.rpartition(":")[0] != repository)
     kept = others[0] if others else free_name(name, lambda one: inspect(engine, one) is not None, "-slim")
     found = RolledBack(
         engine.title, name, slim.id, original.id, next((one for one in original.tags if one != name), None), kept
