@@ -115,11 +115,15 @@ def plan_for(
 ) -> Worked:
     """The plan that the planning options ask for, worked out; with `swapped`, over the image with those swaps done."""
     from deadweight.cli.output import message  # noqa: PLC0415
-    from deadweight.errors import shown  # noqa: PLC0415
+    from deadweight.errors import UsageError, shown  # noqa: PLC0415
     from deadweight.image.transports import open_image  # noqa: PLC0415
     from deadweight.passes.base import Options, matches  # noqa: PLC0415
     from deadweight.plan import draw_up  # noqa: PLC0415
 
+    if weights is not None and (risk in ("lossless", "target") or "weights" in skip):
+        raise UsageError(
+            "--weights changes what models compute: it goes with --risk policy or observed, and the pass weights"
+        )
     options = Options(tuple(keep), keep_compile, tuple(root), tuple(remove), target, weights)
     if swapped is not None:
         options = replace(options, orphans=swapped.orphans)
