@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deadweight.cli.common import cpu_sources, declared_target
-from deadweight.cli.options import json_option, target_options, variant_options, weights_option
+from deadweight.cli.common import cpu_sources, declared_target, opened
+from deadweight.cli.options import (
+    json_option,
+    platform_option,
+    target_options,
+    top_option,
+    variant_options,
+    weights_option,
+)
 from deadweight.cli.output import check_outputs, deliver, write_document
+from deadweight.cli.progress import progress
 from deadweight.errors import AnswerIsNo, UsageError, shown
 
 if TYPE_CHECKING:
@@ -24,12 +32,18 @@ COMPOSE = "compose.yaml"
 
 
 @click.command("split")
-@click.argument("project", metavar="[PROJECT]", default=".")
+@click.argument("project", metavar="[PROJECT|IMAGE]", default=".")
 @click.option(
     "--by-extra",
     "extra",
     metavar="NAME",
     help="The extra with what only inference needs.  [default: the one that is not for developers]",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="DIST,...",
+    help="Of an image: distributions that only inference needs.  [default: an extra, or known frameworks]",
 )
 @click.option("-o", "--output", metavar="DIR", help="Where to write the files.  [default: nothing is written]")
 @click.option("--check", is_flag=True, help="Look at the imports alone: write nothing.")
@@ -48,9 +62,12 @@ COMPOSE = "compose.yaml"
 )
 @click.option("-f", "--force", is_flag=True, help="Replace files that are there, and write though imports are wrong.")
 @json_option
+@top_option
+@platform_option
 def split_command(
     project: str,
     extra: str | None,
+    by: tuple[str, ...],
     output: str | None,
     check: bool,
     base: str | None,
@@ -65,6 +82,8 @@ def split_command(
     url_variable: str | None,
     force: bool,
     json_to: str | None,
+    top: int,
+    platform: str | None,
     **target: Any,
 ) -> None:
     """Split the service of the Python project in PROJECT in two: a core without models, and its inference.
@@ -76,15 +95,27 @@ def split_command(
     only the extra brings, except in functions that are called later, or in a `try` that does without. Each such place
     is named. Nothing of the project is run. Exit status 1: the core does import it.
 
+    Of an IMAGE it says which distributions only inference needs, which the core needs and which both, with their bytes,
+    what the core would come to, and whether the application in it would start without the others.
+
     \b
     Examples:
       deadweight split --by-extra ml --check
       deadweight split service --by-extra ml -o service/docker
       deadweight split --by-extra ml -o docker --gpu h100 --force
+      deadweight split image.tar --by torch,transformers
     """
     from deadweight.build.split import check_split, read_split  # noqa: PLC0415
     from deadweight.report.split import print_split, split_report  # noqa: PLC0415
 
+    if _is_image(project):
+        if output is not None:
+            raise UsageError("files are written of a project: for an image leave out --output")
+        names = [name.strip() for each in by for name in each.split(",") if name.strip()]
+        _split_image(project, names, extra, entry, json_to, top, platform)
+        return
+    if by:
+        raise UsageError("--by is for images: of a project say --by-extra")
     check_outputs([json_to], [])
     if check and output is not None:
         raise UsageError("--check writes nothing: leave out --output")
@@ -106,6 +137,41 @@ def split_command(
         places = [f"{one.path}:{one.line} ({one.imported})" for one in found.wrong] or list(found.unread)
         written = "" if output is None or force else "; nothing was written"
         raise AnswerIsNo(f"the core imports what only the extra {split.extra} brings: {', '.join(places[:5])}{written}")
+
+
+def _is_image(text: str) -> bool:
+    """Whether it names an image, and no project."""
+    folder = Path(text)
+    if "\0" in text or not folder.is_dir():
+        return True
+    return (folder / "oci-layout").exists() or (folder / "index.json").exists()
+
+
+def _split_image(
+    image: str,
+    names: list[str],
+    extra: str | None,
+    entry: str | None,
+    json_to: str | None,
+    top: int,
+    platform: str | None,
+) -> None:
+    from deadweight.application.image_split import split_image  # noqa: PLC0415
+    from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
+    from deadweight.report.split import image_split_report, print_image_split  # noqa: PLC0415
+
+    if names and extra is not None:
+        raise UsageError("--by and --by-extra exclude each other")
+    check_outputs([json_to], [image])
+    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
+        if report is not None:
+            report("accounting", 0, 0)
+        found = split_image(Ledger(source), names, extra, entry)
+    document = image_split_report(image, found)
+    deliver(document, json_to, lambda console: print_image_split(console, document, top))
+    if found.check is not None and not found.check.proved:
+        places = [f"{one.path}:{one.line} ({one.imported})" for one in found.check.wrong] or list(found.check.unread)
+        raise AnswerIsNo(f"the core imports what only inference needs: {shown(', '.join(places[:5]), 500)[1:-1]}")
 
 
 def _extra(folder: Path, asked: str | None) -> str:

@@ -6,12 +6,15 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from deadweight.application.image_split import ImageSplit
 from deadweight.application.import_graph import Finding, ImportCheck
 from deadweight.build.split import CORE, ML, Split
-from deadweight.report.tables import BOLD, heading, paragraphs
+from deadweight.report.tables import BOLD, Line, bytes_table, heading, paragraphs
 from deadweight.report.text import plain, valid
+from deadweight.sizes import show_size
 
 SCHEMA = "deadweight.split/1"
+IMAGE_SCHEMA = "deadweight.split-image/1"
 
 
 class ImportLine(msgspec.Struct, frozen=True):
@@ -68,6 +71,65 @@ class SplitReport(msgspec.Struct, frozen=True):
     files: list[str]
     """That were written."""
     notes: list[str]
+
+
+class ImageSplitReport(msgspec.Struct, frozen=True):
+    """The document of `deadweight split` for an image. Bytes are those of the layers; maps have the largest first."""
+
+    schema: str
+    image: str
+    """As it was named."""
+    bytes: int
+    named: list[str]
+    """The distributions that inference begins with."""
+    by: str
+    """Who said so."""
+    ml: dict[str, int]
+    """Distributions that only inference needs, with their bytes."""
+    core: dict[str, int]
+    both: dict[str, int]
+    other: dict[str, int]
+    """Nothing that was looked at needs these."""
+    core_bytes: int
+    """What the image would come to without those of `ml`."""
+    imports: ImportsReport | None
+    """None where no application was found."""
+
+
+def image_split_report(image: str, found: ImageSplit) -> ImageSplitReport:
+    """The report of an image."""
+    return ImageSplitReport(
+        IMAGE_SCHEMA,
+        valid(image),
+        found.bytes,
+        list(found.named),
+        valid(found.by),
+        found.ml,
+        found.core,
+        found.both,
+        found.other,
+        found.core_bytes,
+        None if found.check is None else imports_report(found.check),
+    )
+
+
+def print_image_split(console: Console, report: ImageSplitReport, top: int) -> None:
+    """What each part needs, and what it would come to."""
+    console.print(Text(plain(report.image), BOLD))
+    console.print(f"{report.bytes:,} bytes ({show_size(report.bytes)}) in layers")
+    console.print(Text(plain(f"inference begins with {', '.join(report.named)} ({report.by})", 1000)))
+    parts = ((f"only {ML} needs", report.ml), ("both need", report.both), (f"only {CORE} needs", report.core))
+    for title, names in (*parts, ("nothing that was looked at needs", report.other)):
+        if names:
+            lines = [Line(size, name) for name, size in names.items()]
+            bytes_table(console, title, lines, what="distribution", top=top)
+    if report.imports is not None:
+        print_imports(console, report.imports)
+    heading(console, "Parts")
+    sizes = [f"{CORE}: {report.core_bytes:,} bytes ({show_size(report.core_bytes)}), without what only {ML} needs"]
+    sizes.append(f"{ML}: {report.bytes:,} bytes ({show_size(report.bytes)}), the image as it is")
+    for line in sizes:
+        console.print(Text(line))
 
 
 def split_report(split: Split, check: ImportCheck, files: list[str], notes: list[str]) -> SplitReport:
