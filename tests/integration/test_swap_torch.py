@@ -80,10 +80,10 @@ def gpu_build(wheel: CpuWheel) -> list[Member]:
 @pytest.mark.slow
 def test_torch_as_a_cpu_build(wheel: CpuWheel, tmp_path: Path) -> None:
     site = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), "pip", *NEEDED]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site)]
+    subprocess.run([*command, "pip", *NEEDED], check=True)
     members = [*gpu_build(wheel), *mini.installed("pip", *NEEDED, where=site)]
-    members += mini.site({"triton": {"triton/__init__.py": b"x = 1\n"}, "nvidia-cublas": {"nvidia/cublas/x": b"x"}})
+    members += mini.site({"triton": {"triton/__init__.py": b"x = 1\n"}, "nvidia_cublas": {"nvidia/cublas/x": b"x"}})
     image = mini.mini_image(tmp_path, members)
     members.clear()
     (tmp_path / "spec.toml").write_text(SPEC)
@@ -102,9 +102,11 @@ def test_torch_as_a_cpu_build(wheel: CpuWheel, tmp_path: Path) -> None:
     with open_image(f"docker-archive:{tmp_path / 'cpu.tar'}") as slim:
         view = merged_view([b"".join(layer.tar.chunks()) for layer in slim.layers])
         config = slim.config_bytes
-    assert not untrue_records(view)
+    # RECORD of the others lists bytecode that is not in this image, before and after.
+    assert not [line for line in untrue_records(view) if "/torch-" in line]
     assert not any("triton" in path and "dist-info" in path for path in view)
-    assert not any(path.startswith(f"{mini.SITE}/torch/bin/test_") for path in view)
+    assert f"{mini.SITE}/torch/bin/torch_shm_manager" in view
+    assert f"{mini.SITE}/torch/bin/test_api" not in view  # a program of Google Test
     view.clear()
     assert main(["apply", str(plan), "--to", f"docker-archive:{again}"]) == 0
     with open_image(f"docker-archive:{again}") as other:
