@@ -11,6 +11,7 @@ import io
 import math
 import pickletools
 import struct
+import warnings
 import zipfile
 from typing import Any, Final, NamedTuple
 
@@ -189,7 +190,9 @@ def _tensor(name: str, value: Any) -> tuple[str, str, int, tuple[int, ...], tupl
 def _follow(pickle: bytes) -> Any:
     """What a pickle builds, with inert values for all that it would call."""
     try:
-        return _built(pickle)
+        with warnings.catch_warnings():  # of escapes in texts that nobody should write
+            warnings.simplefilter("ignore")
+            return _built(pickle)
     except TorchFileError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:

@@ -7,7 +7,7 @@ import pickle
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deadweight.models.torch_file import Stored, TorchFileError, read_torch_file
@@ -105,6 +105,7 @@ def test_what_is_none_is_refused(data: bytes, reason: str) -> None:
         read(data)
 
 
+@example(12, b"\x00\\")  # a text with an escape that is none
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=6))
 def test_damaged_pickles_are_refused_or_read(at: int, data: bytes) -> None:
     try:
