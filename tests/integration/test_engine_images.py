@@ -17,7 +17,7 @@ from deadweight.errors import EnvironmentFailure, UsageError
 from deadweight.image.output import NewImage, OutputLayer, PredictionError, keep_image
 from deadweight.image.reference import parse_destination
 from deadweight.image.transports import engine, open_image, write_image
-from deadweight.image.transports.engine_api import Engine
+from deadweight.image.transports.engine_api import Engine, load
 from support.engines import GREETING, docker_host, greeter, podman_host
 from support.images import directory, file, make_image, make_tar, write_docker_archive
 
@@ -208,6 +208,22 @@ def test_a_load_that_does_not_end_leaves_nothing(client: Client, service: str, e
         new = NewImage(layers, lambda _: image.config_bytes, image.tag)
         with pytest.raises(type(error)):
             write_image(new, parse_destination(f"{client.transport}:svc:new"))
+    assert client.names() == {"svc:latest": service}
+
+
+def test_a_stop_while_the_engine_unpacks_leaves_nothing(
+    client: Client, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any) -> None:
+        load(*arguments)  # the real one
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "load", stopped)
+    with open_image(f"{client.transport}:svc:latest") as image:
+        # A new image, and one that was there before.
+        for new in (edited(image, lambda c: c.update(author="me")), keep_image(image)):
+            with pytest.raises(KeyboardInterrupt):
+                write_image(new, parse_destination(f"{client.transport}:svc:2"))
     assert client.names() == {"svc:latest": service}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ Report = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is; 0 when nobody knows."""
 _RESERVE = 512 << 20
 _IMAGES_LIMIT = 1000
+_GRACE = 5.0
+"""Seconds."""
 
 
 def reached(reference: Reference) -> tuple[Engine, Reference]:
@@ -248,7 +251,25 @@ def _send(engine: Engine, new: NewImage, here: int, progress: Progress | None) -
             file.write(tar_header(member, len(data)) + data + bytes(padding(len(data))))
         file.write(bytes(2 * BLOCK))
 
-    return sent, load(engine, produce)
+    try:
+        return sent, load(engine, produce)
+    except Exception:
+        raise
+    except BaseException:  # stopped: an engine that has all of it goes on, and does not know that nobody waits
+        if sent.config and not sent.was_there:
+            _remove_soon(engine, sha256(sent.config))
+        raise
+
+
+def _remove_soon(engine: Engine, image_id: str) -> None:
+    """Removes an image that an engine may be about to have; gives up after a few seconds."""
+    until = time.monotonic() + _GRACE
+    with suppress(DeadweightError):
+        while time.monotonic() < until:
+            if inspect(engine, image_id) is not None:
+                remove(engine, image_id)
+                return
+            time.sleep(0.1)
 
 
 def _after(progress: Progress, before: int) -> Progress:
