@@ -35,7 +35,7 @@ from support.images import (
     write_files,
     write_oci,
 )
-from support.registries import PASSWORD, USER, Server, need, start_registry
+from support.registries import PASSWORD, USER, Server, flaky, need, start_registry
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,28 @@ def test_large_layers_go_in_chunks(server: Server, tmp_path: Path) -> None:
         write_image(keep_image(source), to)
     assert len(requests(server, "PATCH", "/chunks/app/blobs/uploads/")) >= 3
     with open_image(f"docker://{server.host}/chunks/app:v1") as back:
+        assert b"".join(back.layers[0].tar.chunks()) == image.layers[0]
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        pytest.param([(1 << 60, 300_000), (1 << 60, 700_000)], id="answers"),
+        pytest.param([(300_000, 1 << 60), (700_000, 1 << 60), (50_000, 1 << 60)], id="requests"),
+        pytest.param([(0, 0), (200, 0), (1 << 60, 100)], id="at the start"),
+    ],
+)
+def test_connections_that_break_off(server: Server, tmp_path: Path, cuts: list[tuple[int, int]]) -> None:
+    """To and from a real registry, over connections that are cut in the midst of blobs."""
+    image = make_image(make_tar(file("weights", os.urandom(2_000_000))))
+    name = f"flaky/{cuts[0][0]}-{cuts[0][1]}:v1"
+    archive = write_docker_archive(tmp_path / "a.tar", image)
+    settings = Settings(pause=0.02, chunk=200_000)
+    # What is cut is a first connection on which all goes well so far, and then the next ones.
+    with flaky(server.host, cuts) as host, using(settings), open_image(str(archive)) as source:
+        write_image(keep_image(source), parse_destination(f"docker://{host}/{name}"))
+    with flaky(server.host, cuts) as host, using(settings), open_image(f"docker://{host}/{name}") as back:
+        assert back.config_digest == image.config_digest
         assert b"".join(back.layers[0].tar.chunks()) == image.layers[0]
 
 

@@ -7,8 +7,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,3 +118,48 @@ def start_registry(stack: ExitStack, *, password: bool = False, tls: bool = Fals
         except OSError:
             time.sleep(0.05)
     pytest.fail(f"docker-registry did not start: {(folder / 'log').read_text()[-500:]}")
+
+
+@contextmanager
+def flaky(host: str, cuts: list[tuple[int, int]]) -> Iterator[str]:
+    """A way to a registry on which the first connections break off; gives its HOST:PORT.
+
+    `cuts` has for each of these how many bytes of requests and of answers come through.
+    """
+    name, _, port = host.partition(":")
+    left = list(cuts)
+    lock = threading.Lock()
+    done = threading.Event()
+
+    def pump(source: socket.socket, to: socket.socket, limit: int) -> None:
+        with suppress(OSError):
+            while limit > 0 and (data := source.recv(min(65536, limit))):
+                to.sendall(data)
+                limit -= len(data)
+        for each in (source, to):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def serve(one: socket.socket) -> None:
+        with lock:
+            forth, back = left.pop(0) if left else (1 << 60, 1 << 60)
+        with one, socket.create_connection((name, int(port))) as other:
+            answers = threading.Thread(target=pump, args=(other, one, back), daemon=True)
+            answers.start()
+            pump(one, other, forth)
+            answers.join()
+
+    def accept() -> None:
+        while not done.is_set():
+            with suppress(OSError):
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            done.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(5)

@@ -24,6 +24,7 @@ else:
     from backports import zstd
 
 Compression = Literal["none", "gzip", "zstd"]
+_RESERVE = 512 * CHUNK
 _gzip_file: Any = igzip.GzipFile  # isal's class has no annotations
 _gzip_error = cast(type[Exception], isal_zlib.error)
 
@@ -148,7 +149,25 @@ def spool(
     return ByteRange(file.fileno(), 0, size)
 
 
+def need_room(packed: int) -> None:
+    """Raises EnvironmentFailure where blobs of so many bytes cannot be unpacked: they get no smaller by it."""
+    folder = temporary_folder()
+    free = _free(folder)
+    if free < packed + _RESERVE:
+        raise EnvironmentFailure(
+            f"no space in {folder}: layers of {packed:,} bytes, packed, are to be unpacked there, {free:,} are free; "
+            "set TMPDIR to a folder with more"
+        )
+
+
 def _leave_space(folder: Path) -> None:
-    stat = os.statvfs(folder)
-    if stat.f_bavail * stat.f_frsize < 512 * CHUNK:
+    if _free(folder) < _RESERVE:
         raise EnvironmentFailure(f"{folder} is nearly full; set TMPDIR to a folder with more space")
+
+
+def _free(folder: Path) -> int:
+    try:
+        stat = os.statvfs(folder)
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot unpack layers to {folder}: {error.strerror}; set TMPDIR") from None
+    return stat.f_bavail * stat.f_frsize

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from deadweight.errors import BadInputError, DigestError, shown
 from deadweight.image.bytes import Blob, ByteRange
-from deadweight.image.compression import Compression, detect, spool
+from deadweight.image.compression import Compression, detect, need_room, spool
 from deadweight.image.layer import Entry, read_entries
 from deadweight.image.parallel import Sum, in_parallel
 
@@ -168,6 +168,7 @@ class Image:
             return
         once = {(layer.diff_id, layer.digest): layer for layer in missing}
         total = sum(layer.blob.size for layer in once.values())
+        need_room(total)
         done = Sum(lambda bytes_: progress(bytes_, total) if progress is not None else None)
         jobs = [
             lambda layer=layer, number=number: layer.fetch(done.part(number))

@@ -262,6 +262,16 @@ def test_lies_are_refused_in_one_line(registry: Registry, what: str) -> None:
     assert "\x1b" not in str(caught.value)
 
 
+def test_no_room(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a manifest claims more than there is room for is said before anything is downloaded."""
+    manifest = registry.add("v1", big_image())
+    manifest["layers"][0]["size"] = 1 << 50
+    registry.put("v1", OCI_MANIFEST, dump(manifest))
+    with pytest.raises(EnvironmentFailure, match=r"no space in .*: layers of 1,125,899,9\d\d,\d\d\d,\d\d\d bytes"):
+        fetch(f"docker://{registry.host}/team/app:v1")
+    assert not any(largest(registry) in path for path in registry.paths("GET"))
+
+
 def test_a_silent_registry_is_given_up(registry: Registry) -> None:
     registry.add("v1", simple_image())
     registry.once("GET", "/", silent, 99)
@@ -354,7 +364,7 @@ def test_a_registry_that_forgets_every_upload(registry: Registry, tmp_path: Path
     for number, image in enumerate((big_image(), make_image())):  # with layers, and with a configuration alone
         registry.faults.clear()
         registry.once("PUT", "/uploads/", forgets, 999)
-        with pytest.raises(EnvironmentFailure, match=r"lost the upload of (layer [12]|a blob) 3 times"):
+        with pytest.raises(EnvironmentFailure, match=r"send (layer [12]|a blob) to .* lost the upload, 4 times"):
             push(registry, image, tmp_path, f"team/new:v{number}")
     assert registry.manifests == {}
 

@@ -26,8 +26,6 @@ _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _CHUNK_LIMIT = 256 << 20
 _NO_CHUNKS = frozenset({400, 405, 411, 415, 501})
 """What a second chunk is answered by servers that take none."""
-BEGINNINGS = 3
-"""How often a blob is sent from its beginning before the registry counts as broken."""
 _BINARY = {"Content-Type": "application/octet-stream"}
 
 
@@ -96,22 +94,18 @@ class Target:
             self._whole(send)
 
     def _whole(self, send: Callable[[Upload], None]) -> None:
-        for _ in range(BEGINNINGS):
+        beginnings = Beginnings(self, "a blob")
+        while True:
             upload = Upload(self)
             try:
                 send(upload)
             except Lost:
-                continue
+                beginnings.lost()
             except BaseException:
                 upload.abandon()
                 raise
-            return
-        raise self.lost("a blob")
-
-    def lost(self, what: str) -> EnvironmentFailure:
-        """That the registry has lost an upload too often."""
-        host = self.repository.registry.host
-        return EnvironmentFailure(f"{host} lost the upload of {what} {BEGINNINGS} times: it is misconfigured, or full")
+            else:
+                return
 
     def put_manifest(self, data: bytes, digest: str, media_type: str, tag: str | None) -> None:
         """Sends a manifest or an index: what it names has to be there. Without a tag it is known by its digest."""
@@ -122,6 +116,19 @@ class Target:
         if reply.status not in (200, 201, 202):
             registry.refuse(reply, doing)
         _same_digest(reply, digest, doing)
+
+
+class Beginnings:
+    """Counts how often a blob was sent from its beginning. Docker's registry loses an upload whose chunk broke off."""
+
+    def __init__(self, target: Target, what: str) -> None:
+        self._host = target.repository.registry.host
+        self._patience = Patience(target.repository.registry)
+        self._doing = f"send {what} to {target.repository.where}"
+
+    def lost(self) -> None:
+        """Waits until it is time to begin anew. Raises EnvironmentFailure when that has been done often enough."""
+        self._patience.failed(NoAnswer(f"{self._host} lost the upload"), self._doing)
 
 
 class Upload(io.RawIOBase):

@@ -25,7 +25,7 @@ from deadweight.image.transports.registry import Repository, parts_of
 from deadweight.image.transports.registry_blob import RemoteBlob
 from deadweight.image.transports.registry_client import Registry
 from deadweight.image.transports.registry_names import New, give_name, holder, labels_of
-from deadweight.image.transports.registry_upload import BEGINNINGS, Lost, NoChunks, Target, Upload
+from deadweight.image.transports.registry_upload import Beginnings, Lost, NoChunks, Target, Upload
 from deadweight.image.transports.stream import Stored, write_layer
 
 
@@ -142,7 +142,8 @@ def _send(
             if report is not None:
                 report(layer.size)
             return known
-    for _ in range(BEGINNINGS):
+    beginnings = Beginnings(target, where)
+    while True:
         upload = Upload(target, begun)
         begun = None
         try:
@@ -150,6 +151,7 @@ def _send(
             stored = write_layer(replace(layer, file=None), upload, choice, where, report)  # type: ignore[arg-type]
             upload.commit(stored.digest)
         except Lost:
+            beginnings.lost()
             continue
         except NoChunks:
             upload.abandon()
@@ -160,7 +162,6 @@ def _send(
         if memory is not None:
             memory.note_packed(stored)
         return stored
-    raise target.lost(where)
 
 
 def _send_whole(
