@@ -37,6 +37,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Answers after which the same request may succeed."""
 _REDIRECT_LIMIT = 5
+_CHALLENGE_LIMIT = 3
+"""How many tokens are asked for on behalf of one request: one may end, or be taken back, on its way."""
 _SMALL = 1 << 20
 _WAIT_LIMIT = 120.0
 _BACKOFF_LIMIT = 30.0
@@ -144,19 +146,19 @@ class Registry:
         Raises NoAnswer when it may succeed later, EnvironmentFailure when it cannot.
         """
         target = self.base.join(url)
-        answered = False
-        for _ in range(_REDIRECT_LIMIT + 2):
+        answered = 0
+        for _ in range(_REDIRECT_LIMIT + _CHALLENGE_LIMIT + 1):
             if self.cancelled.is_set():
                 raise Cancelled("stopped")
             own = _origin(target) == _origin(self.base)
             authorization = self.authority.header(scopes) if own else None
             sent = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
             response = self._send(method, target, sent, content)
-            if response.status_code == 401 and own and not answered:
+            if response.status_code == 401 and own and answered < _CHALLENGE_LIMIT:
                 challenges = response.headers.get_list("www-authenticate")
                 if self.authority.answer(challenges, scopes, authorization):
                     response.close()
-                    answered = True
+                    answered += 1
                     continue
             location = response.headers.get("location")
             moved = response.status_code in (REDIRECTS if method in ("GET", "HEAD") else (307, 308))
