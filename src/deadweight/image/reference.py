@@ -214,7 +214,9 @@ def _named(transport: Transport, rest: str, text: str) -> Reference:
     else:
         name = _engine_name(rest)
     if name is None:
-        raise UsageError(f"{shown(text)} names no image; write {form}, the name in lower case")
+        # Whoever writes a login into an address does not want to see it on the screen, or in a CI's log.
+        seen = shown(re.sub(r"//[^/]*@(?!sha256:)", "//***@", text))
+        raise UsageError(f"{seen} names no image; write {form}, the name in lower case")
     return Reference(transport, name=name)
 
 

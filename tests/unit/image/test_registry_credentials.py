@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deadweight.image.transports.registry_auth import Challenge, parse_challenges
-from deadweight.image.transports.registry_credentials import Credential, find_credential
+from deadweight.errors import EnvironmentFailure, UsageError
+from deadweight.image.reference import parse_destination, parse_reference
+from deadweight.image.transports.registry_auth import Authority, Challenge, parse_challenges
+from deadweight.image.transports.registry_client import Registry
+from deadweight.image.transports.registry_credentials import Credential, Found, find_credential
 from deadweight.image.transports.registry_settings import Settings, is_loopback, scheme_of
 
 SECRET = "a-very-secret-password"
@@ -178,3 +182,34 @@ def test_who_is_spoken_to_without_tls() -> None:
     assert scheme_of("registry.example", Settings()) == "https"
     assert scheme_of("registry.example:5000", Settings(frozenset({"registry.example"}))) == "https"
     assert scheme_of("registry.example:5000", Settings(frozenset({"registry.example:5000"}))) == "http"
+
+
+def test_nothing_goes_out_without_tls_by_the_back_door() -> None:
+    """A registry that is spoken to by TLS names a token service, or a place to go on, without: no secret goes there."""
+
+    def fetch(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[int, bytes]:
+        raise AssertionError("nothing is to be sent")
+
+    found = Found(Credential("me", SECRET))
+    authority = Authority("registry.example", False, lambda: found, fetch)
+    with pytest.raises(EnvironmentFailure, match="token service without TLS"):
+        authority.answer(['Bearer realm="http://registry.example/token"'], ("repository:a:pull",), None)
+    registry = Registry("registry.example", "a", Settings())
+    try:
+        assert registry.base.scheme == "https"
+        with pytest.raises(EnvironmentFailure, match="without TLS: not followed"):
+            registry.follow(registry.base, "http://registry.example/v2/a/blobs/uploads/1?state=secret")
+        for location in ("https://user:pass@other.example/", "ftp://other.example/", "file:///etc/passwd"):
+            with pytest.raises(EnvironmentFailure, match="no address"):
+                registry.follow(registry.base, location)
+        assert str(registry.follow(registry.base, "/v2/x")) == "https://registry.example/v2/x"
+    finally:
+        registry.close()
+
+
+def test_a_login_in_an_address_is_not_repeated() -> None:
+    for text in (f"docker://me:{SECRET}@registry.example/a:b", f"docker://{SECRET}@registry.example/a:b"):
+        for parse in (parse_reference, parse_destination):
+            with pytest.raises(UsageError, match="names no image") as caught:
+                parse(text)
+            assert SECRET not in str(caught.value)
