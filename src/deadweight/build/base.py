@@ -82,6 +82,7 @@ def read_base(image: Image, cache: Cache) -> Base:
     known = cache.facts(name, Base)
     if known is not None and len(known.sizes) == len(image.layers):
         return known
+    image.fetch()
     fs = Filesystem(image)
     path = image.environment.get("PATH") or DEFAULT_PATH
     base = Base(
