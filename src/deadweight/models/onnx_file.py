@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from deadweight.image.content import Reader
 
 _GRAPH, _INITIALIZER, _DIMS, _TYPE = 7, 5, 1, 2
-_MOST: Final = 1_000_000  # initializers
+_FIELDS: Final = 1_000_000  # of all the messages that are walked: some seconds
+_TOO_MANY: Final = 1 << 48  # numbers of a tensor
 _HEAD: Final = 64  # bytes that hold any tag and its length
 _TYPES: Final = {
     1: "float32",
@@ -52,36 +53,41 @@ class _Field(NamedTuple):
 def read_onnx_file(read: Reader, size: int) -> list[Initializer]:
     """The initializers of a file. Raises ValueError where it is no such file."""
     found: list[Initializer] = []
-    for graph in _fields(read, 0, size):
+    budget = [_FIELDS]
+    for graph in _fields(read, 0, size, budget):
         if graph.number != _GRAPH or graph.is_number:
             continue
-        for initializer in _fields(read, graph.start, graph.end):
+        for initializer in _fields(read, graph.start, graph.end, budget):
             if initializer.number == _INITIALIZER and not initializer.is_number:
-                found.append(_initializer(read, initializer))
-                if len(found) > _MOST:
-                    raise ValueError("it has too many initializers")
+                found.append(_initializer(read, initializer, budget))
     return found
 
 
-def _initializer(read: Reader, field: _Field) -> Initializer:
+def _initializer(read: Reader, field: _Field, budget: list[int]) -> Initializer:
     dims: list[int] = []
     kind = 0
-    for each in _fields(read, field.start, field.end):
+    for each in _fields(read, field.start, field.end, budget):
         if each.number == _DIMS and each.is_number:
             dims.append(each.value)
         elif each.number == _DIMS:
             dims.extend(_packed(read(each.start, min(each.end - each.start, 1024))))
         elif each.number == _TYPE and each.is_number:
             kind = each.value
-    if len(dims) > 64 or any(dim >= 1 << 48 for dim in dims):
+        if len(dims) > 64:
+            break
+    numbers = math.prod(dims) if len(dims) <= 64 else _TOO_MANY
+    if any(dim >= _TOO_MANY for dim in dims) or numbers >= _TOO_MANY:
         raise ValueError("a tensor's shape is none")
-    return Initializer(_TYPES.get(kind, f"type {kind}"), math.prod(dims))
+    return Initializer(_TYPES.get(kind, f"type {kind}"), numbers)
 
 
-def _fields(read: Reader, start: int, end: int) -> Iterator[_Field]:
-    """The fields of a message that lies from `start` to `end`."""
+def _fields(read: Reader, start: int, end: int, budget: list[int]) -> Iterator[_Field]:
+    """The fields of a message that lies from `start` to `end`; each costs 1 of the budget."""
     at = start
     while at < end:
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise ValueError(f"it has more than {_FIELDS:,} fields")
         head = read(at, min(_HEAD, end - at))
         tag, used = _varint(head, 0)
         kind = tag & 7

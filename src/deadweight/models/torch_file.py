@@ -8,11 +8,13 @@ is noted and never called. What is not known ends it.
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import pickletools
 import struct
 import warnings
 import zipfile
+import zlib
 from typing import Any, Final, NamedTuple
 
 from deadweight.image.content import Reader
@@ -27,6 +29,11 @@ _STORAGES: Final = {
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8",
     "ByteStorage": "U8", "BoolStorage": "BOOL",
 }  # fmt: skip
+_ZIP_ERRORS: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, OverflowError),
+)
+"""What the standard library says of damaged archives; RuntimeError of encrypted ones."""
 _REBUILD: Final = ("torch._utils", "_rebuild_tensor_v2")
 _PARAMETER: Final = ("torch._utils", "_rebuild_parameter")
 
@@ -71,7 +78,9 @@ def read_torch_file(read: Reader, size: int) -> tuple[Stored, ...]:
     """The tensors of a file, by the names that they have in it. Raises TorchFileError."""
     try:
         return _read(read, size)
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, OverflowError, EOFError, OSError) as error:
+    except TorchFileError:
+        raise
+    except _ZIP_ERRORS as error:
         raise TorchFileError(f"it is no sound zip file: {error}") from None
 
 
@@ -87,7 +96,7 @@ def _read(read: Reader, size: int) -> tuple[Stored, ...]:
         with archive.open(pickles[0]) as file:
             found = _follow(file.read(_PICKLE_LIMIT + 1))
         root = pickles[0].removesuffix("data.pkl")
-        little = f"{root}byteorder" not in infos or archive.read(f"{root}byteorder")[:6] == b"little"
+        little = f"{root}byteorder" not in infos or _begins(archive, f"{root}byteorder") == b"little"
     tensors = []
     for name, value in sorted(_named(found).items()):
         key, dtype, offset, shape, steps = _tensor(name, value)
@@ -100,6 +109,11 @@ def _read(read: Reader, size: int) -> tuple[Stored, ...]:
                 start = info.header_offset + 30 + name_length + more + offset
         tensors.append(Stored(name, dtype, shape, start))
     return tuple(tensors)
+
+
+def _begins(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        return file.read(6)
 
 
 class _File(io.RawIOBase):

@@ -1,11 +1,11 @@
 """Manual pages, documentation and translations: what people read in a shell, and a service's container never shows.
 
-Licences stay (`/usr/share/doc/*/copyright`), and so do the languages that the image's environment asks for.
+Licences stay (`/usr/share/doc/*/copyright`, and what is called LICENSE, COPYING or NOTICE there), and so do the
+languages that the environment asks for. Pages are told by their names, too: a folder `share/info` may hold data.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -15,13 +15,19 @@ from deadweight.passes.base import Context, Pass, Proposal
 
 MANUALS, DOCUMENTATION, TRANSLATIONS = "manual pages", "documentation", "translations"
 _PLACES: Final = (
-    (MANUALS, re.compile(r"(?:.+/)?share/(?:man(?:/[^/]+)?/man\w+/.+|info/.+)")),
+    (
+        MANUALS,
+        re.compile(
+            r"(?:.+/)?share/(?:man(?:/[^/]+)?/man\w+/[^/]+\.(?:\d\w*|[ln])|info/(?:[^/]+/)?(?:[^/]+\.info(?:-\d+)?|dir))"
+            r"(?:\.(?:gz|bz2|xz|zst))?"
+        ),
+    ),
     (DOCUMENTATION, re.compile(r"usr/share/(?:doc|doc-base|lintian|linda)/.+")),
     (TRANSLATIONS, re.compile(r"usr/share/locale/(?P<language>[^/]+)/LC_\w+/.+\.mo")),
 )
 _EVIDENCE: Final = {
     MANUALS: "man and info show them, and nothing else reads them",
-    DOCUMENTATION: "people read it, no program does; copyright files stay",
+    DOCUMENTATION: "people read it, no program does; licences stay",
     TRANSLATIONS: "of messages, in languages that the image's environment does not ask for",
 }
 _VARIABLES: Final = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
@@ -31,6 +37,9 @@ _OWNERS: Final = {
     TRANSLATIONS: frozenset({"debian"}),
 }
 """Whose they are: what nobody lists below /usr/share may be the application's."""
+_SYSTEM: Final = ("usr/share/", "usr/local/share/")
+"""Where manual pages are the system's though nobody lists them."""
+_LICENCE: Final = re.compile(r"licen[cs]e|copying|copyright|notice", re.IGNORECASE)
 _TRANSLATES: Final = re.compile(rb"\bsetlocale\s*\(|\bimport gettext\b|\bfrom gettext\b")
 
 
@@ -52,7 +61,10 @@ def propose(context: Context) -> Iterator[Proposal]:
                 continue  # the documentation of another package, and with it its copyright
         elif node.kind != "file":
             continue
-        if context.may_change(path) and context.ledger.owner(path).kind in _OWNERS[what]:
+        kind = context.ledger.owner(path).kind
+        if kind == "system" and not path.startswith(_SYSTEM):
+            continue
+        if context.may_change(path) and kind in _OWNERS[what]:
             yield Proposal("remove", path, what, _EVIDENCE[what])
 
 
@@ -73,12 +85,17 @@ def _what(path: str, wanted: frozenset[str]) -> str | None:
         match = pattern.fullmatch(path)
         if match is None:
             continue
-        if what == DOCUMENTATION and posixpath.basename(path) == "copyright":
+        if what == DOCUMENTATION and _is_licence(path):
             return None
         if what == TRANSLATIONS and re.split(r"[.@]", match["language"])[0] in wanted:
             return None
         return what
     return None
+
+
+def _is_licence(path: str) -> bool:
+    """Whether a name of a package's documentation, or of a folder in it, is that of a licence."""
+    return _LICENCE.search(path.split("/", 4)[-1]) is not None if path.startswith("usr/share/doc/") else False
 
 
 PASS = Pass(

@@ -168,7 +168,7 @@ class _Work:
         return f"; {said}" if said else ""
 
     def free_blobs(self, leaving: dict[str, Proposal]) -> None:
-        """Adds what links that leave lead to, where no other link does: Hugging Face's cache is made of such."""
+        """Adds the blobs of Hugging Face's cache that links of its snapshots lead to, where no other link does."""
         fs = self.context.ledger.fs
         links = [path for path in leaving if fs.nodes[path].kind == "symlink"]
         if not links:
@@ -176,7 +176,9 @@ class _Work:
         wanted: dict[str, str] = {}
         for path in links:
             node = fs.resolve(path)
-            if node is not None and node.kind == "file" and self.context.may_change(node.path):
+            if node is None or node.kind != "file" or not node.path.startswith(_blobs(path)):
+                continue  # what else a link leads to may be anybody's
+            if self.context.may_change(node.path):
                 wanted.setdefault(node.path, path)
         for path, node in fs.nodes.items():
             if wanted and node.kind == "symlink" and path not in leaving and path not in self.context.gone:
@@ -292,6 +294,12 @@ class _Work:
             name, reason = next(iter(made.kept.items()))
             evidence += f"; {len(made.kept):,} stay float32, such as {shown(name, 60)}: {reason}"
         return saved, evidence
+
+
+def _blobs(link: str) -> str:
+    """Where the blobs of a snapshot's link lie; a path that nothing begins with where it is in no snapshot."""
+    above, snapshots, _ = link.rpartition("/snapshots/")
+    return f"{above}/blobs/" if snapshots else "/"
 
 
 def matches_onnx(name: str) -> bool:

@@ -55,6 +55,21 @@ def test_broken_onnx_files_are_refused_or_read(at: int, data: bytes) -> None:
         return
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x08\x01" * 1_000_001, "more than 1,000,000 fields"),
+        (field(7, b"\x08\x01" * 1_000_001), "more than 1,000,000 fields"),
+        (field(7, field(5, tensor(1, *[(1 << 48) - 1] * 30))), "shape is none"),
+        (field(7, field(5, tensor(1, *[1] * 65))), "shape is none"),
+    ],
+    ids=["fields", "fields of a graph", "product", "dimensions"],
+)
+def test_an_onnx_file_costs_little_whatever_it_says(data: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_onnx_file(lambda at, length: data[at : at + length], len(data))
+
+
 def test_inspect_lists_models_by_format() -> None:
     more = [
         file("opt/m/onnx/model.onnx", ONNX),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import tracemalloc
 import zipfile
 
 import pytest
@@ -103,6 +104,35 @@ def test_numbers_that_do_not_lie_there_in_order_have_no_place(data: bytes) -> No
 def test_what_is_none_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(TorchFileError, match=reason):
         read(data)
+
+
+def damaged() -> bytes:
+    data = bytearray(saved(bytes(range(256)) * 20, stored=False))
+    data[60:120] = bytes(byte ^ 0xFF for byte in data[60:120])
+    return bytes(data)
+
+
+def encrypted() -> bytes:
+    data = bytearray(saved(GOOD))
+    data[6] |= 1
+    data[data.find(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize("data", [damaged(), encrypted()], ids=["deflated", "encrypted"])
+def test_damaged_archives_are_refused(data: bytes) -> None:
+    with pytest.raises(TorchFileError, match="no sound zip file"):
+        read(data)
+
+
+def test_of_the_order_of_bytes_little_is_read() -> None:
+    data = saved(GOOD, floats(1, 2, 3, 4), stored=False, byteorder=b"little" + bytes(64 << 20))
+    tracemalloc.start()
+    try:
+        read(data)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @example(12, b"\x00\\")  # a text with an escape that is none

@@ -8,7 +8,7 @@ import pytest
 
 from deadweight.passes.base import Options
 from deadweight.passes.documentation import PASS
-from support.contexts import Dpkg, context, paths
+from support.contexts import INTERPRETER, Dpkg, context, paths
 from support.images import file, symlink
 
 LEAVE = {
@@ -16,7 +16,11 @@ LEAVE = {
     "usr/share/man/de/man1/tool.1.gz",
     "usr/share/info/tool.info.gz",
     "usr/share/doc/tool/changelog.Debian.gz",
-    "usr/share/doc/tool/examples/copyright.txt",
+    "usr/share/doc/copying/README",
+    "usr/share/man/mann/tool.n",
+    "usr/share/man/man3/Tool::Part.3pm.gz",
+    "usr/share/info/dir",
+    "usr/share/info/tool.info-1.gz",
     "usr/share/lintian/overrides/tool",
     "usr/share/locale/de/LC_MESSAGES/tool.mo",
     "usr/share/locale/de_AT/LC_MESSAGES/tool.mo",
@@ -25,6 +29,11 @@ LEAVE = {
 STAY = {
     "usr/bin/tool",
     "usr/share/doc/tool/copyright",
+    "usr/share/doc/tool/NOTICE.gz",
+    "usr/share/doc/tool/LICENSE",
+    "usr/share/doc/tool/COPYING.LIB",
+    "usr/share/doc/tool/licences/MIT",
+    "usr/share/doc/copyright",
     "usr/share/locale/locale.alias",
     "usr/share/man/index.db",
     "usr/share/manners/man1/x",
@@ -79,6 +88,21 @@ def test_of_the_applications_own_nothing_leaves() -> None:
     assert paths(PASS, context([file("usr/local/share/man/man1/python3.1", b"x")])) == [
         "usr/local/share/man/man1/python3.1"
     ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/share/info/prices.csv",
+        "data/share/info/prices.info",
+        "srv/share/man/man1/tool.1",
+        "usr/local/share/info/tenants.json",
+        "usr/local/share/man/man_data/a.txt",
+        "opt/share/man/man_data/a.txt",
+    ],
+)
+def test_folders_of_data_that_are_called_like_manuals_stay(path: str) -> None:
+    assert paths(PASS, context([*INTERPRETER, file(path, b"1")])) == []
 
 
 def test_patterns_that_stay() -> None:

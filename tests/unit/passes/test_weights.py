@@ -142,6 +142,12 @@ def test_in_a_cache_links_leave_with_their_blobs_and_blobs_are_converted() -> No
     assert f"root/.cache/huggingface/hub/models--a--b/blobs/{5:040x}" not in [p.path for p in proposals(PASS, at)]
 
 
+def test_what_other_links_lead_to_stays() -> None:
+    members = model(HERE, symlink(f"{HERE}/pytorch_model.bin", "/data/weights-2021.bin"))
+    at = context([*INTERPRETER, *transformers(), *members, file("data/weights-2021.bin", ZIP)])
+    assert paths(PASS, at) == [f"{HERE}/pytorch_model.bin"]
+
+
 def saved(tensors: dict[str, bytes]) -> bytes:
     """A file as torch.save makes one: float32 of one dimension. The pickle names what would rebuild each."""
 
