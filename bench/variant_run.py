@@ -22,12 +22,15 @@ from phase_engine import free_port
 
 T = TypeVar("T")
 PORT = "8000"
-STARTS = 5
+STARTS = 3
 WARM_UP = 20
 EMBEDDINGS = 200
 JUDGEMENTS = 200
 VERDICTS = 40
 PATIENCE = 300.0
+HEALTHY = 90.0
+WRITABLE = {"DATABASE_URL": "sqlite:////tmp/truthgraph.db"}
+"""In images that deadweight builds the server's user can write to /tmp alone."""
 SHARES = "100000"
 """Of the processor; other work has 1,024."""
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
@@ -56,13 +59,13 @@ def started(docker: Sequence[str], tag: str, environment: Mapping[str, str]) -> 
     """A container of an image, up and healthy, and gone afterwards."""
     port = free_port()
     words = ["create", "--network", "host", "--no-healthcheck", *_preferred(docker)]
-    for name, value in environment.items():
+    for name, value in {**WRITABLE, **environment}.items():
         words += ["--env", f"{name}={value}"]
     container = _run(docker, *words, tag, *_command(docker, tag, port))
     try:
         start = time.monotonic()
         _run(docker, "start", container)
-        _wait(docker, container, port, start + PATIENCE)
+        _wait(docker, container, port, start + HEALTHY)
         yield Server(container, port, round(time.monotonic() - start, 3))
     finally:
         _run(docker, "rm", "--force", "--volumes", container)
