@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from deadweight.errors import BadInputError
 from deadweight.ledger.requirements import is_application
@@ -12,6 +12,10 @@ from deadweight.passes.commands import commands, shebang
 from deadweight.passes.imports import imported, scan, source
 
 _TEST = re.compile(r"(?:^|/)(?:tests?/|test_[^/]*\.py\Z|[^/]*_test\.py\Z|conftest\.py\Z|noxfile\.py\Z)")
+_TEXTS = (".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".sh", ".toml", ".yaml", ".yml")
+_REQUIREMENTS = frozenset(
+    {"pyproject.toml", "package.json", "package-lock.json"}
+)  # what is installed opens nothing yet
 _ELSEWHERE = re.compile(r"(?:^|/)(?:\.cache|\.git|node_modules|pkgs)/|^(?:tmp|var/tmp|var/cache)/")
 
 
@@ -50,6 +54,19 @@ def sources(context: Context) -> list[str]:
 def mentions(context: Context, pattern: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
     """(path, what matched) for each of the application's files that mentions something, the first time it does."""
     for path in sources(context):
+        found = pattern.search(source(context.ledger, path))
+        if found:
+            yield path, found.group().decode("utf-8", "replace").strip()
+
+
+def configured(context: Context, pattern: re.Pattern[bytes], models: Collection[str]) -> Iterator[tuple[str, str]]:
+    """As `mentions`, for the application's text configuration; JSON in the folders of models describes these."""
+    for path in context.ledger.fs.nodes:
+        folder, _, name = path.rpartition("/")
+        if not name.endswith(_TEXTS) or name in _REQUIREMENTS or path in context.gone or _ELSEWHERE.search(path):
+            continue
+        if (name.endswith(".json") and folder in models) or context.ledger.owner(path).kind != "application":
+            continue
         found = pattern.search(source(context.ledger, path))
         if found:
             yield path, found.group().decode("utf-8", "replace").strip()

@@ -1,4 +1,4 @@
-"""The names of each file: hard links make several paths one file."""
+"""The names of each file: hard links make several paths one file, and symbolic links lead to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Context
 
 _NAMES: WeakKeyDictionary[Ledger, dict[Key, list[str]]] = WeakKeyDictionary()
+_LINKS: WeakKeyDictionary[Ledger, dict[Key, list[str]]] = WeakKeyDictionary()
 
 
 def names_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
@@ -21,6 +22,19 @@ def names_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
             if source is not None and source.kind == "file":
                 found.setdefault((node.source_layer, source.index), []).append(path)
         _NAMES[ledger] = found
+    return found
+
+
+def links_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
+    """For each regular file that symbolic links lead to, their paths in the order of the view; worked out once."""
+    found = _LINKS.get(ledger)
+    if found is None:
+        found = {}
+        for path, node in ledger.fs.nodes.items():
+            target = ledger.fs.resolve(path) if node.kind == "symlink" else None
+            if target is not None and target.inode is not None and target.kind == "file":
+                found.setdefault(target.inode, []).append(path)
+        _LINKS[ledger] = found
     return found
 
 

@@ -8,23 +8,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from deadweight.errors import EnvironmentFailure, shown
+from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.image.content import Content, Reader
 from deadweight.ledger.known import matcher
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.models.choose import COMPUTES, COMPUTES_INT8, at_least, refusal
-from deadweight.models.config import LIMIT, SAYS_ENOUGH, new_config
+from deadweight.models.config import KEYS, LIMIT, SAYS_ENOUGH, new_config
 from deadweight.models.convert import NOTHING, WEIGHTS, convert
 from deadweight.models.finding import CONFIG, Model, ModelFile, find_models
 from deadweight.models.formats import Duplicate, duplicates, fits, library
 from deadweight.models.onnx_int8 import PREFIX, encoder, quantized
+from deadweight.models.safetensors import read_checkpoint
 from deadweight.models.same import compared
-from deadweight.passes.application import mentions, python_files
+from deadweight.passes.application import configured, mentions, python_files
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, noted
 from deadweight.passes.commands import commands
 from deadweight.passes.imports import scan
 from deadweight.passes.inodes import changeable_name, names_by_inode
+from deadweight.passes.sharing import Change, agreed, blobs, paths_of
 
 _SETTING = re.compile(r"[^a-z0-9]+")  # EMBED_BACKEND=onnx says what is wanted as plainly as code does
 
@@ -63,12 +65,12 @@ class View:
 def propose(context: Context) -> Iterator[Proposal]:
     """What of models leaves, then what is rewritten, each ordered by path."""
     models = find_models(View(context.ledger, context.gone))
-    work = _Work(context)
+    work = _Work(context, frozenset(model.folder for model in models))
     leaving = {proposal.path: proposal for model in models for proposal in work.duplicates(model)}
     work.free_blobs(leaving)
     yield from (leaving[path] for path in sorted(leaving))
     if context.options.weights is not None:
-        found = {p.path: p for model in models for p in work.converted(model, context.options.weights, leaving)}
+        found = {p.path: p for p in work.conversions(models, context.options.weights, leaving)}
         yield from (found[path] for path in sorted(found))
     context.notes.extend(noted("models", work.stays))
 
@@ -78,6 +80,8 @@ class _Work:
     """One run of the pass."""
 
     context: Context
+    folders: frozenset[str]
+    """Those of all models."""
     stays: dict[str, str] = field(default_factory=dict)
     """What stays, and why: ends up in notes."""
     _asked: dict[str, str | None] = field(default_factory=dict)
@@ -111,6 +115,7 @@ class _Work:
             if not paths:
                 continue
             reason = self._needed(kind, paths)
+            reason = reason or self._unsound(model)
             if reason is not None:
                 self.stays[f"/{paths[0]}"] = reason
                 continue
@@ -141,11 +146,25 @@ class _Work:
             return "it is to stay"
         return reason
 
+    def _unsound(self, model: Model) -> str | None:
+        """Why a model's safetensors are nothing to load it from: text of Git LFS, cut off, without tensors."""
+        view = View(self.context.ledger, self.context.gone)
+        for file in model.weights:
+            try:
+                if read_checkpoint(view.reader(file.real), file.size).tensors:
+                    continue
+                reason = "it has no tensors"
+            except (ValueError, BadInputError) as error:
+                reason = str(error)
+            return f"/{file.path} is not whole: {reason}"
+        return None
+
     def _somebody(self, kind: Duplicate) -> str | None:
         """Who opens files of a format, as far as code and configuration show."""
         context = self.context
-        for path, said in mentions(context, kind.unless):
-            return f"/{path} says {shown(said, 60)}"
+        for said_by in (mentions(context, kind.unless), configured(context, kind.unless, self.folders)):
+            for path, said in said_by:
+                return f"/{path} says {shown(said, 60)}"
         environment = context.ledger.image.environment
         words = [*commands(context.ledger).words, *(f"{name}={value}" for name, value in environment.items())]
         for word in words:
@@ -176,7 +195,8 @@ class _Work:
         wanted: dict[str, str] = {}
         for path in links:
             node = fs.resolve(path)
-            if node is None or node.kind != "file" or not node.path.startswith(_blobs(path)):
+            folder = blobs(path)
+            if node is None or node.kind != "file" or folder is None or not node.path.startswith(folder):
                 continue  # what else a link leads to may be anybody's
             if self.context.may_change(node.path):
                 wanted.setdefault(node.path, path)
@@ -191,13 +211,25 @@ class _Work:
 
     # --- conversion -----------------------------------------------------------------------------------
 
-    def converted(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> Iterator[Proposal]:
+    def conversions(self, models: Iterable[Model], to: str, leaving: Mapping[str, Proposal]) -> Iterator[Proposal]:
+        """New contents of the models that take them, where nothing else opens their files."""
+        changes = []
+        for model in models:
+            exported = [file for file in model.files if file.path.endswith(".onnx") and file.path not in leaving]
+            if to == "int8" and exported and any(matches_onnx(name) for name in self.distributions):
+                yield from self._exported(model, exported)
+                if not model.weights:
+                    continue
+            change = self._converted(model, to, leaving)
+            if change is not None:
+                changes.append(change)
+        changes, stays = agreed(self.context, changes, leaving)
+        self.stays |= {f"the weights of /{folder}": reason for folder, reason in stays.items()}
+        for change in changes:
+            yield from change.proposals
+
+    def _converted(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> Change | None:
         """A model's weights as smaller numbers, and its configuration, which goes on saying what to compute with."""
-        exported = [file for file in model.files if file.path.endswith(".onnx") and file.path not in leaving]
-        if to == "int8" and exported and any(matches_onnx(name) for name in self.distributions):
-            yield from self._exported(model, exported)
-            if not model.weights:
-                return
         reason = self._not_convertible(model, to, leaving)
         config = ""
         if reason is None:
@@ -208,9 +240,9 @@ class _Work:
         if reason is not None:
             if reason:
                 self.stays[f"the weights of /{model.folder}"] = reason
-            return
-        why = f"weights as {to}; computed with as {COMPUTES}, as before"
-        found = []
+            return None
+        why = f"weights as {to}; computed with as {_computes(model)}"
+        found, names = [], set()
         for file in model.weights:
             try:
                 saved, evidence = self._saved(file, to)
@@ -219,15 +251,22 @@ class _Work:
                     continue
                 self.stays[f"/{file.path}"] = str(error)
                 if to == "int8":  # its configuration is about all of them
-                    return
+                    return None
                 continue
             if saved:
-                found.append(Proposal("rewrite", file.real, why, evidence, to, None, "observed"))
-        if found and config:
+                found.append(Proposal("rewrite", self._name(file.real), why, evidence, to, None, "observed"))
+                names.add(file.path)
+        if not found:
+            return None
+        if config:
             says = COMPUTES_INT8 if to == "int8" else COMPUTES
-            evidence = "the library would take the numbers of the weights for it"
-            yield Proposal("rewrite", config, f"says what to compute with: {says}", evidence, says, None, "observed")
-        yield from found
+            why, evidence = (
+                f"says what to compute with: {says}",
+                "the library would take the numbers of the weights for it",
+            )
+            found.append(Proposal("rewrite", self._name(config), why, evidence, says, None, "observed"))
+            names.add(posixpath.join(model.folder, CONFIG))
+        return Change(model.folder, tuple(found), frozenset(names))
 
     def _exported(self, model: Model, files: list[ModelFile]) -> Iterator[Proposal]:
         """Models for ONNX Runtime in int8, made by it."""
@@ -248,7 +287,7 @@ class _Work:
             if size < file.size:
                 why = "matrices as int8, for ONNX Runtime"
                 evidence = "by its own quantize_dynamic; what that does to answers is for a probe of accuracy"
-                yield Proposal("rewrite", file.real, why, evidence, made, None, "observed")
+                yield Proposal("rewrite", self._name(file.real), why, evidence, made, None, "observed")
 
     def _not_convertible(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> str | None:
         """Why a model is not converted; empty where there is nothing to say about it."""
@@ -259,10 +298,19 @@ class _Work:
         return None if all(self._changeable(file.real) for file in model.weights) else "it is to stay"
 
     def _changeable(self, real: str) -> bool:
-        """Whether a file may get new content, under all its names."""
+        """Whether a file may get new content, under all its names, links included."""
+        links = (path for path in paths_of(self.context, real) if self.context.ledger.fs.nodes[path].kind == "symlink")
+        return changeable_name(self.context, self._names(real)) is not None and all(map(self.context.may_change, links))
+
+    def _names(self, real: str) -> list[str]:
         inode = self.context.ledger.fs.nodes[real].inode
-        names = names_by_inode(self.context.ledger)
-        return inode is not None and changeable_name(self.context, names[inode]) is not None
+        return [] if inode is None else names_by_inode(self.context.ledger)[inode]
+
+    def _name(self, real: str) -> str:
+        """The name by which a file that may change is changed."""
+        name = changeable_name(self.context, self._names(real))
+        assert name is not None  # `_changeable` was asked
+        return name
 
     def _config(self, model: Model, to: str) -> str:
         """Where the configuration lies that has to say more; empty where it says enough."""
@@ -296,10 +344,10 @@ class _Work:
         return saved, evidence
 
 
-def _blobs(link: str) -> str:
-    """Where the blobs of a snapshot's link lie; a path that nothing begins with where it is in no snapshot."""
-    above, snapshots, _ = link.rpartition("/snapshots/")
-    return f"{above}/blobs/" if snapshots else "/"
+def _computes(model: Model) -> str:
+    """What a model's library computes with, once its configuration says so."""
+    said = next((model.config[key] for key in KEYS if model.config.get(key)), None) if model.config else None
+    return f"{COMPUTES}, as before" if said is None else f"{shown(str(said), 20)}, which its {CONFIG} says"
 
 
 def matches_onnx(name: str) -> bool:

@@ -268,7 +268,8 @@ def test_the_conversion_is_predicted_built_and_proved(tmp_path: Path, to: str) -
         *INTERPRETER,
         *transformers(torchao="0.18.0"),
         *model(HERE, safetensors=weights(rows=64)),
-        hardlink("srv/m.safetensors", f"{HERE}/model.safetensors"),
+        file("srv/config.json", b'{"model_type": "bert", "dtype": null}'),
+        hardlink("srv/model.safetensors", f"{HERE}/model.safetensors"),
     ]
     slim = slimmed(tmp_path, make_image(make_tar(*members)), Options(weights=to))
     assert [(cut.path, cut.to) for cut in slim.plan.cuts if cut.pass_ == "weights"][1] == (
@@ -277,7 +278,7 @@ def test_the_conversion_is_predicted_built_and_proved(tmp_path: Path, to: str) -
     )
     proof = proved(slim.before, slim.after, slim.plan)
     assert differences(proof) == []
-    assert "2 files are rewritten, weights to the nearest number (weights)" in notes(proof)
+    assert "3 files are rewritten, weights to the nearest number (weights)" in notes(proof)
     assert [d for d in differences(proved(slim.before, slim.after)) if "model.safetensors" in d]  # undeclared
     new = content(slim.after, f"{HERE}/model.safetensors")
     damaged = changed(slim.after, f"{HERE}/model.safetensors", flipped(len(new) - 3))
@@ -294,3 +295,121 @@ def test_models_are_found_in_all_formats() -> None:
         HERE: ["flax", "onnx", "openvino", "rust", "safetensors", "tensorflow", "torch"],
         "x": ["gguf"],
     }
+
+
+# --- files that several models share --------------------------------------------------------------------
+
+ROOT = "root/.cache/huggingface/hub/models--a--b"
+BERT = b'{"model_type": "bert"}'
+HALF = safetensors({"encoder.layer.0.dense.weight": ("F16", (4, 16), bytes(128))})
+
+
+def snapshots(**named: tuple[bytes, bytes]) -> list[Member]:
+    """Snapshots of a cache: configuration and weights of each, which are one blob where they are the same."""
+    blobs: dict[bytes, str] = {}
+    links = []
+    for name, contents in named.items():
+        for base, data in zip(("config.json", "model.safetensors"), contents, strict=True):
+            blob = blobs.setdefault(data, f"{len(blobs):040x}")
+            links.append(symlink(f"{ROOT}/snapshots/{name}/{base}", f"../../blobs/{blob}"))
+    return [*(file(f"{ROOT}/blobs/{name}", data) for data, name in blobs.items()), *links]
+
+
+@pytest.mark.parametrize("to", ["fp16", "int8"])
+def test_snapshots_that_share_a_configuration_have_to_change_together(tmp_path: Path, to: str) -> None:
+    big = weights(rows=64)
+    members = [*INTERPRETER, *transformers(torchao="0.18.0"), *snapshots(a=(BERT, big), b=(BERT, HALF))]
+    at = context(members, options=Options(weights=to))
+    assert proposals(PASS, at) == []
+    assert f"/{ROOT}/snapshots/b/config.json is a file of it, too" in at.notes[0]
+    both = [*INTERPRETER, *transformers(torchao="0.18.0"), *snapshots(a=(BERT, big), b=(BERT, weights(2, rows=64)))]
+    slim = slimmed(tmp_path, make_image(make_tar(*both)), Options(weights=to))
+    assert len([cut for cut in slim.plan.cuts if cut.pass_ == "weights"]) == 3
+    assert differences(proved(slim.before, slim.after, slim.plan)) == []
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_weights_that_a_model_shares_which_does_not_take_them_stay(link: bool) -> None:
+    gpt2 = b'{"model_type": "gpt2"}'
+    members = snapshots(a=(BERT, weights(rows=64)), b=(gpt2, weights(rows=64)))
+    if link:
+        members = [
+            *model("opt/m", safetensors=weights(rows=64)),
+            hardlink("opt/n/model.safetensors", "opt/m/model.safetensors"),
+            file("opt/n/config.json", gpt2),
+        ]
+    int8 = context([*INTERPRETER, *transformers(torchao="0.18.0"), *members], options=Options(weights="int8"))
+    assert proposals(PASS, int8) == []
+    assert len(int8.notes) == 2
+    fp16 = context([*INTERPRETER, *transformers(), *members], options=Options(weights="fp16"))
+    assert len(proposals(PASS, fp16)) == 3
+
+
+@pytest.mark.parametrize(
+    "other", [hardlink("srv/w.bin", f"{HERE}/model.safetensors"), symlink("srv/w.bin", f"/{HERE}/model.safetensors")]
+)
+def test_weights_that_something_else_opens_stay(other: Member) -> None:
+    at = context([*INTERPRETER, *transformers(), *model(HERE), other], options=Options(weights="fp16"))
+    assert proposals(PASS, at) == []
+    assert "/srv/w.bin is a file of it, too" in at.notes[0]
+
+
+def test_a_link_that_is_kept_keeps_what_it_leads_to() -> None:
+    members = [
+        *model(HERE),
+        file("srv/config.json", BERT),
+        symlink("srv/model.safetensors", f"/{HERE}/model.safetensors"),
+    ]
+    at = context([*INTERPRETER, *transformers(), *members], options=Options(weights="fp16", keep=("srv/*",)))
+    assert proposals(PASS, at) == []
+    assert len(at.notes) == 2
+
+
+def test_it_is_said_what_a_model_is_computed_with() -> None:
+    config = {"model_type": "bert", "torch_dtype": "float16"}
+    at = context([*INTERPRETER, *transformers(), *model(HERE, config=config)], options=Options(weights="fp16"))
+    assert [p.why for p in proposals(PASS, at)] == [
+        "weights as fp16; computed with as 'float16', which its config.json says"
+    ]
+
+
+# --- what has to be whole ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "too short for a header"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a header of"),
+        (weights()[:-100], "its tensors take"),
+        (safetensors({}), "it has no tensors"),
+    ],
+    ids=["empty", "LFS", "cut off", "no tensors"],
+)
+def test_beside_weights_that_are_not_whole_nothing_leaves(data: bytes, reason: str) -> None:
+    at = context([*INTERPRETER, *transformers(), *model(HERE, *others(), safetensors=data)])
+    assert proposals(PASS, at) == []
+    assert any(f"/{HERE}/model.safetensors is not whole: {reason}" in note for note in at.notes)
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "stay"),
+    [
+        ("app/conf/app.yaml", b"weights: /opt/model/pytorch_model.bin\n", "pytorch_model"),
+        ("app/settings.toml", b"backend = onnx\n", "onnx/"),
+        ("app/.env", b"MODEL_FILE=tf_model.h5", "tf_model"),
+    ],
+)
+def test_the_applications_configuration_can_ask(path: str, data: bytes, stay: str) -> None:
+    at = context([*INTERPRETER, *transformers(), *model(HERE, *others()), file(path, data)], run={"WorkingDir": "/app"})
+    left = paths(PASS, at)
+    assert left
+    assert not [each for each in left if f"/{stay}" in each]
+    assert any(f"/{path} says" in note for note in at.notes)
+
+
+def test_what_describes_a_model_does_not_ask_for_its_other_formats() -> None:
+    index = file("app/m/pytorch_model.bin.index.json", b'{"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}')
+    asked = file("app/pyproject.toml", b'dependencies = ["onnxruntime"]')
+    members = [*transformers(), *model("app/m", *others("app/m"), index), asked]
+    assert f"{index.name}" in paths(PASS, context([*INTERPRETER, *members], run={"WorkingDir": "/app"}))
