@@ -18,7 +18,7 @@ from deadweight.image.model import Image
 from deadweight.image.output import NewImage, OutputLayer, PredictionError, Written, keep_layer
 from deadweight.image.reference import Reference
 from deadweight.image.transports import CompressionChoice, write_image
-from deadweight.image.transports.names import SOURCE, SOURCE_NAME, known_as
+from deadweight.image.transports.names import RESULT, SOURCE, SOURCE_NAME, known_as, result_of
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
@@ -242,19 +242,22 @@ def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:
     digest = plan_digest(plan)
     if not isinstance(config.get("config"), dict):
         config["config"] = {}
-    labels = config["config"].get("Labels")
-    name = known_as(image)
-    config["config"]["Labels"] = {
-        **(labels if isinstance(labels, dict) else {}),
-        SOURCE: image.config_digest,
-        **({} if name is None else {SOURCE_NAME: name}),
-        "deadweight.plan": digest,
-        "deadweight.version": plan.deadweight,
-        **worked.labels,
-    }
     note: dict[str, Any] = {"created_by": f"deadweight {plan.deadweight}: plan {digest}", "empty_layer": True}
     if isinstance(config.get("created"), str):
         note = {"created": config["created"], **note}
     history = config.get("history")
     config["history"] = [*(history if isinstance(history, list) else []), note]
+    labels = config["config"].get("Labels")
+    labels = dict(labels) if isinstance(labels, dict) else {}
+    labels.pop(SOURCE_NAME, None)  # of another original, whose slim image this one was made from
+    name = known_as(image)
+    config["config"]["Labels"] = {
+        **labels,
+        SOURCE: image.config_digest,
+        **({} if name is None else {SOURCE_NAME: name}),
+        "deadweight.plan": digest,
+        "deadweight.version": plan.deadweight,
+        RESULT: result_of(diff_ids, len(config["history"])),
+        **worked.labels,
+    }
     return json.dumps(config, separators=(",", ":")).encode()

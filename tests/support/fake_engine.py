@@ -25,6 +25,7 @@ class Store:
     def __init__(self) -> None:
         self.inspected: dict[str, Json] = {}
         self.exports: dict[str, bytes] = {}
+        self.history: dict[str, list[Json]] = {}
         self.names: dict[str, str] = {}
         self.loaded: list[list[str]] = []
         """The members of each archive that was loaded."""
@@ -39,11 +40,15 @@ class Store:
             "RootFS": {"Type": "layers", "Layers": config["rootfs"]["diff_ids"]},
         }
         self.exports[image_id] = export
+        self.history[image_id] = config.get("history") or []
         self.names[name] = image_id
 
     def find(self, name: str) -> str | None:
         found = self.names.get(name, name)
         return found if found in self.inspected else None
+
+    def tags(self, image_id: str) -> list[str]:
+        return [name for name, one in self.names.items() if one == image_id and "@" not in name]
 
     def load(self, archive: bytes) -> str:
         members = dict(read_tar(archive))
@@ -96,8 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             return self._send(404, dump({"message": f"No such image: {name}"}))
         if what == "json":
-            tags = [name for name, one in store.names.items() if one == found and "@" not in name]
-            return self._send(200, dump({**store.inspected[found], "RepoTags": tags}))
+            return self._send(200, dump({**store.inspected[found], "RepoTags": store.tags(found)}))
+        if what == "history":
+            return self._send(200, dump(store.history[found][::-1]))
         return self._send(200, store.exports[found])
 
     def do_POST(self) -> None:
@@ -110,9 +116,19 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(201, b"")
 
     def do_DELETE(self) -> None:
-        found = unquote(self.path).rpartition("/")[2]
-        self.server.store.inspected.pop(found, None)
-        self._send(200, b"[]")
+        """As engines do: an ID takes its one name with it, and is refused where there are several."""
+        store, name = self.server.store, unquote(urlsplit(self.path).path).removeprefix("/images/")
+        found = store.find(name)
+        if found is None:
+            return self._send(404, dump({"message": f"No such image: {name}"}))
+        tags = store.tags(found)
+        if name == found and len(tags) > 1:
+            return self._send(409, dump({"message": "it is referenced in multiple repositories"}))
+        for one in tags if name == found else [name]:
+            del store.names[one]
+        if name == found or not store.tags(found):
+            del store.inspected[found]
+        return self._send(200, b"[]")
 
     def _chunks(self) -> Iterator[bytes]:
         while size := int(self.rfile.readline(), 16):

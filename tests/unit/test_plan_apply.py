@@ -161,7 +161,7 @@ def test_the_configuration_gains_labels_and_a_note_only(image: Image, tmp_path: 
         old["config"] = {k: v for k, v in old["config"].items() if k != "Labels"}
         assert new["config"] == old["config"]
         assert labels["deadweight.source"] == image.config_digest
-        assert set(labels) == {"deadweight.source", "deadweight.plan", "deadweight.version"}
+        assert set(labels) == {"deadweight.source", "deadweight.plan", "deadweight.result", "deadweight.version"}
         assert new["history"][:-1] == old["history"]
         assert new["history"][-1]["empty_layer"] is True
         assert applied.written.config_digest == slim.config_digest

@@ -19,10 +19,12 @@ from deadweight.image.reference import parse_destination
 from deadweight.image.transports import engine_http, engine_places, open_image, write_image
 from deadweight.image.transports.engine_api import reach
 from deadweight.image.transports.engine_places import Place
+from deadweight.image.transports.names import RESULT, result_of
 from deadweight.image.transports.rollback import roll_back
 from support.fake_engine import Store, fake_engine
 from support.images import (
     OCI_INDEX,
+    digest,
     docker_archive_members,
     dump,
     file,
@@ -228,8 +230,11 @@ def test_what_comes_out_differently_gets_no_name(store: Store, tmp_path: Path) -
 
 def test_rolls_back_by_name_in_containerds_store(store: Store) -> None:
     config = add(store, "svc:latest")
-    labels = {"deadweight.source": config, "deadweight.source.name": "svc:latest", "deadweight.version": "1"}
-    slim = make_image(make_tar(), run={"Labels": labels})
+    labels = {"deadweight.source": config, "deadweight.source.name": "svc:latest"}
+    layer = make_tar()
+    entries = len(make_image(layer).config.get("history", []))
+    labels[RESULT] = result_of([digest(layer)], entries)
+    slim = make_image(layer, run={"Labels": labels})
     store.add("sha256:" + "b" * 64, slim.config, b"", "svc:slim")
     found = roll_back(parse_destination("docker-daemon:svc:slim"))
     assert (found.original_id, found.slim_name) == ("sha256:" + "a" * 64, "svc:slim-slim")

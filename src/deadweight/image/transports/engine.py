@@ -21,7 +21,7 @@ from deadweight.errors import DeadweightError, EnvironmentFailure, UsageError, s
 from deadweight.image.bytes import ByteRange
 from deadweight.image.compression import temporary_folder
 from deadweight.image.layer import BLOCK, padding
-from deadweight.image.model import Image, parse_json, sha256
+from deadweight.image.model import Image, sha256
 from deadweight.image.output import NewImage, Progress, Written
 from deadweight.image.reference import Reference, docker_name, full_name
 from deadweight.image.transports.archive import read_export
@@ -32,6 +32,7 @@ from deadweight.image.transports.engine_api import (
     image_ids,
     in_containerd,
     inspect,
+    labels_of,
     load,
     reach,
     remove,
@@ -39,7 +40,7 @@ from deadweight.image.transports.engine_api import (
 )
 from deadweight.image.transports.engine_places import docker_place, podman_place
 from deadweight.image.transports.manifests import dump
-from deadweight.image.transports.names import SOURCE, free_name, may_take, name_taken
+from deadweight.image.transports.names import SOURCE, free_name, labels_in, may_take, name_taken
 from deadweight.image.transports.store import tar_header
 from deadweight.image.transports.stream import Stored, write_layer
 
@@ -157,7 +158,7 @@ def check_engine(destination: Reference, *, force: bool, source_id: str | None =
 def _check_name(engine: Engine, name: str, source_id: str | None, force: bool) -> EngineImage | None:
     """The image whose name is to go to a new one, where that image has to keep another one."""
     there = inspect(engine, name)
-    if there is None or may_take(there.labels, there.id, source_id):
+    if there is None or may_take(labels_of(engine, there), there.id, source_id):
         return None
     if not force:
         raise name_taken(name, there.id == source_id)
@@ -197,8 +198,7 @@ def write_engine(new: NewImage, destination: Reference, force: bool, progress: P
     image_id = ""
     try:
         image_id = _checked(engine, sent, loaded, containerd)
-        labels = (parse_json(sent.config, "the new configuration").get("config") or {}).get("Labels") or {}
-        kept = _check_name(engine, name, labels.get(SOURCE), force)
+        kept = _check_name(engine, name, labels_in(sent.config).get(SOURCE), force)
         notes = []
         if kept is not None and kept.id != image_id:
             other = free_name(name, lambda one: inspect(engine, one) is not None)

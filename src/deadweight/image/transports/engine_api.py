@@ -29,6 +29,7 @@ from deadweight.image.transports.engine_http import (
     nonsense,
 )
 from deadweight.image.transports.engine_places import Place
+from deadweight.image.transports.names import RESULT, own_labels
 
 _DOCUMENT_LIMIT = 64 << 20
 _LINE_LIMIT = 1 << 20
@@ -106,6 +107,23 @@ def inspect(engine: Engine, name: str) -> EngineImage | None:
             response.read(_DOCUMENT_LIMIT)
             return None
         return _decoded(engine, response, EngineImage)
+
+
+def labels_of(engine: Engine, image: EngineImage) -> dict[str, str]:
+    """The labels of an image that deadweight made; none of another, which may have inherited some."""
+    if RESULT not in image.labels:
+        return {}
+
+    class Native(_Document, frozen=True):
+        history: list[msgspec.Raw] | None = None
+
+    if engine.podman:  # whose Docker-like history fails where an entry has no time
+        with answer(engine.place, "GET", f"/v4.0.0/libpod/images/{image.id}/json") as response:
+            entries = _decoded(engine, response, Native).history or []
+    else:
+        with answer(engine.place, "GET", f"/images/{image.id}/history") as response:
+            entries = _decoded(engine, response, list[msgspec.Raw])
+    return own_labels(image.labels, image.diff_ids, len(entries))
 
 
 def image_ids(engine: Engine) -> list[str]:

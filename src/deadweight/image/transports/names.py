@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deadweight.errors import BadInputError, UsageError, shown
-from deadweight.image.model import Image
+from deadweight.image.model import Image, parse_json, sha256
 from deadweight.image.reference import NAMED, docker_name
+from deadweight.image.transports.manifests import dump
 
 SOURCE = "deadweight.source"
 """The label with the ID of the image that a slim one was made from."""
 SOURCE_NAME = "deadweight.source.name"
 """The label with its name, where it had one."""
-_OURS = "deadweight.version"
+RESULT = "deadweight.result"
+"""The label that says which image it was written for (`result_of`): `FROM` gives labels to other images, too."""
 _TAG_LIMIT = 128
 
 
@@ -38,9 +40,37 @@ def known_as(image: Image) -> str | None:
     return docker_name(image.tag) if named and image.tag is not None else None
 
 
+def result_of(diff_ids: Sequence[object], entries: int) -> str:
+    """What the label RESULT says of an image with these layers, and so many entries in its history."""
+    return sha256(dump([list(diff_ids), entries]))
+
+
+def own_labels(labels: Mapping[str, object], diff_ids: Sequence[object], entries: int) -> dict[str, str]:
+    """The labels of an image that deadweight made. None where it made another, from which these were inherited.
+
+    None too where a version of deadweight without the label RESULT made it: that cannot be told from the former.
+    """
+    if labels.get(RESULT) != result_of(diff_ids, entries):
+        return {}
+    return {name: value for name, value in labels.items() if isinstance(value, str)}
+
+
+def labels_in(config: bytes) -> dict[str, str]:
+    """`own_labels` of an image with this configuration. Raises BadInputError where that is none."""
+    document = parse_json(config, "the configuration")
+    run, rootfs, history = (document.get(key) for key in ("config", "rootfs", "history"))
+    labels = run.get("Labels") if isinstance(run, dict) else None
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(labels, dict) or not isinstance(diff_ids, list):
+        return {}
+    return own_labels(labels, diff_ids, len(history) if isinstance(history, list) else 0)
+
+
 def name_taken(name: str, original: bool) -> UsageError:
     """That a new image may not take a name, and what to do."""
-    what = "the original, which is never overwritten" if original else "an image that deadweight did not make"
+    what = f"an image that deadweight did not make, or that has no label {RESULT} of its own"
+    if original:
+        what = "the original, which is never overwritten"
     return UsageError(
         f"{shown(name)} is the name of {what}: choose another, or say --replace, which first gives that image the name "
         f"{shown(with_suffix(name, '-original'))}"
@@ -48,8 +78,11 @@ def name_taken(name: str, original: bool) -> UsageError:
 
 
 def may_take(labels: Mapping[str, str], image_id: str, source_id: str | None) -> bool:
-    """Whether an image that is there may lose its name to a new one, made from `source_id`."""
-    return _OURS in labels and image_id != source_id
+    """Whether an image that is there may lose its name to a new one, made from `source_id`.
+
+    `labels` are those of its own (`own_labels`).
+    """
+    return RESULT in labels and image_id != source_id
 
 
 def free_name(name: str, taken: Callable[[str], bool], suffix: str = "-original") -> str:
@@ -70,7 +103,10 @@ def with_suffix(name: str, suffix: str) -> str:
 
 def no_slim_image(name: str) -> UsageError:
     """That a name cannot be rolled back."""
-    return UsageError(f"{shown(name)} is no slim image: it has no label {SOURCE} that says what it was made from")
+    return UsageError(
+        f"{shown(name)} is no slim image: it has no labels {SOURCE} and {RESULT} that say what this very image was "
+        "made from (an image made FROM a slim one is another, and the first versions of deadweight wrote no such label)"
+    )
 
 
 def original_gone(source: str, name: str | None, where: str, client: str) -> BadInputError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from deadweight.image.model import Json, parse_json
+from deadweight.image.model import Json
 from deadweight.image.reference import Name, Reference
 from deadweight.image.transports.choose import image_manifests, read_manifest
 from deadweight.image.transports.manifests import INDEXES, Descriptor
-from deadweight.image.transports.names import free_name, may_take, name_taken
+from deadweight.image.transports.names import free_name, labels_in, may_take, name_taken
 from deadweight.image.transports.registry import Remembering, Repository, parts_of
 from deadweight.image.transports.registry_client import NotThere
 from deadweight.image.transports.registry_upload import Target
@@ -33,7 +33,7 @@ class Held:
     descriptor: Descriptor
     data: bytes
     images: tuple[tuple[str, Json], ...]
-    """ID and labels of each."""
+    """ID of each, and its labels where deadweight made it."""
 
     @property
     def id(self) -> str:
@@ -94,10 +94,8 @@ def holder(
 
 
 def labels_of(config: bytes) -> Json:
-    """The labels of a configuration."""
-    found = parse_json(config, "the configuration").get("config")
-    labels = found.get("Labels") if isinstance(found, dict) else None
-    return labels if isinstance(labels, dict) else {}
+    """The labels of an image that deadweight made; none of another, which may have inherited some."""
+    return dict(labels_in(config))
 
 
 def _there(repository: Repository, name: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from deadweight.errors import UsageError, shown
 from deadweight.image.reference import Reference
 from deadweight.image.transports.engine import local_name, reached
-from deadweight.image.transports.engine_api import Engine, EngineImage, in_containerd, inspect, tag
+from deadweight.image.transports.engine_api import Engine, EngineImage, in_containerd, inspect, labels_of, tag
 from deadweight.image.transports.names import SOURCE, SOURCE_NAME, RolledBack, free_name, no_slim_image, original_gone
 from deadweight.image.transports.storage import roll_back_storage
 
@@ -31,10 +33,10 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
         name = reference.name
     if name not in slim.tags:
         raise UsageError(f"{shown(reference.name)} is no name that can lead elsewhere; write NAME:TAG")
-    source = slim.labels.get(SOURCE)
-    if source is None:
+    labels = labels_of(engine, slim)
+    if SOURCE not in labels:
         raise no_slim_image(name)
-    original = _original(engine, slim, source)
+    original = _original(engine, slim, labels)
     repository = name.rpartition(":")[0]
     others = sorted((one for one in slim.tags if one != name), key=lambda one: one.rpartition(":")[0] != repository)
     kept = others[0] if others else free_name(name, lambda one: inspect(engine, one) is not None, "-slim")
@@ -48,14 +50,14 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
     return found
 
 
-def _original(engine: Engine, slim: EngineImage, source: str) -> EngineImage:
+def _original(engine: Engine, slim: EngineImage, labels: Mapping[str, str]) -> EngineImage:
     """The image that a slim one was made from: by its ID, or by its name in containerd's store, which has other IDs."""
+    source, name = labels[SOURCE], labels.get(SOURCE_NAME)
     found = inspect(engine, source)
     if found is not None:
         return found
-    name = slim.labels.get(SOURCE_NAME)
     if name is not None and in_containerd(engine):
         named = inspect(engine, name)
-        if named is not None and SOURCE not in named.labels and named.id != slim.id:
+        if named is not None and SOURCE not in labels_of(engine, named) and named.id != slim.id:
             return named
     raise original_gone(source, name, engine.title, "podman" if engine.podman else "docker")

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from deadweight.errors import BadInputError, EnvironmentFailure, UsageError, shown
 from deadweight.image.compression import temporary_folder
@@ -30,6 +29,7 @@ from deadweight.image.transports.names import (
     SOURCE_NAME,
     RolledBack,
     free_name,
+    labels_in,
     may_take,
     name_taken,
     no_slim_image,
@@ -93,7 +93,7 @@ def _check_name(destination: Reference, source_id: str | None, force: bool) -> b
     if data is None:
         return False
     there = sha256(data)
-    if may_take(_labels(data), there, source_id):
+    if may_take(labels_in(data), there, source_id):
         return False
     if not force:
         raise name_taken(_bare(destination.name), there == source_id)
@@ -111,7 +111,7 @@ def write_storage(new: NewImage, destination: Reference, force: bool, progress: 
         layout = _folder(resources) / "layout"
         written = write_image(new, Reference("oci", layout, "new"), compression="none", progress=progress)
         config = (layout / BLOBS / written.config_digest[7:]).read_bytes()
-        if _check_name(destination, _labels(config).get(SOURCE), force):
+        if _check_name(destination, labels_in(config).get(SOURCE), force):
             place = destination.name.removesuffix(_bare(destination.name))
             name = _bare(destination.name)
             other = free_name(name, lambda one: _configuration(replace(destination, name=place + one)) is not None)
@@ -135,14 +135,6 @@ def _configuration(reference: Reference) -> bytes | None:
     return done.stdout
 
 
-def _labels(config: bytes) -> dict[str, str]:
-    try:
-        labels: Any = json.loads(config)["config"]["Labels"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return labels if isinstance(labels, dict) else {}
-
-
 def _bare(name: str) -> str:
     """A name without the [storage] that it is in."""
     return name.rpartition("]")[2]
@@ -162,7 +154,7 @@ def roll_back_storage(reference: Reference, *, dry_run: bool) -> RolledBack:
     config = _configuration(reference)
     if config is None:
         raise UsageError(f"there is no image {shown(str(reference))}")
-    labels = _labels(config)
+    labels = labels_in(config)
     source = labels.get(SOURCE)
     if source is None or not DIGEST.fullmatch(source):
         raise no_slim_image(name)
