@@ -74,7 +74,11 @@ def described(model: Any, numbers: bool) -> dict[str, Any]:
         count += tensor.numel()
         if tensor.is_floating_point():
             kinds.add(str(tensor.dtype).replace("torch.", ""))
-        if numbers:
+        if numbers and hasattr(
+            tensor, "tensor_data_names"
+        ):  # torchao's: numbers of several parts, with no view of bytes
+            content.update(str(type(tensor).__name__).encode())
+        elif numbers:
             plain = tensor.detach().cpu().contiguous().reshape(-1)
             content.update(plain.view(torch_bytes()).numpy())
     return {
