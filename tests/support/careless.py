@@ -144,7 +144,8 @@ def untrue_records(view: dict[str, Seen]) -> set[str]:
     for path, seen in view.items():
         if path.endswith(".dist-info/RECORD"):
             site = path.rpartition("/")[0].rpartition("/")[0]
-            for name, digest, size in csv.reader(io.StringIO(seen.content.decode())):
+            for row in csv.reader(io.StringIO(seen.content.decode())):
+                name, digest, size, *_ = *row, "", "", ""  # what is missing is not said
                 there = view.get(posixpath.normpath(f"{site}/{name}"))
                 if there is None or (digest and (digest, size) != (urlsafe(there.content), str(len(there.content)))):
                     wrong.add(f"{path}: {name}")

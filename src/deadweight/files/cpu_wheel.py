@@ -15,9 +15,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -144,14 +147,11 @@ def read_cpu_wheel(path: Path, name: str, version: str | None, runs: Runs | None
 
     Raises BadInputError, which says what is wrong with it.
     """
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            outside = wheel_name(path.name, archive.namelist())
-            metadata = _metadata(archive, f"{outside.info}/METADATA")
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, KeyError) as error:
-        raise BadInputError(f"{shown(str(path))} is no wheel that can be read: {error}") from None
+    with _reading(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        outside = wheel_name(path.name, archive.namelist())
+        metadata = _metadata(archive, f"{outside.info}/METADATA")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     is_name, _, _, tags = parse_wheel_filename(outside.file)
     if is_name != canonicalize_name(name):
         raise BadInputError(f"{shown(path.name)} is a wheel of {is_name}, not of {name}")
@@ -173,26 +173,32 @@ def gpu_build(path: Path, runs: Runs | None = None) -> str | None:
     """What shows that a wheel is built for GPUs; None for a CPU build, by its metadata and its files."""
     if _labelled_gpu(path.name.partition("-")[2].partition("-")[0]):
         return f"its version says so, {shown(path.name)}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            named = next((one.filename for one in infos if one.filename.count("/") == 1 and _is_metadata(one)), None)
-            if named is not None:
-                requires = _metadata(archive, named).get("requires_dist", ())
-                why = _needs_gpu(requires, runs)
-                if why is not None:
-                    return f"it requires {why}"
-            for one in infos:
-                if _GPU_LIBRARY.match(one.filename.rpartition("/")[2]):
-                    return f"it has {shown(one.filename)}"
-            if any("/libtorch_cpu." in one.filename for one in infos):
-                return None  # torch itself: its libraries would be there
-            for one in infos:
-                if one.filename.endswith(".so") and _mentions_gpu(archive, one):
-                    return f"{shown(one.filename)} links CUDA's libraries"
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, KeyError) as error:
-        raise BadInputError(f"{shown(str(path))} is no wheel that can be read: {error}") from None
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        named = next((one.filename for one in infos if one.filename.count("/") == 1 and _is_metadata(one)), None)
+        if named is not None:
+            requires = _metadata(archive, named).get("requires_dist", ())
+            why = _needs_gpu(requires, runs)
+            if why is not None:
+                return f"it requires {why}"
+        for one in infos:
+            if _GPU_LIBRARY.match(one.filename.rpartition("/")[2]):
+                return f"it has {shown(one.filename)}"
+        if any("/libtorch_cpu." in one.filename for one in infos):
+            return None  # torch itself: its libraries would be there
+        for one in infos:
+            if one.filename.endswith(".so") and _mentions_gpu(archive, one):
+                return f"{shown(one.filename)} links CUDA's libraries"
     return None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what reading a wheel meets in one that is damaged, or is none, into a BadInputError."""
+    try:
+        yield
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, LZMAError, RuntimeError, ValueError, KeyError) as error:
+        raise BadInputError(f"{shown(str(path))} is no wheel that can be read: {error}") from None
 
 
 def _is_metadata(one: zipfile.ZipInfo) -> bool:

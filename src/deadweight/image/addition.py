@@ -69,6 +69,8 @@ class NewFile(NamedTuple):
 
     content: ByteRange
     mode: int
+    like: Entry | None = None
+    """The entry whose place it takes: owner, time and extended attributes are its; None for what is new there."""
 
 
 def add_files(
@@ -81,9 +83,9 @@ def add_files(
 ) -> Edited:
     """The edit with `files` as well, by path, at the end of the layer at `position`, which it changes.
 
-    Owner and time are those of the entry `like`; directories above them that are missing are added with them. A file
-    may take the place of one in `removed`. Each path is charged for itself. Raises CannotAdd where engines could see
-    something else at one of the places.
+    Owner and time are those of the entry `like`, where a file has no other; directories above them that are missing are
+    added with them. A file may take the place of one in `removed`. Each path is charged for itself. Raises CannotAdd
+    where engines could see something else at one of the places.
     """
     layer = edited.layers[position]
     above = dict.fromkeys(each for path in sorted(files) for each in _directories_above(path))
@@ -101,7 +103,14 @@ def add_files(
         if new is None:
             entry: tuple[bytes | ByteRange, ...] = (_header_like(path, tarfile.DIRTYPE, 0o755, 0, like),)
         else:
-            header = _header_like(path, tarfile.REGTYPE, new.mode, new.content.size, like)
+            header = _header_like(
+                path,
+                tarfile.REGTYPE,
+                new.mode,
+                new.content.size,
+                new.like or like,
+                () if new.like is None else new.like.xattrs,
+            )
             entry = (header, new.content, bytes(padding(new.content.size)))
         length = sum(map(_length, entry))
         old = charges.get(path, Charge())
@@ -186,11 +195,14 @@ def _check_seen(fs: Filesystem, position: int, path: str, above: Iterable[str]) 
                 raise CannotAdd(f"layer {layer.position + 1} has {shown(posixpath.join('/', entry.name))}")
 
 
-def _header_like(name: str, kind: bytes, mode: int, size: int, like: Entry) -> bytes:
+def _header_like(
+    name: str, kind: bytes, mode: int, size: int, like: Entry, xattrs: Iterable[tuple[str, str]] = ()
+) -> bytes:
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.size, info.uid, info.gid = kind, mode, size, like.uid, like.gid
     info.mtime = like.mtime if like.mtime != int(like.mtime) else int(like.mtime)
     info.uname, _, info.gname = like.owner.partition(":")
+    info.pax_headers = dict(xattrs)
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

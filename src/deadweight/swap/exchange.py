@@ -1,7 +1,7 @@
 """What becomes of every file when one build of a distribution takes the place of another.
 
 A file that both builds have alike keeps its entry, and so its bytecode. A different one gets new content and keeps its
-header, so its time and owner, and loses its bytecode, which is not written anew: what another machine's Python makes of
+mode, time and owner, and loses its bytecode, which is not written anew: what another machine's Python makes of
 it need not be the same bytes, and start-up compiles it. What only the old build has leaves; what only the new one has
 is added in the layer of the old metadata, as its neighbours are.
 """
@@ -26,7 +26,7 @@ from deadweight.ledger.listed import Finder, join
 from deadweight.ledger.python import RECORD_LIMIT, Distribution, read_record
 from deadweight.passes.base import Context
 from deadweight.passes.distributions import bytecode
-from deadweight.swap.wheel import Wheel
+from deadweight.swap.wheel import Wheel, WheelFile
 
 INSTALLER: Final = ("INSTALLER", "REQUESTED")
 """What an installer writes into the metadata directory, and the new build has as the old one had it."""
@@ -57,7 +57,8 @@ def exchange(ledger: Ledger, dist: Distribution, wheel: Wheel, aside: Aside) -> 
     """
     record = posixpath.join(dist.info, "RECORD")
     found = Exchange(ledger.fs.nodes[record].source_layer, record)
-    new = {f"{dist.site}/{path}": file for path, file in wheel.files.items()}
+    installers = {f"{wheel.info}/{name}" for name in INSTALLER}  # whoever made a wheel did not install it
+    new = {f"{dist.site}/{path}": file for path, file in wheel.files.items() if path not in installers}
     old = set(dist.files)
     shared = {path for other in ledger.distributions if other.info != dist.info for path in other.files}
     for path in new:
@@ -78,13 +79,12 @@ def exchange(ledger: Ledger, dist: Distribution, wheel: Wheel, aside: Aside) -> 
     if len(found.same) == len(new) and dist.version == str(wheel.version):
         raise UsageError(f"the image has this build of {dist.display} already: {shown(wheel.file)}")
     scripts = _scripts(dist, wheel, found)
-    info = f"{dist.site}/{wheel.info}"
     keep = {path for path in old if path in new or path in scripts}
     for path in sorted(old - keep):
         if not path.endswith(".pyc") and path not in shared:
             found.remove.add(path)
-    _bytecode(ledger, found, old, keep)
-    _metadata(ledger, dist, wheel, found, info, scripts, aside)
+    _bytecode(ledger, found, old, keep, shared)
+    _metadata(ledger, dist, wheel, found, new.values(), scripts, aside)
     found.remove |= {above for path in found.remove for above in _above(path, dist.site)}
     found.remove -= {above for path in found.add for above in _above(path, "")} - found.add.keys()
     return found
@@ -143,20 +143,32 @@ def _scripts(dist: Distribution, wheel: Wheel, found: Exchange) -> set[str]:
     return kept
 
 
-def _bytecode(ledger: Ledger, found: Exchange, old: Collection[str], keep: Collection[str]) -> None:
-    """Bytecode of modules that leave or change leaves too."""
+def _bytecode(
+    ledger: Ledger, found: Exchange, old: Collection[str], keep: Collection[str], shared: Collection[str]
+) -> None:
+    """Bytecode of modules that leave or change leaves too, but for what the new build or other distributions have.
+
+    Raises BadInputError where another distribution lists the bytecode of a module that changes: Python would take it.
+    """
     context = Context(ledger)
     stale = 0
     for path in sorted(old):
-        if path.endswith(".py") and path not in found.same:
-            pyc = [each for each in bytecode(context, path) if each.endswith(".pyc")]
+        if path.endswith(".py") and path not in found.same and path not in shared:
+            pyc = [each for each in bytecode(context, path) if each.endswith(".pyc") and each not in keep]
+            theirs = next((each for each in pyc if each in shared), None)
+            if theirs is not None and path in keep:
+                raise BadInputError(
+                    f"the wheel changes {shown('/' + path)}, and other distributions list its bytecode as theirs"
+                )
+            pyc = [each for each in pyc if each not in shared]
             found.remove.update(pyc)
             stale += len(pyc) if path in keep else 0
     for path in old:
-        if path.endswith(".pyc") and path not in keep and path not in found.remove:
+        if path.endswith(".pyc") and path not in keep and path not in shared and path not in found.remove:
             parent, _, base = path.rpartition("/")
             place = posixpath.dirname(parent) if parent.endswith("__pycache__") else parent
-            if f"{place}/{base.split('.', 1)[0]}.py" not in found.same:
+            module = f"{place}/{base.split('.', 1)[0]}.py"
+            if module not in found.same and not (module in old and module in shared):
                 found.remove.add(path)
     if stale:
         modules = "1 changed module has" if stale == 1 else f"{stale:,} changed modules have"
@@ -164,9 +176,16 @@ def _bytecode(ledger: Ledger, found: Exchange, old: Collection[str], keep: Colle
 
 
 def _metadata(
-    ledger: Ledger, dist: Distribution, wheel: Wheel, found: Exchange, info: str, scripts: Collection[str], aside: Aside
+    ledger: Ledger,
+    dist: Distribution,
+    wheel: Wheel,
+    found: Exchange,
+    files: Collection[WheelFile],
+    scripts: Collection[str],
+    aside: Aside,
 ) -> None:
-    """INSTALLER and REQUESTED as they were, and a RECORD of what is there then."""
+    """INSTALLER and REQUESTED as they were, and a RECORD of what is there then: of `files`, and what stays."""
+    info = f"{dist.site}/{wheel.info}"
     lines = []
     for name in INSTALLER:
         old = f"{dist.info}/{name}"
@@ -177,14 +196,15 @@ def _metadata(
             else:
                 _put(ledger, found, f"{info}/{name}", aside.put([data]), False)
             lines.append(_line(f"{wheel.info}/{name}", encode_hash(hashlib.sha256(data).digest()), len(data)))
-    kept = set(scripts) | {path for path in dist.files if path.endswith(".pyc") and path not in found.remove}
+    stays = set(scripts) | {path for path in dist.files if path.endswith(".pyc") and path not in found.remove}
+    kept = stays - {f"{dist.site}/{file.path}" for file in files}
     finder = Finder(ledger.fs)
     for one in read_record(ledger.fs.read(f"{dist.info}/RECORD", RECORD_LIMIT)):
         path = join(dist.site, one.name) if one.name else None
         there = finder.node(path) if path else None
         if there is not None and there.path in kept:
             lines.append(one.raw if one.raw.endswith(b"\n") else one.raw + b"\n")
-    lines += [_line(file.path, file.sha256, file.size) for file in wheel.files.values()]
+    lines += [_line(file.path, file.sha256, file.size) for file in files]
     record = f"{info}/RECORD"
     data = b"".join(lines) + _field(f"{wheel.info}/RECORD") + b",,\n"
     found.remove.discard(record)

@@ -170,7 +170,11 @@ def _edit(ledger: Ledger, what: Exchange, dist: Distribution) -> Edited:
     edited = edit_image(fs, edit)
     like = fs.nodes[what.like].source
     assert like is not None
-    files = {path: NewFile(content, _mode(like, program)) for path, (content, program) in what.add.items()}
+    files = {}
+    for path, (content, program) in what.add.items():
+        node = fs.nodes.get(path)
+        old = node.source if node is not None and node.kind == "file" else None
+        files[path] = NewFile(content, _mode(like, program) if old is None else old.mode & 0o7777, old)
     try:
         return add_files(fs, edited, removed, what.position, files, like)
     except CannotAdd as error:

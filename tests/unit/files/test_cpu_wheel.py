@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,31 @@ def test_the_gpu_build_beside_it_is_not_taken(tmp_path: Path) -> None:
     wheel(tmp_path / "links", "2.9.0", members={"torch/lib/libtorch_cuda.so": b""})
     path = wheel(tmp_path / "links")
     assert find(tmp_path, Sources((str(tmp_path / "links"),))).path == path
+
+
+@pytest.mark.parametrize("how", ["damaged", "encrypted", "cut"])
+def test_a_damaged_wheel_is_refused_and_named(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "links" / "torch-2.9.0+cpu-py3-none-any.whl"
+    path.parent.mkdir()
+    lines = "".join(f"X-{i}: {i * 7919}\n" for i in range(500))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("torch-2.9.0+cpu.dist-info/METADATA", f"Name: torch\nVersion: 2.9.0+cpu\n{lines}")
+    data = bytearray(path.read_bytes())
+    if how == "damaged":
+        data[100:160] = bytes(60)
+    elif how == "encrypted":
+        data[6] |= 1
+        data[data.find(b"PK\1\2") + 8] |= 1
+    else:
+        del data[60:]
+    path.write_bytes(data)
+    for attempt in (
+        lambda: gpu_build(path, RUNS),
+        lambda: read_cpu_wheel(path, "torch", "2.9.0", RUNS),
+        lambda: find(tmp_path, Sources((str(tmp_path / "links"),))),
+    ):
+        with pytest.raises(BadInputError, match=r"torch-2\.9\.0\+cpu-py3-none-any\.whl' is no wheel that can be read"):
+            attempt()
 
 
 def test_where_pip_is_configured_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from deadweight.errors import shown
+from deadweight.errors import BadInputError, shown
 from deadweight.files.records import encode_hash
 from deadweight.image.filesystem import Filesystem, Node
 from deadweight.ledger.ledger import Ledger, module_of
@@ -69,6 +69,11 @@ def judge_swaps(swapped: Swapped) -> SwapFindings:
             f"new ones equal the wheel's by its RECORD, {gone:,} left with the old build"
         )
     _judge_rest(before.fs, after.fs, builds, found)
+    left = {build.dist.info for build in builds}
+    for dist in before.distributions:
+        for path in dist.files if dist.info not in left else ():
+            if path not in after.fs.nodes:
+                found.differences.append((path, f"it is gone, and {shown(dist.display)} lists it as its own"))
     return found
 
 
@@ -81,12 +86,24 @@ def _build(dist: Distribution, place: Path) -> _Build:
         text = archive.read(record).decode("utf-8", "surrogateescape")
     info = record.rpartition("/")[0]
     data = info.removesuffix(".dist-info") + ".data/"
+    own = {f"{info}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s", *_OF_INSTALLERS)}
     files = {}
-    for name, digest, size in csv.reader(io.StringIO(text, newline="")):
+    for name, digest, size in _rows(text):
         inside = name.removeprefix(data).partition("/")[2] if name.startswith(data) else name
-        if digest and not name.endswith((".dist-info/RECORD.jws", ".dist-info/RECORD.p7s")):
+        if digest and name not in own:
             files[f"{dist.site}/{inside}"] = _Stated(digest.removeprefix("sha256="), int(size))
     return _Build(dist, files, f"{dist.site}/{info}")
+
+
+def _rows(text: str) -> Iterator[tuple[str, str, str]]:
+    """The lines of a RECORD: name, hash and size, of which the last two may be missing, as pip takes them."""
+    try:
+        for row in csv.reader(io.StringIO(text, newline="")):
+            name, digest, size, *_ = *row, "", "", ""
+            if name:
+                yield name, digest, size
+    except csv.Error as error:
+        raise BadInputError(f"a RECORD is no CSV: {error}") from None
 
 
 def _judge_build(before: Ledger, after: Ledger, build: _Build, found: SwapFindings) -> tuple[int, int, int]:
@@ -138,7 +155,7 @@ def _judge_metadata(before: Ledger, after: Ledger, build: _Build, found: SwapFin
     kept = {path for path in build.dist.files if path not in listed and path in after.fs.nodes}
     written = {}
     text = after.fs.read(record).decode("utf-8", "surrogateescape")
-    for name, digest, size in csv.reader(io.StringIO(text, newline="")):
+    for name, digest, size in _rows(text):
         path = posixpath.normpath(posixpath.join("/", build.dist.site, name)).lstrip("/")
         node = after.fs.resolve(posixpath.dirname(path))
         path = posixpath.join(node.path, posixpath.basename(path)) if node is not None else path
