@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from deadweight.cli.main import main
+from deadweight.errors import EnvironmentFailure
+from deadweight.image.transports import engine
 from support.fake_engine import Store, fake_engine
 from support.images import FixtureImage, directory, file, make_image, make_tar, write_docker_archive
 
@@ -78,3 +80,36 @@ def test_slim_images_are_replaced(store: Store, folder: Path) -> None:
     first = store.names["app:slim"]
     assert slim(folder, service(b"other"), "app:slim") == 0
     assert store.names["app:slim"] != first
+
+
+@pytest.mark.parametrize("error", [EnvironmentFailure("the connection broke"), KeyboardInterrupt()])
+def test_a_name_that_was_given_and_not_heard_of_stays(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    assert slim(folder, service(), "app:slim") == 0
+    first = store.names["app:slim"]
+    tag = engine.tag
+
+    def unheard(*arguments: object) -> None:
+        tag(*arguments)  # type: ignore[arg-type]
+        raise error
+
+    monkeypatch.setattr(engine, "tag", unheard)
+    assert slim(folder, service(b"other"), "app:slim") == (130 if isinstance(error, KeyboardInterrupt) else 0)
+    assert store.names["app:slim"] != first
+    assert store.find("app:slim") is not None
+
+
+def test_what_another_run_has_named_meanwhile_stays(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = engine.tag
+
+    def slow(one: engine.Engine, image_id: str, name: str) -> None:
+        tag(one, image_id, "other:slim")  # the other run
+        raise EnvironmentFailure("it may not")
+
+    monkeypatch.setattr(engine, "tag", slow)
+    assert slim(folder, service(), "app:slim") == 4
+    assert store.find("other:slim") is not None
+    assert "app:slim" not in store.names

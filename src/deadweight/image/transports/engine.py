@@ -202,13 +202,13 @@ def write_engine(new: NewImage, destination: Reference, force: bool, progress: P
         notes = []
         if kept is not None and kept.id != image_id:
             other = free_name(name, lambda one: inspect(engine, one) is not None)
-            tag(engine, kept.id, other)
+            _name(engine, kept.id, other)
             notes.append(f"the image that was {name} is {other} now")
-        tag(engine, image_id, name)
+        _name(engine, image_id, name)
     except BaseException:
         if not sent.was_there:
             with suppress(DeadweightError):
-                remove(engine, image_id or sha256(sent.config))
+                _remove_nameless(engine, image_id or sha256(sent.config))
         raise
     if here:
         notes.append(f"{here} of {len(new.layers)} layers were in {engine.title} already, and were not sent")
@@ -261,13 +261,35 @@ def _send(engine: Engine, new: NewImage, here: int, progress: Progress | None) -
         raise
 
 
+def _name(engine: Engine, image_id: str, name: str) -> None:
+    """Gives an image a name. An engine whose answer is lost may have done it."""
+    try:
+        tag(engine, image_id, name)
+    except EnvironmentFailure:
+        with suppress(DeadweightError):
+            found = inspect(engine, name)
+            if found is not None and found.id == image_id:
+                return
+        raise
+
+
+def _remove_nameless(engine: Engine, image_id: str) -> bool:
+    """Removes an image that has no name, for an engine would take that with it; gives whether it was there.
+
+    It has one where the engine gave it and was not heard, or where another run made the same image.
+    """
+    found = inspect(engine, image_id)
+    if found is not None and not found.tags:
+        remove(engine, image_id)
+    return found is not None
+
+
 def _remove_soon(engine: Engine, image_id: str) -> None:
     """Removes an image that an engine may be about to have; gives up after a few seconds."""
     until = time.monotonic() + _GRACE
     with suppress(DeadweightError):
         while time.monotonic() < until:
-            if inspect(engine, image_id) is not None:
-                remove(engine, image_id)
+            if _remove_nameless(engine, image_id):
                 return
             time.sleep(0.1)
 
