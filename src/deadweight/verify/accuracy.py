@@ -1,4 +1,7 @@
-"""How much two sets of arrays agree: vectors by their directions, verdicts by being equal, numbers by distance."""
+"""How much two sets of arrays agree: vectors by their directions, verdicts by being equal, single numbers by distance.
+
+The last dimension of arrays of floats is that of vectors; where it is 1, or there is none, they are single numbers.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,10 @@ class Accuracy:
     verdicts: int = 0
     agreeing: int = 0
     """How many verdicts are the same."""
+    singles: int = 0
+    apart: float = 0.0
+    """The largest distance of two single numbers a and b, by max(1, |a|, |b|); infinite where of any two numbers, those
+    of vectors too, one alone is finite."""
 
     @property
     def agreement(self) -> float:
@@ -40,8 +47,8 @@ class Accuracy:
 
     @property
     def loss(self) -> float:
-        """The larger of what directions and what verdicts lose."""
-        return max(1.0 - self.lowest_cosine, 1.0 - self.agreement)
+        """The largest of what directions, verdicts and single numbers lose."""
+        return max(1.0 - self.lowest_cosine, 1.0 - self.agreement, self.apart)
 
     @property
     def in_words(self) -> str:
@@ -73,7 +80,7 @@ def _rounded_down(number: float, digits: int = 6) -> str:
 
 
 def accuracy(before: Mapping[str, Array], after: Mapping[str, Array]) -> Accuracy:
-    """Compares arrays of the same names. Raises NotComparable where names, shapes or kinds differ."""
+    """Compares arrays of the same names. Raises NotComparable where names, shapes or kinds differ, or all are empty."""
     if before.keys() != after.keys():
         name = min(before.keys() ^ after.keys())
         raise NotComparable(f"{shown(name)}: {'there -> not there' if name in before else 'not there -> there'}")
@@ -91,6 +98,8 @@ def accuracy(before: Mapping[str, Array], after: Mapping[str, Array]) -> Accurac
             _compare_verdicts(one, two, found)
         else:
             raise NotComparable(f"{shown(name)}: dtype {one.dtype} -> {two.dtype}")
+    if not (cosines or found.singles or found.verdicts):
+        raise NotComparable("its arrays are empty")
     if cosines:
         found.vectors = len(cosines)
         found.lowest_cosine, found.mean_cosine = min(cosines), math.fsum(cosines) / len(cosines)
@@ -98,11 +107,16 @@ def accuracy(before: Mapping[str, Array], after: Mapping[str, Array]) -> Accurac
 
 
 def _compare_floats(one: Array, two: Array, found: Accuracy, cosines: list[float]) -> None:
-    columns = one.shape[1] if len(one.shape) == 2 else max(math.prod(one.shape), 1)
+    columns = one.shape[-1] if one.shape else 1
     for first, second in zip(_rows(one, columns), _rows(two, columns), strict=True):
         if first != second:
-            found.largest_difference = max(found.largest_difference, _largest(first, second))
-        if len(one.shape) == 2:
+            largest = _largest(first, second)
+            found.largest_difference = max(found.largest_difference, largest)
+            if columns == 1 or math.isinf(largest):
+                found.apart = max(found.apart, _by_size(largest, first[0], second[0]))
+        if columns == 1:
+            found.singles += 1
+        else:
             cosines.append(cosine(first, second))
 
 
@@ -110,6 +124,11 @@ def _largest(first: Sequence[float], second: Sequence[float]) -> float:
     """The largest distance between two numbers of a place: infinite where one alone is none."""
     distances = (abs(a - b) for a, b in zip(first, second, strict=True) if a != b and not (a != a and b != b))  # noqa: PLR0124
     return max((math.inf if math.isnan(distance) else distance for distance in distances), default=0.0)
+
+
+def _by_size(distance: float, a: float, b: float) -> float:
+    """A distance by the size of what is apart; infinite ones stay so."""
+    return distance / max(1.0, abs(a), abs(b)) if math.isfinite(distance) else math.inf
 
 
 def cosine(first: Sequence[float], second: Sequence[float]) -> float:

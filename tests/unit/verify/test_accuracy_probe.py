@@ -82,17 +82,37 @@ def test_all_kinds_of_arrays() -> None:
         v=np.array([[1, 0], [0.1, 1]], "f2"),
         labels=np.array(["yes", "maybe"]),
         codes=np.array([1, 2, 3], "i4"),
-        p=[0.5, 3.0],
+        p=[1.5, 3.0],
     )
     found = accuracy(before, after)
-    assert (found.vectors, found.verdicts, found.agreeing) == (2, 5, 4)
+    assert (found.vectors, found.verdicts, found.agreeing) == (3, 5, 4)
     assert found.lowest_cosine == pytest.approx(1 / math.sqrt(1.01), abs=1e-4)
-    assert found.mean_cosine == pytest.approx((1 + 1 / math.sqrt(1.01)) / 2, abs=1e-4)
+    assert found.mean_cosine == pytest.approx((2 + 1 / math.sqrt(1.01)) / 3, abs=1e-4)
     assert found.largest_difference == 2.0
     assert found.loss == pytest.approx(0.2)
     assert found.in_words == "cosine >= 0.995039, largest difference 2, verdicts 80 % the same (4 of 5)"
     assert found.numbers["agreement"] == 0.8
     assert accuracy(before, before).in_words == "cosine = 1, largest difference 0, verdicts 100 % the same (5 of 5)"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "loss"),
+    [
+        ([1.0, 2.0, 3.0], [-1.0, -2.0, -3.0], 2),
+        ([1.0, 2.0, 3.0], [math.nan, 2.0, -900.0], math.inf),
+        ([[1.0, 2.0]], [[1.0, math.inf]], math.inf),
+        ([[[1.0, 0.0]], [[0.0, 1.0]]], [[[1.0, 0.0]], [[0.0, -1.0]]], 2),
+        ([[0.9], [0.8]], [[0.9], [0.2]], 0.6),
+        ([[900.0]], [[1000.0]], 0.1),
+        (0.5, 0.75, 0.25),
+        (0.5, math.nan, math.inf),
+        (math.nan, math.nan, 0),
+        ([math.inf, 1.0], [math.inf, 1.0], 0),
+    ],
+)
+def test_arrays_of_any_shape_can_lose(one: object, two: object, loss: float) -> None:
+    found = accuracy(arrays(a=one), arrays(a=two))
+    assert found.loss == pytest.approx(loss)
 
 
 def test_nearly_one_is_not_called_one() -> None:
@@ -108,6 +128,8 @@ def test_nearly_one_is_not_called_one() -> None:
         (arrays(a=[1]), arrays(a=[1.0]), "dtype i8 -> f8"),
         (arrays(a=[1j]), arrays(a=[1j]), "dtype"),
         ({}, {}, "no arrays"),
+        (arrays(a=np.zeros((0, 3))), arrays(a=np.zeros((0, 3))), "empty"),
+        (arrays(a=np.zeros((3, 0)), b=np.zeros(0, "i4")), arrays(a=np.zeros((3, 0)), b=np.zeros(0, "i4")), "empty"),
     ],
 )
 def test_what_cannot_be_compared(one: dict[str, Array], two: dict[str, Array], reason: str) -> None:

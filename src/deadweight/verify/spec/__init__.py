@@ -76,9 +76,10 @@ class AccuracyProbe(ProbeBase, frozen=True, kw_only=True, tag="accuracy"):
     """What a script computes of sentences is nearly the same: vectors by cosine similarity, verdicts by agreement.
 
     The script finds the sentences as JSON in the file that DEADWEIGHT_INPUT names, and leaves arrays in the directory
-    that DEADWEIGHT_OUT names: of two dimensions and floats, a vector a row; of integers or texts, verdicts; all else is
-    compared by the largest difference. The loss is the larger of 1 - the lowest cosine similarity and the share of
-    other verdicts.
+    that DEADWEIGHT_OUT names: of floats, vectors along the last dimension, or single numbers where that is 1 or none
+    is there; of integers or texts, verdicts. The loss is the largest of 1 - the lowest cosine similarity, the share of
+    other verdicts, and the distance of single numbers a and b by max(1, |a|, |b|). A number that is finite on one side
+    alone is never allowed.
     """
 
     script: str | None = None
