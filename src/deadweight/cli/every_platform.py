@@ -50,12 +50,13 @@ def slim_every_platform(
     with progress(f"reading {image}"):
         many = read_index(source)
     unnamed = Reference("docker", name=to.name.rpartition(":")[0])
-    reports: list[SlimReport] = []
-    written: list[Written] = []
-    for one in many.images:
-        found, done = _slim(one.reference, unnamed, target, compression, force, planning)
-        reports.append(found)
-        written.append(done)
+    # One image may serve several platforms: it is slimmed once.
+    slimmed = {
+        reference: _slim(reference, unnamed, target, compression, force, planning)
+        for reference in dict.fromkeys(one.reference for one in many.images)
+    }
+    reports = [found for found, _ in slimmed.values()]
+    written = [slimmed[one.reference][1] for one in many.images]
     ids = {report.image.digest for report in reports}
     digest, notes = write_index(to, many, written, ids, force)
     every = [valid(note) for note in (*many.notes, *notes)]

@@ -14,8 +14,12 @@ SOURCE = "deadweight.source"
 """The label with the ID of the image that a slim one was made from."""
 SOURCE_NAME = "deadweight.source.name"
 """The label with its name, where it had one."""
+SOURCE_MANIFEST = "deadweight.source.manifest"
+"""The label with the digest of its manifest, where it came from a registry."""
 RESULT = "deadweight.result"
 """The label that says which image it was written for (`result_of`): `FROM` gives labels to other images, too."""
+NAME_LIMIT = 1000
+"""How many names are tried for an image that has to keep one."""
 _TAG_LIMIT = 128
 
 
@@ -86,13 +90,17 @@ def may_take(labels: Mapping[str, str], image_id: str, source_id: str | None) ->
 
 
 def free_name(name: str, taken: Callable[[str], bool], suffix: str = "-original") -> str:
-    """NAME:TAG with a suffix, and a number where that name is taken too."""
-    number = 1
-    while True:
-        found = with_suffix(name, suffix if number == 1 else f"{suffix}-{number}")
+    """NAME:TAG with a suffix, and a number where that name is taken too. Raises UsageError when a thousand are."""
+    for number in range(1, NAME_LIMIT + 1):
+        found = numbered(name, suffix, number)
         if not taken(found):
             return found
-        number += 1
+    raise UsageError(f"{shown(numbered(name, suffix, 1))} and all names up to {shown(found)} are taken: remove some")
+
+
+def numbered(name: str, suffix: str, number: int) -> str:
+    """The names that an image is given which has to keep one: NAME:TAG-original, NAME:TAG-original-2."""
+    return with_suffix(name, suffix if number == 1 else f"{suffix}-{number}")
 
 
 def with_suffix(name: str, suffix: str) -> str:

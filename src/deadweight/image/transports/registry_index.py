@@ -72,20 +72,29 @@ def read_index(reference: Reference) -> ManyImages:
         if descriptor.media_type not in INDEXES:
             raise UsageError(f"{shown(str(reference))} is an image for one platform: leave --all-platforms out")
         source = Remembering(repository, {descriptor.digest: data})
-        found = list({one.digest: one for one in image_manifests(source, [descriptor])}.values())
-        images, notes = [], []
+        # One image may serve several platforms.
+        found = image_manifests(source, [descriptor])
+        images: dict[OneOfMany, None] = {}
+        notes = []
         for one in found:
             platform = platform_of(source, one)
             if platform.os == "linux":
                 tag = f":{name.tag}" if name.tag else ""
                 pinned = Reference("docker", name=f"{name.host}/{name.path}{tag}@{one.digest}")
-                images.append(OneOfMany(pinned, platform))
+                images[OneOfMany(pinned, platform)] = None
             else:
                 notes.append(f"left out: the image for {shown(str(platform))}, which is none for Linux")
         entries = parse_index(data, f"{repository.where}: the index", descriptor.media_type).manifests or []
-        notes += [_beside(one) for one in entries if is_beside(one)][:_NAMED_LIMIT]
-        for digest in (descriptor.digest, *(one.digest for one in found))[:_NAMED_LIMIT]:
+        beside = [_beside(one) for one in entries if is_beside(one)]
+        notes += beside[:_NAMED_LIMIT]
+        if len(beside) > _NAMED_LIMIT:
+            notes.append(f"left out: {len(beside) - _NAMED_LIMIT:,} more that lie beside the images")
+        digests = list(dict.fromkeys((descriptor.digest, *(one.digest for one in found))))
+        for digest in digests[:_NAMED_LIMIT]:
             notes += signatures(repository, digest)
+        if len(digests) > _NAMED_LIMIT:
+            unasked = len(digests) - _NAMED_LIMIT
+            notes.append(f"whether there are signatures of the last {unasked:,} images was not asked")
         if not images:
             raise UsageError(f"{shown(str(reference))} has no image for Linux")
         return ManyImages(descriptor.digest, descriptor.media_type, tuple(images), tuple(notes))
@@ -96,10 +105,10 @@ def read_index(reference: Reference) -> ManyImages:
 def write_index(
     destination: Reference, source: ManyImages, written: Sequence[Written], source_ids: Collection[str], force: bool
 ) -> tuple[str, tuple[str, ...]]:
-    """An index of images that are there, in the order of `source.images`; gives its digest, and what to tell.
+    """An index of images that are there, one for each of `source.images`, in their order.
 
-    `source_ids` are the IDs of the images that they were made from. Raises UsageError when the tag is taken,
-    EnvironmentFailure when the registry cannot be written.
+    Gives its digest, and what to tell. `source_ids` are the IDs of the images that they were made from. Raises
+    UsageError when the tag is taken, EnvironmentFailure when the registry cannot be written.
     """
     name = parts_of(destination)
     registry = Registry(name.host, name.path)

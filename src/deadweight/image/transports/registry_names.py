@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from deadweight.errors import BadInputError
 from deadweight.image.model import Json
 from deadweight.image.reference import Name, Reference
 from deadweight.image.transports.choose import image_manifests, read_manifest
@@ -34,6 +35,8 @@ class Held:
     data: bytes
     images: tuple[tuple[str, Json], ...]
     """ID of each, and its labels where deadweight made it."""
+    whole: bool
+    """Whether these are all that it leads to: not where some are absent, no images, or too many to look at."""
 
     @property
     def id(self) -> str:
@@ -42,17 +45,33 @@ class Held:
 
 
 def named(repository: Repository, name: Name) -> Held | None:
-    """What a name leads to now, or None. Raises BadInputError where that is no image."""
+    """What a name leads to now, or None. Raises BadInputError where that is no image.
+
+    An index may lack some of its images, as mirrors leave out platforms: these are passed over.
+    """
     try:
         descriptor, data = repository.named(name)
     except NotThere:
         return None
     source = Remembering(repository, {descriptor.digest: data})
+    index = descriptor.media_type in INDEXES
+    try:
+        members = image_manifests(source, [descriptor])
+    except BadInputError:
+        if not index:
+            raise
+        return Held(descriptor, data, (), whole=False)
+    whole = 0 < len(members) <= _MEMBER_LIMIT
     images = []
-    for one in image_manifests(source, [descriptor])[:_MEMBER_LIMIT]:
-        config = read_manifest(source, one).config
-        images.append((config.digest, labels_of(source.document(config, "the config"))))
-    return Held(descriptor, data, tuple(images))
+    for one in members[:_MEMBER_LIMIT]:
+        try:
+            config = read_manifest(source, one).config
+            images.append((config.digest, labels_of(source.document(config, "the config"))))
+        except BadInputError:
+            if not index:
+                raise
+            whole = False
+    return Held(descriptor, data, tuple(images), whole)
 
 
 def give_name(
@@ -66,7 +85,7 @@ def give_name(
     held = holder(target, destination, source_ids, force, new.digest)
     notes: tuple[str, ...] = ()
     if held is not None:
-        other = free_name(destination.name, lambda name: _there(target.repository, name))
+        other = free_name(destination.name, lambda name: is_another(target.repository, name, held.descriptor.digest))
         tag = parts_of(Reference("docker", name=other)).tag
         target.put_manifest(held.data, held.descriptor.digest, held.descriptor.media_type, tag)
         notes = (f"the image that was {destination.name} is {other} now",)
@@ -86,7 +105,7 @@ def holder(
     if held is None or held.descriptor.digest == new:
         return None
     original = any(image_id in source_ids for image_id, _ in held.images)
-    if not original and all(may_take(labels, image_id, None) for image_id, labels in held.images):
+    if not original and held.whole and all(may_take(labels, image_id, None) for image_id, labels in held.images):
         return None
     if not force:
         raise name_taken(destination.name, original)
@@ -98,9 +117,12 @@ def labels_of(config: bytes) -> Json:
     return dict(labels_in(config))
 
 
-def _there(repository: Repository, name: str) -> bool:
+def is_another(repository: Repository, name: str, digest: str) -> bool:
+    """Whether a name leads to anything but the manifest or index of this digest, be it an image or not."""
     try:
-        repository.named(parts_of(Reference("docker", name=name)))
+        descriptor, _ = repository.named(parts_of(Reference("docker", name=name)))
     except NotThere:
         return False
-    return True
+    except BadInputError:
+        return True
+    return descriptor.digest != digest

@@ -7,27 +7,31 @@ from collections.abc import Iterator
 from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.image.reference import Name, Reference, split_name
 from deadweight.image.transports.names import (
+    NAME_LIMIT,
     SOURCE,
+    SOURCE_MANIFEST,
     SOURCE_NAME,
     RolledBack,
     free_name,
     no_slim_image,
+    numbered,
     original_gone,
-    with_suffix,
 )
 from deadweight.image.transports.registry import Repository, parts_of
-from deadweight.image.transports.registry_client import NotThere, Registry
-from deadweight.image.transports.registry_names import Held, named
+from deadweight.image.transports.registry_client import Registry
+from deadweight.image.transports.registry_names import Held, is_another, named
 from deadweight.image.transports.registry_upload import Target
 
-_ORIGINALS = 9
+_ABSENT_LIMIT = 9
+"""After so many names in a row that are nobody's no more are tried: they are given in order."""
 
 
 def roll_back_registry(reference: Reference, *, dry_run: bool = False) -> RolledBack:
     """Points the tag of a slim image, or of an index of them, at its original. With `dry_run` nothing changes.
 
-    The original is looked for in the same repository: under the name that the slim image says, and those that
-    `--replace` gives. Raises UsageError where the tag is not a slim image's, BadInputError where the original is gone.
+    The original is looked for in the same repository: under the name and the digest that the slim image says, and the
+    names that `--replace` gives. Raises UsageError where the tag is not a slim image's, BadInputError where the
+    original is gone.
     """
     name = parts_of(reference)
     if name.tag is None or name.digest is not None:
@@ -42,7 +46,9 @@ def roll_back_registry(reference: Reference, *, dry_run: bool = False) -> Rolled
         if not sources or None in sources:
             raise no_slim_image(reference.name)
         original, original_name = _original(target, reference, slim, {str(source) for source in sources})
-        kept = free_name(reference.name, lambda one: _another(target, one, slim), "-slim")
+        kept = free_name(
+            reference.name, lambda one: is_another(target.repository, one, slim.descriptor.digest), "-slim"
+        )
         if not dry_run:
             target.put_manifest(slim.data, slim.descriptor.digest, slim.descriptor.media_type, _tag(kept))
             target.put_manifest(original.data, original.descriptor.digest, original.descriptor.media_type, name.tag)
@@ -53,30 +59,34 @@ def roll_back_registry(reference: Reference, *, dry_run: bool = False) -> Rolled
 
 def _original(target: Target, reference: Reference, slim: Held, sources: set[str]) -> tuple[Held, str]:
     said = next((str(labels[SOURCE_NAME]) for _, labels in slim.images if SOURCE_NAME in labels), None)
-    for candidate in _candidates(reference, said, parts_of(reference)):
+    absent = 0
+    for candidate in _candidates(reference, slim, said, parts_of(reference)):
         parts = split_name(candidate)
-        found = None if parts is None else named(target.repository, parts)
+        if parts is None:
+            continue
+        try:
+            found = named(target.repository, parts)
+        except BadInputError:
+            continue  # somebody's artifact that is no image
         if found is not None and {image_id for image_id, _ in found.images} >= sources:
             return found, candidate
+        absent = 0 if found is not None else absent + 1
+        if absent > _ABSENT_LIMIT:
+            break
     raise original_gone(min(sources), said, target.repository.where, "docker")
 
 
-def _candidates(reference: Reference, said: str | None, here: Name) -> Iterator[str]:
+def _candidates(reference: Reference, slim: Held, said: str | None, here: Name) -> Iterator[str]:
     """Names that the original may have in this repository."""
     parts = split_name(said) if said is not None else None
     if said is not None and parts is not None and (parts.host, parts.path) == (here.host, here.path):
         yield said
-    for number in range(1, _ORIGINALS + 1):
-        yield with_suffix(reference.name, "-original" if number == 1 else f"-original-{number}")
-
-
-def _another(target: Target, name: str, slim: Held) -> bool:
-    """Whether a name is another image's."""
-    try:
-        descriptor, _ = target.repository.named(parts_of(Reference("docker", name=name)))
-    except NotThere:
-        return False
-    return descriptor.digest != slim.descriptor.digest
+    # An index of the original comes before the one image of it that a slim one was made from.
+    yield numbered(reference.name, "-original", 1)
+    if len(slim.images) == 1 and SOURCE_MANIFEST in slim.images[0][1]:
+        yield f"{here.host}/{here.path}@{slim.images[0][1][SOURCE_MANIFEST]}"
+    for number in range(2, NAME_LIMIT + 1):
+        yield numbered(reference.name, "-original", number)
 
 
 def _tag(name: str) -> str | None:

@@ -1,0 +1,164 @@
+"""Tags of a registry that holds more than whole images: indexes with gaps, artifacts, many releases. No original is
+lost, and every one is found again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deadweight.cli.main import main
+from deadweight.image.transports.registry_settings import Settings, using
+from support.bad_registry import OCI_MANIFEST, Registry, bad_registry
+from support.images import FixtureImage, descriptor, digest, directory, dump, file, make_image, make_tar
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+CHART = "application/vnd.example.chart"
+
+
+@pytest.fixture(autouse=True)
+def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with using(Settings(tries=2, pause=0.01, timeout=3.0)):
+        yield
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with bad_registry() as found:
+        yield found
+
+
+def release(number: int, architecture: str = "amd64") -> FixtureImage:
+    """An image from which a pip cache leaves."""
+    folders = [directory("/".join(["root", ".cache", "pip", "http"][:n])) for n in range(1, 5)]
+    tar = make_tar(file("app.py", b"#%d" % number), *folders, file("root/.cache/pip/http/a", b"x" * 5000))
+    return make_image(tar, architecture=architecture)
+
+
+def at(registry: Registry, tag: str) -> str:
+    """The digest of what a tag names."""
+    return digest(registry.manifests[tag][1])
+
+
+def tags(registry: Registry) -> list[str]:
+    return sorted(name for name in registry.manifests if ":" not in name)
+
+
+def member(registry: Registry, tag: str, architecture: str, variant: str | None = None) -> dict[str, Any]:
+    platform = {"os": "linux", "architecture": architecture, **({"variant": variant} if variant else {})}
+    return descriptor(OCI_MANIFEST, registry.manifests[tag][1], platform=platform)
+
+
+def put_index(registry: Registry, tag: str, *members: dict[str, Any]) -> None:
+    registry.put(tag, OCI_INDEX, dump({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(members)}))
+
+
+def slim(registry: Registry, source: str, to: str, *more: str) -> int:
+    here = f"docker://{registry.host}/team/app"
+    return main(["slim", f"{here}:{source}", "--to", f"{here}:{to}", *more])
+
+
+def rollback(registry: Registry, tag: str, *more: str) -> int:
+    return main(["rollback", f"docker://{registry.host}/team/app:{tag}", *more])
+
+
+def test_platforms_that_share_an_image(registry: Registry) -> None:
+    registry.add("arm", release(1, "arm"))
+    registry.add("amd64", release(2))
+    members = [member(registry, "amd64", "amd64"), *(member(registry, "arm", "arm", one) for one in ("v6", "v7"))]
+    put_index(registry, "v1", *members)
+    assert slim(registry, "v1", "slim", "--all-platforms") == 0
+    after = json.loads(registry.manifests["slim"][1])["manifests"]
+    assert [one["platform"] for one in after] == [one["platform"] for one in members]
+    assert after[1]["digest"] == after[2]["digest"] != members[1]["digest"]
+
+
+def test_what_is_not_named_is_counted(registry: Registry, capfd: pytest.CaptureFixture[str]) -> None:
+    registry.add("amd64", release(0))
+    beside = [descriptor(OCI_MANIFEST, b"%d" % n, artifactType=CHART) for n in range(23)]
+    put_index(registry, "v1", member(registry, "amd64", "amd64"), *beside)
+    assert slim(registry, "v1", "slim", "--all-platforms", "--json", "-") == 0
+    notes = json.loads(capfd.readouterr().out)["notes"]
+    assert "left out: 3 more that lie beside the images" in notes
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_every_release_has_its_way_back(registry: Registry, deleted: bool) -> None:
+    for number in range(1, 12):
+        registry.add("latest", release(number))
+        original = at(registry, "latest")
+        assert slim(registry, "latest", "latest", "--replace") == 0
+    assert at(registry, "latest-original-11") == original
+    if deleted:  # then its digest leads there
+        for number in range(2, 12):
+            del registry.manifests[f"latest-original-{number}"]
+    assert rollback(registry, "latest") == 0
+    assert at(registry, "latest") == original
+    # And again: the original has a name that is its own.
+    before = set(tags(registry))
+    assert slim(registry, "latest", "latest", "--replace") == 0
+    assert set(tags(registry)) - before == ({"latest-original-2"} if deleted else set())
+
+
+def test_an_index_with_gaps(registry: Registry) -> None:
+    registry.add("amd64", release(1))
+    missing = {**member(registry, "amd64", "arm64"), "digest": "sha256:" + "1" * 64}
+    put_index(registry, "v1", member(registry, "amd64", "amd64"), missing)
+    original = at(registry, "v1")
+    assert slim(registry, "v1", "v1", "--platform", "linux/amd64") == 2
+    assert slim(registry, "v1", "v1", "--platform", "linux/amd64", "--replace") == 0
+    assert at(registry, "v1-original") == original
+    assert rollback(registry, "v1") == 0
+    assert at(registry, "v1") == original
+
+
+def test_names_that_artifacts_have(registry: Registry) -> None:
+    registry.add("v1", release(1))
+    original = at(registry, "v1")
+    chart = dump({"schemaVersion": 2, "mediaType": CHART})
+    registry.put("v1-original", CHART, chart)
+    assert slim(registry, "v1", "v1", "--replace") == 0
+    assert registry.manifests["v1-original"] == (CHART, chart)
+    assert at(registry, "v1-original-2") == original
+    assert rollback(registry, "v1") == 0
+    assert at(registry, "v1") == original
+
+
+@pytest.mark.parametrize("what", ["no images", "too many", "a gap among ours"])
+def test_an_index_that_is_not_known_to_be_ours_keeps_its_tag(registry: Registry, what: str) -> None:
+    registry.add("v1", release(1))
+    assert slim(registry, "v1", "ours") == 0
+    ours = member(registry, "ours", "amd64")
+    members = {
+        "no images": [{**ours, "artifactType": CHART}],
+        "too many": [ours] * 64 + [member(registry, "v1", "amd64")],
+        "a gap among ours": [ours, {**ours, "digest": "sha256:" + "1" * 64}],
+    }[what]
+    put_index(registry, "bundle", *members)
+    before = at(registry, "bundle")
+    registry.add("v2", release(2))
+    assert slim(registry, "v2", "bundle") == 2
+    assert at(registry, "bundle") == before
+    assert slim(registry, "v2", "bundle", "--replace") == 0
+    assert at(registry, "bundle-original") == before
+
+
+def test_names_end(registry: Registry, capfd: pytest.CaptureFixture[str]) -> None:
+    registry.add("v1", release(1))
+    taken = registry.manifests["v1"]
+
+    def all_there(handler: Any) -> bool:
+        if handler.command != "GET" or "-original" not in handler.path:
+            return False
+        return bool(handler.answer(200, dump({"schemaVersion": 2, "mediaType": CHART}), Content_Type=CHART))
+
+    registry.faults.append(all_there)
+    assert slim(registry, "v1", "v1", "--replace") == 2
+    assert "up to" in capfd.readouterr().err
+    assert registry.manifests["v1"] == taken
