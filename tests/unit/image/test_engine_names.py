@@ -12,6 +12,7 @@ import pytest
 from deadweight.cli.main import main
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.transports import engine
+from deadweight.image.transports.engine_api import Engine, tag
 from support.fake_engine import Store, fake_engine
 from support.images import FixtureImage, directory, file, make_image, make_tar, write_docker_archive
 
@@ -88,7 +89,6 @@ def test_a_name_that_was_given_and_not_heard_of_stays(
 ) -> None:
     assert slim(folder, service(), "app:slim") == 0
     first = store.names["app:slim"]
-    tag = engine.tag
 
     def unheard(*arguments: object) -> None:
         tag(*arguments)  # type: ignore[arg-type]
@@ -103,9 +103,8 @@ def test_a_name_that_was_given_and_not_heard_of_stays(
 def test_what_another_run_has_named_meanwhile_stays(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tag = engine.tag
 
-    def slow(one: engine.Engine, image_id: str, name: str) -> None:
+    def slow(one: Engine, image_id: str, name: str) -> None:
         tag(one, image_id, "other:slim")  # the other run
         raise EnvironmentFailure("it may not")
 
