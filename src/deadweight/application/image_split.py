@@ -141,7 +141,7 @@ def _imported(code: Code) -> set[str]:
     """Top-level modules that the application's files import at once."""
     found = set()
     for name, path in code.paths.items():
-        tree = parse(code.read(path))
+        tree = parse(code.read(path) or b"")
         if tree is not None:
             sites = read_module(tree, name, path.endswith("/__init__.py")).sites
             found |= {site.target.partition(".")[0] for site in sites if site.when == "import" and not site.scope}
@@ -184,7 +184,12 @@ def _code(ledger: Ledger, own: Collection[str]) -> Code:
             name = path[len(site) + 1 :].removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         if name and all(part.isidentifier() for part in name.split(".")):
             paths.setdefault(name, path)
-    return Code(paths, lambda path: source(ledger, path))
+
+    def read(path: str) -> bytes | None:
+        node = ledger.fs.nodes[path]
+        return source(ledger, path) or (b"" if node.kind == "file" and node.size == 0 else None)
+
+    return Code(paths, read)
 
 
 def _check(ledger: Ledger, code: Code, entry: str, ml: Collection[str]) -> ImportCheck:

@@ -20,6 +20,8 @@ from deadweight.application.project import python_files
 from deadweight.passes.imports import PARSE_LIMIT, parse
 
 _ROOTS = ("src", "")
+_DEPTH = 10
+"""How many modules or classes one name is followed through."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Code:
 
     paths: Mapping[str, str]
     """Files by the modules that they are."""
-    read: Callable[[str], bytes]
+    read: Callable[[str], bytes | None]
+    """A file's content; None where it cannot be had, or is too large to be looked into."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ class ImportCheck:
     unknown: dict[str, str] = field(default_factory=dict)
     """Top-level modules of which nothing tells whose they are, with the place."""
     unread: dict[str, str] = field(default_factory=dict)
-    """Files that could not be followed, with the reason."""
+    """Files, and lines that run as the entry is imported, that could not be followed, with the reason."""
     dynamic: list[str] = field(default_factory=list)
-    """Places where the name of what is imported is made up as the program goes."""
+    """Places where the name of what is imported is made up as the program goes, when called or where it is tried."""
 
     @property
     def proved(self) -> bool:
@@ -98,7 +101,7 @@ def code_of_project(folder: Path) -> Code:
             if all(part.isidentifier() for part in name.split(".")):
                 paths.setdefault(name, path)
             break
-    return Code(paths, lambda path: read_inside(folder, path, PARSE_LIMIT) or b"")
+    return Code(paths, lambda path: read_inside(folder, path, PARSE_LIMIT))
 
 
 def check_imports(code: Code, entry: str, forbidden: Mapping[str, str], known: Mapping[str, str]) -> ImportCheck:
@@ -118,6 +121,7 @@ class _Walk:
         self._read: dict[str, Module] = {}
         self._unread: dict[str, str] = {}
         self._chains: dict[str, tuple[str, ...]] = {}
+        self._resolved: dict[tuple[str, str, str], tuple[tuple[str, str], ...]] = {}
         self._run: dict[tuple[str, str], tuple[str, ...]] = {}
         """Functions that run as the entry is imported, with the chain that leads to them."""
 
@@ -132,15 +136,18 @@ class _Walk:
             for site in self._module(name).sites:
                 self._judge(found, name, site, loaded, later, run)
         reached = {self._code.paths[name] for name in (*loaded, *later)}
-        found.unread = {path: why for path, why in self._unread.items() if path in reached}
+        found.unread.update({path: why for path, why in self._unread.items() if path in reached})
         return found
 
     def _module(self, name: str) -> Module:
         if name not in self._read:
             path = self._code.paths[name]
             data = self._code.read(path)
-            tree = parse(data) if data.strip() else None
-            if data.strip() and tree is None:
+            tree = parse(data) if data is not None else None
+            if data is None:
+                size = f"{PARSE_LIMIT >> 20} MiB"
+                self._unread[path] = f"it cannot be read, or is larger than {size}: what it imports is not known"
+            elif tree is None:
                 self._unread[path] = "it cannot be read as Python: what it imports is not known"
             package = path.endswith("/__init__.py")
             self._read[name] = Module() if tree is None else read_module(tree, name, package)
@@ -181,41 +188,72 @@ class _Walk:
                 yield from self._imports(target, found.sites, function, longer)
                 todo += ((target, each, longer) for each in found.calls if each.scope == function)
 
-    def _resolve(self, module: str, call: Call, depth: int = 0) -> Iterator[tuple[str, str]]:
+    def _resolve(self, module: str, call: Call, depth: int = 0) -> tuple[tuple[str, str], ...]:
         """The functions that a call runs: (module, name)."""
+        key = module, call.name, call.scope
+        if key not in self._resolved:
+            self._resolved[key] = ()  # to itself, while it is looked for
+            self._resolved[key] = tuple(self._look_up(module, call, depth))
+        return self._resolved[key]
+
+    def _look_up(self, module: str, call: Call, depth: int) -> Iterator[tuple[str, str]]:
         found = self._module(module)
         first, _, rest = call.name.partition(".")
         around = call.scope.split(".") if call.scope else []
-        if first in ("self", "cls"):
+        if first in ("self", "cls", "super()"):
             owner = ".".join(around[:-1])
-            if owner in found.classes:
-                yield from self._function(found, module, f"{owner}.{rest}" if rest else owner)
+            if owner in found.classes and rest and first != "super()":
+                yield from self._method(module, owner, rest, depth)
+            elif owner in found.classes:
+                yield from self._inherited(module, owner, rest, depth) if rest else self._made(module, owner, depth)
             return
         for end in range(len(around), -1, -1):
             name = ".".join([*around[:end], call.name])
-            if name in found.functions or name in found.classes:
-                yield from self._function(found, module, name)
+            above, _, method = name.rpartition(".")
+            if name in found.functions:
+                yield module, name
+                return
+            if name in found.classes:
+                yield from self._made(module, name, depth)
+                return
+            if above in found.classes:
+                yield from self._method(module, above, method, depth)
                 return
         bound = found.names.get(first)
-        if bound is None or depth > 10:
+        if depth > _DEPTH:
+            return
+        if bound is None:
+            for star in found.stars:
+                if star in self._code.paths and star != module:
+                    yield from self._resolve(star, Call(call.line, call.name, ""), depth + 1)
             return
         target, name = bound
-        if f"{target}.{name}" in self._code.paths and name:
-            target, name = f"{target}.{name}", ""
         inside = ".".join(part for part in (name, rest) if part)
-        while inside and f"{target}.{inside.partition('.')[0]}" in self._code.paths:
+        while inside:
+            # What a package has under a name, from elsewhere perhaps, and the module of its own that has that name.
+            if target in self._code.paths and target != module:
+                yield from self._resolve(target, Call(call.line, inside, ""), depth + 1)
             head, _, inside = inside.partition(".")
             target = f"{target}.{head}"
-        if target in self._code.paths and inside and target != module:
-            yield from self._resolve(target, Call(call.line, inside, ""), depth + 1)
+            if target not in self._code.paths:
+                return
 
-    @staticmethod
-    def _function(found: Module, module: str, name: str) -> Iterator[tuple[str, str]]:
-        if name in found.functions:
-            yield module, name
+    def _made(self, module: str, owner: str, depth: int) -> Iterator[tuple[str, str]]:
+        """The functions that run where an object of a class is made."""
         for made in ("__init__", "__new__", "__post_init__"):
-            if name in found.classes and f"{name}.{made}" in found.functions:
-                yield module, f"{name}.{made}"
+            yield from self._method(module, owner, made, depth)
+
+    def _method(self, module: str, owner: str, name: str, depth: int) -> Iterator[tuple[str, str]]:
+        """A method of a class, its own or one that it inherits."""
+        if f"{owner}.{name}" in self._module(module).functions:
+            yield module, f"{owner}.{name}"
+        else:
+            yield from self._inherited(module, owner, name, depth)
+
+    def _inherited(self, module: str, owner: str, name: str, depth: int) -> Iterator[tuple[str, str]]:
+        scope = owner.rpartition(".")[0]
+        for base in self._module(module).classes[owner] if depth <= _DEPTH else ():
+            yield from self._resolve(module, Call(0, f"{base}.{name}", scope), depth + 1)
 
     def _with_parents(self, name: str) -> Iterator[str]:
         parts = name.split(".")
@@ -262,7 +300,12 @@ class _Walk:
         if site.when == "typing":
             return
         if not site.target:
-            if reached:
+            ran = (name, site.scope) in run if site.scope else name in loaded
+            if ran and site.when in ("import", "called"):
+                found.unread[f"{path}:{site.line}"] = (
+                    "it runs on import, and the name of what it imports is made up then"
+                )
+            elif reached:
                 found.dynamic.append(f"{path}:{site.line}")
             return
         if any(True for _ in self._own(site)) or site.target.partition(".")[0] in sys.stdlib_module_names:
@@ -274,11 +317,11 @@ class _Walk:
             if reached and not self._is_known(site):
                 found.unknown.setdefault(site.target.partition(".")[0], f"{path}:{site.line}")
             return
-        ran = run.get((name, site.scope))
+        called = run.get((name, site.scope))
         when = site.when
-        if when == "called" and name in loaded and ran is not None:
+        if when == "called" and name in loaded and called is not None:
             when = "import"
-        chain = ran if ran is not None else loaded.get(name, later.get(name, ()))
+        chain = called if called is not None else loaded.get(name, later.get(name, ()))
         for hit in sorted(hits):
             one = Finding(path, site.line, name, hit, self._forbidden[hit], when, site.scope, chain)
             if not reached:

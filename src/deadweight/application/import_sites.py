@@ -16,6 +16,8 @@ When = Literal["import", "called", "optional", "typing"]
 where it is installed (in a `try` that catches ImportError, or after find_spec); `typing`: never, for type checkers."""
 _CATCHING = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _BY_NAME = frozenset({"import_module", "__import__"})
+_ENDING = frozenset({"sys.exit", "exit", "quit", "os._exit", "os.abort"})
+_SUPER = "super()"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of something that has a dotted name."""
+    """A call of something that has a dotted name, which may begin with `super()`."""
 
     line: int
     name: str
@@ -50,7 +52,10 @@ class Module:
     """With an empty scope: made as the module is imported."""
     functions: set[str] = field(default_factory=set)
     """By their names with those around, as `Service.of`."""
-    classes: set[str] = field(default_factory=set)
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """With the dotted names of what they are made from."""
+    stars: list[str] = field(default_factory=list)
+    """The modules that `from a import *` takes all from."""
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     """What imports bind: a name here -> (module, name in it; empty for the module itself)."""
 
@@ -81,8 +86,7 @@ class _Reader:
             self._function(node, when, scope, owner)
         elif isinstance(node, ast.ClassDef):
             inside = f"{owner}.{node.name}" if owner else node.name
-            self._found.classes.add(inside)
-            self._expressions([*node.decorator_list, *node.bases, *(one.value for one in node.keywords)], when, scope)
+            self._class(node, when, scope, inside)
             self.block(node.body, when, scope, inside)
         elif isinstance(node, ast.If):
             self._if(node, when, scope, owner)
@@ -106,6 +110,19 @@ class _Reader:
             self.block([*node.body, *node.orelse], when, scope, owner)
         else:
             self._expressions([node], when, scope)
+
+    def _class(self, node: ast.ClassDef, when: When, scope: str, inside: str) -> None:
+        bases = tuple(name for base in node.bases if (name := dotted(base)))
+        self._found.classes[inside] = bases
+        self._expressions([*node.decorator_list, *node.bases, *(one.value for one in node.keywords)], when, scope)
+        for decorator in node.decorator_list:
+            self._call(decorator, scope, when)
+        if when == "typing":
+            return
+        # To make a class is to call these.
+        called = [f"{base}.__init_subclass__" for base in bases]
+        called += [dotted(one.value) for one in node.keywords if one.arg == "metaclass"]
+        self._found.calls += [Call(node.lineno, name, scope) for name in called if name]
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, when: When, scope: str, owner: str) -> None:
         inside = f"{owner}.{node.name}" if owner else node.name
@@ -147,7 +164,10 @@ class _Reader:
         names = tuple(alias.name for alias in node.names)
         self._found.sites.append(Site(node.lineno, target, names, when, scope))
         for alias in node.names:
-            self._found.names[alias.asname or alias.name] = (target, alias.name)
+            if alias.name == "*":
+                self._found.stars.append(target)
+            else:
+                self._found.names[alias.asname or alias.name] = (target, alias.name)
 
     def _expressions(self, nodes: Iterable[ast.AST], when: When, scope: str) -> None:
         todo = list(nodes)
@@ -161,17 +181,23 @@ class _Reader:
             todo += ast.iter_child_nodes(node)
 
     def _call(self, function: ast.expr, scope: str, when: When) -> None:
-        name = dotted(function)
+        name = dotted(function) or _of_super(function)
         if name and when != "typing":
             self._found.calls.append(Call(function.lineno, name, scope))
 
     def _by_name(self, node: ast.Call, when: When, scope: str) -> None:
-        if dotted(node.func).rpartition(".")[2] not in _BY_NAME or not node.args:
+        if dotted(node.func).rpartition(".")[2] not in _BY_NAME or not (node.args or node.keywords):
             return
-        first = node.args[0]
-        literal = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
-        target = "" if literal.startswith(".") else literal
+        literal = _text(_argument(node, 0, "name"))
+        target = self._relative(literal, _argument(node, 1, "package")) if literal.startswith(".") else literal
         self._found.sites.append(Site(node.lineno, target, (), when, scope))
+
+    def _relative(self, name: str, package: ast.expr | None) -> str:
+        """What importlib.import_module makes of a name with dots in front; empty where the package is not known."""
+        here = self._package if package is not None and dotted(package) == "__package__" else _text(package).split(".")
+        rest = name.lstrip(".")
+        above = here[: len(here) - (len(name) - len(rest)) + 1]
+        return ".".join([*above, *([rest] if rest else [])]) if above and above[0] else ""
 
 
 def dotted(node: ast.expr) -> str:
@@ -181,6 +207,24 @@ def dotted(node: ast.expr) -> str:
         parts.append(node.attr)
         node = node.value
     return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def _of_super(function: ast.expr) -> str:
+    """`super().a` of an attribute of what super() gives; empty for anything else."""
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Call):
+        return f"{_SUPER}.{function.attr}" if dotted(function.value.func) == "super" else ""
+    return ""
+
+
+def _argument(call: ast.Call, place: int, name: str) -> ast.expr | None:
+    """An argument of a call, by its place or its name; None where it is not there or cannot be told."""
+    if len(call.args) > place:
+        return None if any(isinstance(one, ast.Starred) for one in call.args[: place + 1]) else call.args[place]
+    return next((one.value for one in call.keywords if one.arg == name), None)
+
+
+def _text(node: ast.expr | None) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def _weaker(when: When, other: When) -> When:
@@ -195,7 +239,10 @@ def _catches(handler: ast.ExceptHandler) -> bool:
         kinds = handler.type.elts
     elif handler.type is not None:
         kinds = [handler.type]
-    raises = any(isinstance(node, ast.Raise) for statement in handler.body for node in ast.walk(statement))
+    inside = [node for statement in handler.body for node in ast.walk(statement)]
+    raises = any(
+        isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and dotted(node.func) in _ENDING) for node in inside
+    )
     named = any(dotted(kind).rpartition(".")[2] in _CATCHING for kind in kinds)
     return (handler.type is None or named) and not raises
 
@@ -225,4 +272,7 @@ def _calls(node: ast.AST) -> Iterator[ast.Call]:
 
 
 def _is_main(test: ast.expr) -> bool:
-    return isinstance(test, ast.Compare) and dotted(test.left) == "__name__"
+    if not isinstance(test, ast.Compare) or [type(one) for one in test.ops] != [ast.Eq]:
+        return False
+    sides = [test.left, *test.comparators]
+    return {dotted(side) or _text(side) for side in sides} == {"__name__", "__main__"}

@@ -33,7 +33,7 @@ def settings_of(code: Code) -> list[Setting]:
     """The variables that an application reads, in the order of its files."""
     found: dict[str, Setting] = {}
     for path in dict.fromkeys(code.paths.values()):
-        data = code.read(path)
+        data = code.read(path) or b""
         if b"Settings" not in data and b"environ" not in data and b"getenv" not in data:
             continue
         tree = parse(data)

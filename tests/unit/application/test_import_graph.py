@@ -69,11 +69,31 @@ def test_the_package_above_is_imported_too(tmp_path: Path) -> None:
         "from svc.other import Late\nx = Late()\n",
         "match 1:\n    case 1:\n        import torch\n",
         "from google import ml\n",
+        "try:\n    import torch\nexcept ImportError:\n    sys.exit('needs torch')\n",
+        "import importlib\nimportlib.import_module(name='torch')\n",
+        "import importlib\nimportlib.import_module('.heavy', __package__)\n",
+        "import importlib\nimportlib.import_module(package='svc', name='.heavy')\n",
+        "class B:\n    def __init__(self):\n        import torch\nclass A(B):\n    pass\na = A()\n",
+        "from svc.other import Late\nclass A(Late):\n    def __init__(self):\n        super().__init__()\na = A()\n",
+        "from svc.other import Late\nclass A(Late):\n    def f(self):\n        self.g()\nA.f(None)\n",
+        "class B:\n    def __init_subclass__(cls):\n        import torch\nclass A(B):\n    pass\n",
+        "class M(type):\n    def __new__(cls, *a):\n        import torch\nclass A(metaclass=M):\n    pass\n",
+        "def mark(c):\n    import torch\n    return c\n@mark\nclass A: ...\n",
+        "from svc.package import shown\nshown()\n",
+        "from svc import package\npackage.shown()\n",
+        "from svc.other import *\nload()\n",
+        "if __name__ != '__main__':\n    import torch\n",
+        "if __name__ == 'svc.main':\n    import torch\n",
     ],
 )
 def test_what_happens_on_import(source: str, tmp_path: Path) -> None:
     other = "def load():\n    import torch\nclass Late:\n    def __init__(self):\n        import torch\n"
-    found = check(tmp_path, {"main.py": source, "other.py": other})
+    files = {"other.py": f"{other}    def g(self):\n        import torch\n", "heavy.py": "import torch\n"}
+    files |= {
+        "package/__init__.py": "from .shown import shown\n",
+        "package/shown.py": "def shown():\n    import torch\n",
+    }
+    found = check(tmp_path, {"main.py": source, **files})
     assert len(found.wrong) == 1, told(found)
 
 
@@ -90,6 +110,10 @@ def test_what_happens_on_import(source: str, tmp_path: Path) -> None:
         ("from contextlib import suppress\nwith suppress(ImportError):\n    import torch\n", "optional"),
         ("from importlib.util import find_spec\nif find_spec('torch') is not None:\n    import torch\n", "optional"),
         ("def f():\n    from svc import heavy\n", "called"),
+        (
+            "class B:\n    def __init__(self):\n        import torch\nclass A(B):\n    def __init__(self): ...\nA()\n",
+            "called",
+        ),
     ],
 )
 def test_what_waits_or_is_tried(source: str, when: str, tmp_path: Path) -> None:
@@ -117,11 +141,28 @@ def test_what_nothing_leads_to_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_named(tmp_path: Path) -> None:
-    source = "import os, fastapi, mystery.x\nfrom google import api\nimport_module(name)\nimport_module('.x', 'svc')\n"
+    source = "import os, fastapi, mystery.x\nfrom google import api\ndef f():\n    import_module(name)\n"
+    source += "try:\n    import_module(name)\nexcept ImportError:\n    pass\n"
     found = check(tmp_path, {"main.py": source})
     assert found.unknown == {"mystery": "src/svc/main.py:1"}
-    assert found.dynamic == ["src/svc/main.py:3", "src/svc/main.py:4"]
+    assert found.dynamic == ["src/svc/main.py:4", "src/svc/main.py:6"]
     assert found.proved
+
+
+@pytest.mark.parametrize(
+    "source", ["import_module(name)\n", "import_module(*names)\n", "def f():\n    import_module(name)\nf()\n"]
+)
+def test_a_name_that_is_made_up_on_import_proves_nothing(source: str, tmp_path: Path) -> None:
+    found = check(tmp_path, {"main.py": source})
+    assert not found.proved
+    assert list(found.unread) == [f"src/svc/main.py:{source.split('import_module', maxsplit=1)[0].count(chr(10)) + 1}"]
+
+
+def test_a_file_that_is_too_large_proves_nothing(tmp_path: Path) -> None:
+    files = {"main.py": "from svc import data\n", "data.py": "import torch\n" + "#" * (1 << 20)}
+    found = check(tmp_path, files)
+    assert not found.proved
+    assert "larger than 1 MiB" in found.unread["src/svc/data.py"]
 
 
 def test_a_file_that_cannot_be_read_proves_nothing(tmp_path: Path) -> None:
