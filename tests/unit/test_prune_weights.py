@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,14 +81,28 @@ def test_a_dry_run_says_the_same(site: Path) -> None:
 
 
 def test_names_of_one_file_stay_one_file_and_names_outside_keep_the_old(site: Path, tmp_path: Path) -> None:
-    path, copy, cache = site / "ours/model/model.safetensors", site / "ours/again.safetensors", tmp_path / "cache"
+    path, copy, cache = site / "ours/model/model.safetensors", site / "ours/again/model.safetensors", tmp_path / "cache"
+    copy.parent.mkdir()
+    (copy.parent / "config.json").write_bytes(CONFIG)
     os.link(path, copy)
     os.link(path, cache)
     old = path.read_bytes()
     found = prune_tree(site, None, symbols=False, weights="fp16")
     assert copy.samefile(path)
     assert cache.read_bytes() == old != path.read_bytes()
-    assert [file.links for file in found.files if file.links] == [["ours/again.safetensors"]]
+    assert [file.links for file in found.files if file.links] == [["ours/model/model.safetensors"]]
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_what_a_model_that_stays_shares_stays(site: Path, link: Callable[[Path, Path], None]) -> None:
+    path, other = site / "ours/model/model.safetensors", site / "ours/gpt2/model.safetensors"
+    other.parent.mkdir()
+    (other.parent / "config.json").write_bytes(b'{"model_type": "gpt2"}')
+    link(path, other)
+    before = snapshot(site)
+    found = prune_tree(site, None, symbols=False, weights="int8")
+    assert snapshot(site) == before
+    assert any("ours/gpt2/model.safetensors is a file of it, too" in left.reason for left in found.left)
 
 
 def test_what_stays_says_why(site: Path) -> None:

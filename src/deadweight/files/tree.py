@@ -44,6 +44,8 @@ class Tree:
     """By device and inode."""
     models: dict[tuple[int, int], Inode] = field(default_factory=dict)
     """Files that may belong to a model, by their names; likewise."""
+    model_links: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    """Symbolic links that are called like such files, by the device and inode of what they lead to."""
     records: list[str] = field(default_factory=list)
     """The RECORD files of distributions."""
     declarations: list[str] = field(default_factory=list)
@@ -88,6 +90,7 @@ def read_tree(root: str) -> Tree:
             if entry.is_dir(follow_symlinks=False):
                 todo.append(entry.path)
             elif entry.is_symlink():
+                _add_link(tree, entry)
                 if _leads_out(entry, root):
                     tree.links_out.append(entry.path)
             elif entry.is_file(follow_symlinks=False):
@@ -97,6 +100,13 @@ def read_tree(root: str) -> Tree:
     for paths in (tree.records, tree.declarations, tree.links_out):
         paths.sort()
     return tree
+
+
+def _add_link(tree: Tree, entry: os.DirEntry[str]) -> None:
+    if may_be_model(entry.path) or entry.name in _OF_MODELS:
+        with suppress(OSError):  # it leads nowhere
+            status = entry.stat()
+            tree.model_links.setdefault((status.st_dev, status.st_ino), []).append(entry.path)
 
 
 def _add_file(tree: Tree, path: str, seen: set[tuple[int, int]]) -> None:

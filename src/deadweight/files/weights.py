@@ -28,6 +28,7 @@ from deadweight.models.choose import COMPUTES, refusal
 from deadweight.models.config import LIMIT, SAYS_ENOUGH, new_config
 from deadweight.models.convert import NOTHING, convert
 from deadweight.models.finding import CONFIG, Model, find_models
+from deadweight.models.sharing import Shared, disagreeing, why_not
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _INFO: Final = re.compile(r"([^/]+)-([^-/]+)\.dist-info/RECORD\Z")
@@ -59,12 +60,21 @@ class _Files:
 
     def __init__(self, tree: Tree) -> None:
         self._sizes = {path: inode.status.st_size for inode in tree.models.values() for path in inode.paths}
+        self._all = {
+            path: (*inode.paths, *tree.model_links.get(key, ()))
+            for key, inode in tree.models.items()
+            for path in inode.paths
+        }
 
     def names(self) -> Iterable[str]:
         return sorted(self._sizes)
 
     def real(self, path: str) -> str | None:
         return path if path in self._sizes else None
+
+    def paths_of(self, path: str) -> Iterable[str]:
+        """All names of a file, and links to it."""
+        return self._all[path]
 
     def size(self, path: str) -> int:
         return self._sizes[path]
@@ -99,12 +109,19 @@ def find_weights(tree: Tree, to: str) -> Iterator[Found]:
     except ValueError as error:
         yield Found(tree.root, 0, to, str(error))
         return
+    found: dict[str, list[Found]] = {}
     for model in models:
         reason = refusal(model, to, versions)
         if reason is None:
-            yield from _of_model(files, model, to)
+            found[model.folder] = list(_of_model(files, model, to))
         elif reason:
             yield Found(model.files[0].path, sum(file.size for file in model.files), to, reason)
+    paths = {folder: tuple(each.path for each in every if not each.reason) for folder, every in found.items()}
+    changes = {folder: Shared(names, frozenset(names)) for folder, names in paths.items()}
+    stays = disagreeing(changes, files.paths_of)
+    for folder, every in found.items():
+        for each in every:
+            yield each._replace(reason=why_not(stays[folder])) if folder in stays and not each.reason else each
 
 
 def _versions(records: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 from deadweight.image.filesystem import Key
@@ -36,6 +37,14 @@ def links_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
                 found.setdefault(target.inode, []).append(path)
         _LINKS[ledger] = found
     return found
+
+
+def paths_of(context: Context, path: str) -> Iterator[str]:
+    """All paths that lead to the file at a path, hard links and symbolic ones, but for those that have left."""
+    inode = context.ledger.fs.nodes[path].inode
+    if inode is not None:
+        for names in (names_by_inode(context.ledger), links_by_inode(context.ledger)):
+            yield from (name for name in names.get(inode, ()) if name not in context.gone)
 
 
 def changeable_name(context: Context, names: list[str]) -> str | None:

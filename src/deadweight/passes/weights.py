@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.image.content import Content, Reader
@@ -21,12 +21,12 @@ from deadweight.models.formats import Duplicate, duplicates, fits, library
 from deadweight.models.onnx_int8 import PREFIX, encoder, quantized
 from deadweight.models.safetensors import read_checkpoint
 from deadweight.models.same import compared
+from deadweight.models.sharing import Shared, blobs, disagreeing, why_not
 from deadweight.passes.application import configured, mentions, python_files
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, noted
 from deadweight.passes.commands import commands
 from deadweight.passes.imports import scan
-from deadweight.passes.inodes import changeable_name, names_by_inode
-from deadweight.passes.sharing import Change, agreed, blobs, paths_of
+from deadweight.passes.inodes import changeable_name, names_by_inode, paths_of
 
 _SETTING = re.compile(r"[^a-z0-9]+")  # EMBED_BACKEND=onnx says what is wanted as plainly as code does
 
@@ -213,23 +213,30 @@ class _Work:
 
     def conversions(self, models: Iterable[Model], to: str, leaving: Mapping[str, Proposal]) -> Iterator[Proposal]:
         """New contents of the models that take them, where nothing else opens their files."""
-        changes = []
+        changes: dict[str, Shared] = {}
+        proposals: dict[str, list[Proposal]] = {}
         for model in models:
             exported = [file for file in model.files if file.path.endswith(".onnx") and file.path not in leaving]
             if to == "int8" and exported and any(matches_onnx(name) for name in self.distributions):
                 yield from self._exported(model, exported)
                 if not model.weights:
                     continue
-            change = self._converted(model, to, leaving)
-            if change is not None:
-                changes.append(change)
-        changes, stays = agreed(self.context, changes, leaving)
-        self.stays |= {f"the weights of /{folder}": reason for folder, reason in stays.items()}
-        for change in changes:
-            yield from change.proposals
+            found, names = self._converted(model, to, leaving)
+            if found:
+                proposals[model.folder] = found
+                changes[model.folder] = Shared(tuple(proposal.path for proposal in found), frozenset(names))
+        stays = disagreeing(changes, partial(paths_of, self.context), leaving)
+        self.stays |= {f"the weights of /{folder}": why_not(f"/{other}") for folder, other in stays.items()}
+        for folder, found in proposals.items():
+            yield from found if folder not in stays else ()
 
-    def _converted(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> Change | None:
-        """A model's weights as smaller numbers, and its configuration, which goes on saying what to compute with."""
+    def _converted(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> tuple[list[Proposal], list[str]]:
+        """A model's weights as smaller numbers, and its configuration, which goes on saying what to compute with.
+
+        With the paths by which its library opens these files.
+        """
+        found: list[Proposal] = []
+        names: list[str] = []
         reason = self._not_convertible(model, to, leaving)
         config = ""
         if reason is None:
@@ -240,9 +247,8 @@ class _Work:
         if reason is not None:
             if reason:
                 self.stays[f"the weights of /{model.folder}"] = reason
-            return None
+            return [], []
         why = f"weights as {to}; computed with as {_computes(model)}"
-        found, names = [], set()
         for file in model.weights:
             try:
                 saved, evidence = self._saved(file, to)
@@ -251,22 +257,20 @@ class _Work:
                     continue
                 self.stays[f"/{file.path}"] = str(error)
                 if to == "int8":  # its configuration is about all of them
-                    return None
+                    return [], []
                 continue
             if saved:
                 found.append(Proposal("rewrite", self._name(file.real), why, evidence, to, None, "observed"))
-                names.add(file.path)
-        if not found:
-            return None
-        if config:
+                names.append(file.path)
+        if found and config:
             says = COMPUTES_INT8 if to == "int8" else COMPUTES
             why, evidence = (
                 f"says what to compute with: {says}",
                 "the library would take the numbers of the weights for it",
             )
             found.append(Proposal("rewrite", self._name(config), why, evidence, says, None, "observed"))
-            names.add(posixpath.join(model.folder, CONFIG))
-        return Change(model.folder, tuple(found), frozenset(names))
+            names.append(posixpath.join(model.folder, CONFIG))
+        return found, names
 
     def _exported(self, model: Model, files: list[ModelFile]) -> Iterator[Proposal]:
         """Models for ONNX Runtime in int8, made by it."""
