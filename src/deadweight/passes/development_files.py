@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 
 from packaging.utils import canonicalize_name
@@ -14,6 +15,7 @@ from deadweight.passes.imports import source
 
 STATIC, HEADERS, STUBS = "static libraries", "C and C++ headers", "type stubs"
 CYTHON, GENERATED, CMAKE = "Cython sources", "C sources of compiled modules", "CMake and pkg-config files"
+PROTOC = "compilers of protocol buffers"
 _EVIDENCE = {
     STATIC: "only linkers read them",
     HEADERS: "only compilers read them, and nothing that is installed is known to compile while running",
@@ -21,6 +23,7 @@ _EVIDENCE = {
     CYTHON: "only Cython reads them",
     GENERATED: "only compilers read them, and what they made is there",
     CMAKE: "only builds read them",
+    PROTOC: "only builds run them, and they are in no directory of commands",
 }
 _BY_SUFFIX = {
     **dict.fromkeys((".a", ".la"), STATIC),
@@ -30,6 +33,8 @@ _BY_SUFFIX = {
     ".cmake": CMAKE,
 }
 _IN_INCLUDE = frozenset({".inl", ".inc", ".def", ".modulemap", ""})
+# What torch's build for CPUs brings in torch/bin; in a directory of PATH it would be somebody's command.
+_PROTOC = re.compile(r".+/(?:site|dist)-packages/.+/bin/protoc(?:-[\d.]+)?")
 _C = frozenset({".c", ".cpp", ".cc", ".cxx"})
 
 
@@ -90,6 +95,8 @@ def _kind(context: Context, path: str) -> str | None:
         return GENERATED
     if suffix == ".pc" and "/pkgconfig/" in path:
         return CMAKE
+    if _PROTOC.fullmatch(path):
+        return PROTOC
     if path.endswith((".cmake.in", "/CMakeLists.txt")):
         return CMAKE
     return None
@@ -126,6 +133,6 @@ PASS = Pass(
     name="development-files",
     risk="policy",
     order=60,
-    summary="static libraries, headers, type stubs, Cython sources and CMake files of Python distributions",
+    summary="static libraries, headers, type stubs, Cython sources, CMake files and protoc of Python distributions",
     propose=propose,
 )

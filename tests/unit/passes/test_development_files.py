@@ -51,6 +51,18 @@ def test_what_leaves_and_what_stays() -> None:
     assert left() == LEAVE
 
 
+def test_protoc_leaves_but_where_it_is_a_command() -> None:
+    at = context(
+        [
+            *INTERPRETER,
+            *distribution(
+                "pkg", "pkg/bin/protoc", "pkg/bin/protoc-3.13.0.0", "pkg/bin/protocol", file("usr/local/bin/protoc")
+            ),
+        ]
+    )
+    assert paths(PASS, at) == [f"{SITE}/pkg/bin/protoc", f"{SITE}/pkg/bin/protoc-3.13.0.0"]
+
+
 def test_directories_may_leave_with_their_files() -> None:
     at = context([directory(f"{SITE}/pkg"), directory(f"{SITE}/pkg/include"), *PKG])
     found = {p.path for p in proposals(PASS, at)}
