@@ -167,7 +167,9 @@ def docker_name(tag: str) -> str | None:
 
 def full_name(name: str) -> str:
     """NAME:TAG with the registry that Docker leaves out."""
-    first, slash, _ = name.partition("/")
+    first, slash, rest = name.partition("/")
+    if slash and first in ("docker.io", "index.docker.io"):
+        return f"docker.io/{rest}" if "/" in rest else f"docker.io/library/{rest}"
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return name
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"

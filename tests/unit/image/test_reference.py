@@ -57,6 +57,8 @@ HEX = "0123456789ab" * 5 + "cdef"
         ("containers-storage:[vfs@/a+/run/b]demo:1", "containers-storage", "[vfs@/a+/run/b]demo:1"),
         ("docker://demo", "docker", "docker.io/library/demo:latest"),
         ("docker://me/demo:1", "docker", "docker.io/me/demo:1"),
+        ("docker://docker.io/demo:1", "docker", "docker.io/library/demo:1"),
+        ("docker://index.docker.io/me/demo:1", "docker", "docker.io/me/demo:1"),
         ("docker://127.0.0.1:5000/demo:1", "docker", "127.0.0.1:5000/demo:1"),
         ("docker://[::1]:5000/demo:1", "docker", "[::1]:5000/demo:1"),
         ("docker://Host/demo:1", "docker", "Host/demo:1"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from deadweight.image.reference import parse_destination, parse_reference
 from deadweight.image.transports.registry_auth import Authority, Challenge, parse_challenges
 from deadweight.image.transports.registry_client import Registry
 from deadweight.image.transports.registry_credentials import Credential, Found, find_credential
-from deadweight.image.transports.registry_settings import Settings, is_loopback, scheme_of
+from deadweight.image.transports.registry_settings import Settings, is_loopback, may_be_plain, scheme_of, tls_context
 
 SECRET = "a-very-secret-password"
 
@@ -157,6 +159,17 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path, content: str) ->
     assert len(found.troubles) == 1
 
 
+def test_null_is_nothing(tmp_path: Path) -> None:
+    entry = {**encoded(), "username": None, "password": None, "identitytoken": None, "registrytoken": None}
+    auths = {"one.example": entry, "two.example": None, "three.example": {"auth": None}}
+    config = {"auths": auths, "credHelpers": {"one.example": None}, "credsStore": None}
+    put(tmp_path / "home/.docker/config.json", config)
+    env = environment(tmp_path)
+    found = [find_credential(f"{which}.example", "a", env) for which in ("one", "two", "three")]
+    assert [one.credential for one in found] == [Credential("me", SECRET), None, None]
+    assert not any(one.troubles for one in found)
+
+
 def test_secrets_are_in_no_repr() -> None:
     credential = Credential("me", SECRET, "identity-" + SECRET, "bearer-" + SECRET)
     assert SECRET not in repr(credential)
@@ -172,6 +185,42 @@ def test_challenges() -> None:
     assert parse_challenges(['Basic realm="Bearer of bad news"']) == [Challenge(False, "Bearer of bad news", "", "")]
     assert parse_challenges([f"Bearer {header}", "Basic"]) == [bearer, Challenge(False, "", "", "")]
     assert parse_challenges(["Negotiate", "Bearer", 'Digest realm="x"', ""]) == []
+
+
+def test_long_challenges_take_no_time() -> None:
+    began = time.process_time()
+    for text in ("a" * 8192, "a=" * 4096, 'a="' * 2730, 'a="\\' * 2048, 'a="' + "\\a" * 4096):
+        parse_challenges([f"Bearer {text}"] * 1000)
+    assert time.process_time() - began < 1
+
+
+def test_certificates_that_are_not_for_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that may not be entered are passed over, as /etc/docker often is; an encrypted key asks nobody."""
+    folder = tmp_path / "home/.config/docker/certs.d/one.example"
+    folder.mkdir(parents=True)
+    env = environment(tmp_path)
+    is_dir = Path.is_dir
+
+    def refused(path: Path) -> bool:
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_dir", refused)
+        tls_context("one.example", Settings(), env)
+    name = ["-subj", "/CN=me", "-passout", "pass:secret"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", *name]
+    command += ["-keyout", str(folder / "c.key"), "-out", str(folder / "c.cert")]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(EnvironmentFailure, match="a key is encrypted"):
+        tls_context("one.example", Settings(), env)
+
+
+def test_who_may_get_secrets_without_tls() -> None:
+    settings = Settings(frozenset({"plain.example:5000", "plain.example"}))
+    assert all(may_be_plain(host, settings) for host in ("127.0.0.1:1", "plain.example", "plain.example:5000"))
+    assert not any(may_be_plain(host, settings) for host in ("other.example", "plain.example:5001", "127.0.0.1.x:", ""))
 
 
 def test_who_is_spoken_to_without_tls() -> None:
@@ -191,7 +240,7 @@ def test_nothing_goes_out_without_tls_by_the_back_door() -> None:
         raise AssertionError("nothing is to be sent")
 
     found = Found(Credential("me", SECRET))
-    authority = Authority("registry.example", False, lambda: found, fetch)
+    authority = Authority("registry.example", lambda _: False, lambda: found, fetch)
     with pytest.raises(EnvironmentFailure, match="token service without TLS"):
         authority.answer(['Bearer realm="http://registry.example/token"'], ("repository:a:pull",), None)
     registry = Registry("registry.example", "a", Settings())

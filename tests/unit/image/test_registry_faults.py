@@ -19,13 +19,23 @@ from typing import Any
 
 import pytest
 
-from deadweight.errors import BadInputError, DeadweightError, DigestError, EnvironmentFailure
+from deadweight.errors import BadInputError, DeadweightError, DigestError, EnvironmentFailure, UsageError
 from deadweight.image.output import NewImage, OutputLayer, Written, keep_image
 from deadweight.image.reference import parse_destination
 from deadweight.image.transports import open_image, write_image
 from deadweight.image.transports.registry_settings import Settings, using
 from support.bad_registry import OCI_MANIFEST, Fault, Handler, Registry, bad_registry
-from support.images import FixtureImage, digest, dump, file, make_image, make_tar, simple_image, write_docker_archive
+from support.images import (
+    FixtureImage,
+    descriptor,
+    digest,
+    dump,
+    file,
+    make_image,
+    make_tar,
+    simple_image,
+    write_docker_archive,
+)
 
 FAST = Settings(tries=4, pause=0.01, timeout=3.0, chunk=64 << 10)
 USER, PASSWORD = "tester", "pa55-w0rd-that-is-secret"
@@ -500,6 +510,80 @@ def test_no_credentials_for_others(registry: Registry, tmp_path: Path) -> None:
         assert "authorization" not in other.said().lower()
         for secret in (PASSWORD, BASIC):
             assert secret not in other.said()
+
+
+def test_nothing_goes_elsewhere_without_tls(registry: Registry, tmp_path: Path) -> None:
+    """A registry of this machine that is spoken to without TLS names places on others: they get nothing."""
+    log_in(registry.host, tmp_path)
+    image = simple_image()
+    registry.add("v1", image)
+    realm = 'Bearer realm="http://token.invalid/t",service="x"'
+    registry.once("GET", "/manifests/", lambda h: h.answer(401, WWW_Authenticate=realm))
+    with pytest.raises(EnvironmentFailure, match=r"names a token service without TLS, 'http://token.invalid': nothing"):
+        open_image(f"docker://{registry.host}/team/app:v1")
+    registry.once("GET", "/manifests/", lambda h: h.answer(307, Location="http://layers.invalid/"))
+    with pytest.raises(EnvironmentFailure, match="without TLS: not followed"):
+        open_image(f"docker://{registry.host}/team/app:v1")
+    registry.once("POST", "/uploads/", lambda h: h.answer(202, Location="http://uploads.invalid/u"))
+    with pytest.raises(EnvironmentFailure, match="without TLS: not followed"):
+        push(registry, image, tmp_path)
+
+
+@pytest.mark.parametrize("where", ["https://a..b/", "https://127.0.0.1:99999/", "https://[1:2]/", "https://x:y/"])
+def test_addresses_that_are_none(registry: Registry, where: str) -> None:
+    registry.add("v1", simple_image())
+    registry.once("GET", "/manifests/", lambda h: h.answer(307, Location=where), 99)
+    with pytest.raises(EnvironmentFailure):
+        open_image(f"docker://{registry.host}/team/app:v1")
+
+
+@pytest.mark.parametrize("host", ["a..b", "[1:2]:5", f"{'a' * 70}.example"])
+def test_hosts_that_are_none(host: str) -> None:
+    with pytest.raises(UsageError, match="can be no host"):
+        open_image(f"docker://{host}/x:1")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:hunter2@proxy.invalid:1080", "odd://me:hunter2@proxy.invalid"])
+def test_proxies_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for name in ("ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(UsageError, match="only http://HOST:PORT") as caught:
+        open_image("docker://registry.invalid/x:1")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_answer_to_giving_up_is_not_read(registry: Registry, tmp_path: Path) -> None:
+    sent = []
+
+    def much(handler: Handler) -> bool:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.close_connection = True
+        for _ in range(64):
+            sent.append(handler.wfile.write(bytes(1 << 20)))
+        return True
+
+    registry.once("DELETE", "/uploads/", much, 99)
+    registry.once("PUT", "/uploads/", status(403), 99)
+    with pytest.raises(EnvironmentFailure):
+        push(registry, simple_image(), tmp_path)
+    assert registry.paths("DELETE")
+    assert len(sent) < 32
+
+
+def test_an_index_of_too_many(registry: Registry) -> None:
+    """Of an index that does not say what its images are for, they are looked at one by one: not without end."""
+    registry.add("v1", simple_image())
+    real = registry.manifests["v1"][1]
+    kind = "application/vnd.oci.image.index.v1+json"
+    members = []
+    for number in range(20):
+        data = real + b" " * ((4 << 20) - len(real) - number)
+        registry.put(f"n{number}", OCI_MANIFEST, data)
+        members.append(descriptor(OCI_MANIFEST, data))
+    registry.put("many", kind, dump({"schemaVersion": 2, "mediaType": kind, "manifests": members}))
+    with pytest.raises(BadInputError, match="more images in its index than are looked at; name one as docker://"):
+        open_image(f"docker://{registry.host}/team/app:many")
 
 
 def token_lies() -> list[Any]:

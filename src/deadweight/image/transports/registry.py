@@ -20,6 +20,9 @@ from deadweight.image.transports.registry_blob import RemoteBlob
 from deadweight.image.transports.registry_client import Registry
 
 ACCEPT = ", ".join(sorted(MANIFESTS) + sorted(INDEXES))
+_DOCUMENT_LIMIT = 2000
+_DOCUMENTS_LIMIT = 64 << 20
+"""Bytes of all manifests and configurations that choosing among the images of an index may read."""
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 
 
@@ -134,9 +137,14 @@ class Remembering:
         return self.repository.by_digest
 
     def document(self, descriptor: Descriptor, what: str) -> bytes:
-        """As the repository's, read once."""
+        """As the repository's, read once. Raises BadInputError as well when there are too many of them."""
         data = self.known.get(descriptor.digest)
         if data is None:
+            size = descriptor.size + sum(map(len, self.known.values()))
+            if len(self.known) >= _DOCUMENT_LIMIT or size > _DOCUMENTS_LIMIT:
+                raise BadInputError(
+                    f"{self.where} has more images in its index than are looked at; name one as {self.by_digest}"
+                )
             data = self.known[descriptor.digest] = self.repository.document(descriptor, what)
         return data
 

@@ -20,8 +20,9 @@ from deadweight.errors import EnvironmentFailure, shown
 from deadweight.image.transports.registry_credentials import Credential, Found
 
 _SCHEME = re.compile(r"(?:^|,)\s*(bearer|basic)(?=[\s,]|$)", re.IGNORECASE)
-_PARAMETER = re.compile(r'([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETER = re.compile(r'(?<![A-Za-z_-])([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
+_HEADER_LIMIT = 8
 _LIFE = 60.0
 """Seconds that a token lives whose service does not say."""
 _MARGIN = 10.0
@@ -56,8 +57,8 @@ class Authority:
     """What a registry is told about who we are, by scope. Safe to use from several threads."""
 
     host: str
-    plain: bool
-    """Whether the registry is spoken to without TLS: only then may its token service be, too."""
+    plain: Callable[[str], bool]
+    """Whether HOST[:PORT] may be sent credentials without TLS: none may on behalf of a registry that speaks TLS."""
     look_up: Callable[[], Found]
     fetch: Fetch
     found: Found | None = field(default=None, repr=False)
@@ -151,16 +152,17 @@ class Authority:
             sound = False
         if not sound or parts.scheme not in ("https", "http"):
             raise EnvironmentFailure(f"{self.host} names the token service {shown(realm)}, which is no address")
-        if parts.scheme == "http" and not self.plain:
+        if parts.scheme == "http" and not self.plain(parts.netloc):
             raise EnvironmentFailure(
-                f"{self.host} names a token service without TLS, {shown(f'http://{parts.netloc}')}: nothing was sent"
+                f"{self.host} names a token service without TLS, {shown(f'http://{parts.netloc}')}: nothing was sent "
+                "(where both may be spoken to so: --plain-http HOST, for each)"
             )
 
 
 def parse_challenges(values: Sequence[str]) -> list[Challenge]:
     """The challenges of WWW-Authenticate headers that we can answer."""
     found = []
-    for value in values:
+    for value in values[:_HEADER_LIMIT]:
         text = value[:8192]
         starts = list(_SCHEME.finditer(text))
         for number, match in enumerate(starts):

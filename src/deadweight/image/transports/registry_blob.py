@@ -17,7 +17,7 @@ _PROGRESS = 1 << 20
 """Bytes after which a broken connection counts as progress."""
 _CRAWL = 1024.0
 """Bytes a second below which a transfer is given up, once it has gone on for long."""
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
 
 
 class RemoteBlob:

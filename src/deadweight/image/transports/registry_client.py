@@ -19,7 +19,7 @@ from typing import NoReturn
 import httpx2
 import msgspec
 
-from deadweight.errors import BadInputError, DeadweightError, EnvironmentFailure, shown
+from deadweight.errors import BadInputError, DeadweightError, EnvironmentFailure, UsageError, shown
 from deadweight.image.bytes import ByteRange
 from deadweight.image.transports.registry_auth import Authority
 from deadweight.image.transports.registry_credentials import DOCKER_HUB, find_credential
@@ -27,6 +27,7 @@ from deadweight.image.transports.registry_settings import (
     Settings,
     current_settings,
     is_loopback,
+    may_be_plain,
     scheme_of,
     tls_context,
 )
@@ -110,23 +111,38 @@ class Registry:
     """One registry and our connections to it. Safe to use from several threads."""
 
     def __init__(self, host: str, path: str, settings: Settings | None = None) -> None:
-        """`host` is HOST[:PORT] as in image names; `path` the repository, for whose sake credentials are looked up."""
+        """`host` is HOST[:PORT] as in image names; `path` the repository, for whose sake credentials are looked up.
+
+        Raises UsageError when that can be no host, or the environment names a proxy that cannot be used.
+        """
         self.host = host
         self.settings = settings if settings is not None else current_settings()
         self.cancelled = threading.Event()
         self._reached = False
-        scheme = scheme_of(host, self.settings)
-        self.base = httpx2.URL(f"{scheme}://{'registry-1.docker.io' if host == DOCKER_HUB else host}/v2/")
-        self.authority = Authority(host, scheme == "http", lambda: find_credential(host, path), self._fetch_token)
-        self._client = httpx2.Client(
-            verify=tls_context(host, self.settings),
-            timeout=httpx2.Timeout(self.settings.timeout, connect=20.0, pool=None),
-            # A proxy knows another "this machine" than we do.
-            trust_env=not is_loopback(host),
-            follow_redirects=False,
-            headers={"User-Agent": "deadweight", "Accept-Encoding": "identity"},
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16),
-        )
+        try:
+            host.encode("idna")
+            scheme = scheme_of(host, self.settings)
+            self.base = httpx2.URL(f"{scheme}://{'registry-1.docker.io' if host == DOCKER_HUB else host}/v2/")
+        except (httpx2.InvalidURL, ValueError):
+            raise UsageError(f"{shown(host)} can be no host: write docker://HOST[:PORT]/NAME:TAG") from None
+        self.authority = Authority(host, self._may_be_plain, lambda: find_credential(host, path), self._fetch_token)
+        context = tls_context(host, self.settings)
+        try:
+            self._client = httpx2.Client(
+                verify=context,
+                timeout=httpx2.Timeout(self.settings.timeout, connect=20.0, pool=None),
+                # A proxy knows another "this machine" than we do.
+                trust_env=not is_loopback(host),
+                follow_redirects=False,
+                headers={"User-Agent": "deadweight", "Accept-Encoding": "identity"},
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16),
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL):
+            # What it says may have the proxy's password.
+            raise UsageError(
+                "the environment names a proxy that cannot be used, in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: only "
+                f"http://HOST:PORT and https://HOST:PORT can; or set NO_PROXY={host}"
+            ) from None
 
     def close(self) -> None:
         """Ends the connections."""
@@ -214,7 +230,8 @@ class Registry:
         authorization = self.authority.header(scopes) if own else None
         with suppress(httpx2.HTTPError, OSError, RuntimeError):
             headers = {"Authorization": authorization} if authorization else {}
-            self._client.request("DELETE", url, headers=headers, timeout=3.0)
+            with self._client.stream("DELETE", url, headers=headers, timeout=3.0):
+                pass  # what it says is not read
 
     def follow(self, base: httpx2.URL, location: str) -> httpx2.URL:
         """Where a Location header leads. Raises EnvironmentFailure where we do not go."""
@@ -224,9 +241,13 @@ class Registry:
             raise EnvironmentFailure(f"{self.host} redirects to what is no address") from None
         if target.scheme not in ("http", "https") or not target.host or target.userinfo:
             raise EnvironmentFailure(f"{self.host} redirects to what is no address")
-        if target.scheme == "http" and self.base.scheme == "https":
+        if target.scheme == "http" and not self._may_be_plain(target.netloc.decode("ascii", "replace")):
             raise EnvironmentFailure(f"{self.host} redirects to {shown(place(target))}, without TLS: not followed")
         return target
+
+    def _may_be_plain(self, host: str) -> bool:
+        """Whether HOST[:PORT] may be sent anything without TLS on behalf of this registry."""
+        return self.base.scheme == "http" and may_be_plain(host, self.settings)
 
     def refuse(self, reply: Reply, doing: str) -> NoReturn:
         """Says what an answer other than the expected one means. Raises EnvironmentFailure or BadInputError."""
@@ -272,7 +293,7 @@ class Registry:
             body = content.chunks() if isinstance(content, ByteRange) else content
             request = self._client.build_request(method, target, headers=dict(headers), content=body)
             response = self._client.send(request, stream=True)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError, ValueError, OverflowError) as error:
             if self.cancelled.is_set():
                 raise Cancelled("stopped") from None
             raise self.reset(error, f"ask {place(target)}") from None

@@ -51,17 +51,18 @@ class Credential:
 
 
 class _Auth(msgspec.Struct, frozen=True):
-    auth: str = ""
-    username: str = ""
-    password: str = ""
-    identitytoken: str = ""
-    registrytoken: str = ""
+    # Some tools write null where there is nothing.
+    auth: str | None = None
+    username: str | None = None
+    password: str | None = None
+    identitytoken: str | None = None
+    registrytoken: str | None = None
 
 
 class _File(msgspec.Struct, frozen=True, rename="camel"):
-    auths: dict[str, _Auth] | None = None
-    cred_helpers: dict[str, str] | None = None
-    creds_store: str = ""
+    auths: dict[str, _Auth | None] | None = None
+    cred_helpers: dict[str, str | None] | None = None
+    creds_store: str | None = None
 
 
 class _Helped(msgspec.Struct, frozen=True, rename="pascal"):
@@ -127,7 +128,7 @@ def _look(
         found = _ask(content.creds_store, keys[0], file, environment, troubles)
         if found is not None:
             return found
-    auths = {_key(key): auth for key, auth in (content.auths or {}).items()}
+    auths = {_key(key): auth for key, auth in (content.auths or {}).items() if auth is not None}
     # containers-auth.json may know a namespace or a repository of its own: the nearest holds.
     parts = path.split("/")
     nested = [f"{host}/{'/'.join(parts[:n])}" for n in range(len(parts), 0, -1)]
@@ -144,7 +145,7 @@ def _key(key: str) -> str:
 
 
 def _read(auth: _Auth, file: Path, troubles: list[str]) -> Credential | None:
-    username, password = auth.username, auth.password
+    username, password = auth.username or "", auth.password or ""
     if auth.auth:
         try:
             username, _, password = base64.b64decode(auth.auth, validate=True).decode().partition(":")
@@ -154,7 +155,7 @@ def _read(auth: _Auth, file: Path, troubles: list[str]) -> Credential | None:
         password = password.rstrip("\0")
     if not (password or auth.identitytoken or auth.registrytoken):
         return None
-    return Credential(username, password, auth.identitytoken, auth.registrytoken)
+    return Credential(username, password, auth.identitytoken or "", auth.registrytoken or "")
 
 
 def _ask(

@@ -80,6 +80,11 @@ def is_loopback(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
+def may_be_plain(host: str, settings: Settings) -> bool:
+    """Whether HOST[:PORT] may be spoken to without TLS: it was asked for, or no other machine can be."""
+    return host in settings.plain_http or is_loopback(host)
+
+
 def scheme_of(host: str, settings: Settings) -> str:
     """`https`, but `http` where that was asked for, or for a registry on this machine that speaks no TLS."""
     if host in settings.plain_http:
@@ -109,18 +114,27 @@ def tls_context(host: str, settings: Settings, environment: Mapping[str, str] = 
                 if file.suffix == ".crt":
                     context.load_verify_locations(file)
                 elif file.suffix == ".cert":
-                    context.load_cert_chain(file, file.with_suffix(".key"))
+                    context.load_cert_chain(file, file.with_suffix(".key"), _no_password)
+        except PermissionError as error:
+            if error.filename is not None and Path(os.fsdecode(error.filename)) in (folder, folder.parent):
+                continue  # nothing was meant for us there
+            raise EnvironmentFailure(f"the certificates in {shown(str(folder))} cannot be read") from None
         except (OSError, ValueError) as error:
             raise EnvironmentFailure(f"the certificates in {shown(str(folder))} cannot be used: {error}") from None
     return context
 
 
+def _no_password() -> str:
+    """OpenSSL would ask on the terminal."""
+    raise ValueError("a key is encrypted")
+
+
 def _split(host: str) -> tuple[str, int | None]:
     if host.startswith("["):
         name, _, port = host[1:].partition("]")
-        return name, int(port[1:]) if port else None
-    name, colon, port = host.partition(":")
-    return name, int(port) if colon else None
+        return name, int(port[1:]) if port[1:].isdecimal() else None
+    name, _, port = host.partition(":")
+    return name, int(port) if port.isdecimal() else None
 
 
 def _speaks_tls(host: str) -> bool:
