@@ -317,3 +317,22 @@ def test_names_of_podman_are_of_localhost(client: Client, service: str) -> None:
     assert client.inspect("localhost/svc:slim")["RepoTags"] == ["localhost/svc:slim"]
     with pytest.raises(UsageError):
         open_image("podman:docker.io/library/svc:slim")
+
+
+def test_a_short_name_of_podmans_keeps_its_meaning(client: Client, service: str) -> None:
+    if client.kind == "docker":
+        pytest.skip("Docker's short names are docker.io's")
+    client("tag", service[7:], "docker.io/library/app:1")
+    client("untag", service[7:], "localhost/svc:latest")
+    assert slim("podman:app:1", "--tag", "app:1") == 2
+    assert client.inspect("app:1")["Id"] == service
+    assert slim("podman:app:1", "--tag", "app:1", "--replace") == 0
+    assert client.inspect("docker.io/library/app:1")["Id"] == service
+    assert client.inspect("app:1-original")["Id"] == service
+    assert client.inspect("app:1")["Id"] != service
+
+
+def test_an_image_from_which_nothing_leaves_twice(client: Client, service: str) -> None:
+    assert slim("svc:latest", "--tag", "svc:small") == 0
+    assert slim("svc:small", "--tag", "svc:smaller") == 0
+    assert slim("svc:small", "--tag", "svc:smaller") == 0

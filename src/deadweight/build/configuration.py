@@ -24,7 +24,7 @@ from deadweight.build.running import (
     path_entries,
 )
 from deadweight.image.model import Image
-from deadweight.image.transports.names import RESULT, SOURCE, SOURCE_NAME, result_of
+from deadweight.image.transports.names import RESULT, SOURCE, SOURCE_MANIFEST, SOURCE_NAME, result_of
 
 
 def make_config(
@@ -66,7 +66,7 @@ def make_config(
             "Retries": RETRIES,
         }
     given = run.get("Labels")
-    of_base = (SOURCE, SOURCE_NAME, "deadweight.plan")  # what a slim base was made from
+    of_base = (SOURCE, SOURCE_NAME, SOURCE_MANIFEST, "deadweight.plan")  # what a slim base was made from
     run["Labels"] = {
         **({k: v for k, v in given.items() if k not in of_base} if isinstance(given, dict) else {}),
         **image_labels(recipe),

@@ -78,8 +78,9 @@ def check_tag(image: Image, destination: Reference, force: bool) -> None:
     """
     if destination.name:
         from deadweight.image.transports import check_destination  # noqa: PLC0415
+        from deadweight.image.transports.names import known_as  # noqa: PLC0415
 
-        check_destination(destination, force=force, source_id=image.config_digest)
+        check_destination(destination, force=force, source_id=image.config_digest, source_name=known_as(image))
     if destination.transport != "oci" or destination.tag != image.tag:
         return
     path = _path_of(image.reference)

@@ -25,7 +25,11 @@ def destination_of(to: str | None, tag: str | None, source: str | None, force: b
         raise UsageError("say where the image goes: --tag NAME:TAG for an engine, --to DEST for anything else")
     found = parse_destination(to) if to is not None else _tagged(tag or "", source)
     if found.name:
-        check_destination(found, force=force, source_id=_engine_id(source))
+        known = _known(source)
+        # One in a file is opened as fast as an engine answers, and only then is it known which one it is (`check_tag`).
+        if known is not None or source is None or found.transport == "docker":
+            source_id, source_name = known or (None, None)
+            check_destination(found, force=force, source_id=source_id, source_name=source_name)
     return found
 
 
@@ -48,17 +52,17 @@ def _tagged(tag: str, source: str | None) -> Reference:
     return reached(Reference("engine", name=name))[1]
 
 
-def _engine_id(source: str | None) -> str | None:
-    """The ID of an image that an engine or a storage has."""
+def _known(source: str | None) -> tuple[str | None, str] | None:
+    """The ID and the name of an image that an engine or a storage has."""
     from deadweight.image.reference import ENGINES, parse_reference  # noqa: PLC0415
 
     reference = parse_reference(source) if source is not None else None
     if reference is not None and reference.transport == "containers-storage":
         from deadweight.image.transports.storage import stored_id  # noqa: PLC0415
 
-        return stored_id(reference)
+        return stored_id(reference), reference.name.rpartition("]")[2]
     if reference is None or reference.transport not in ENGINES:
         return None
     from deadweight.image.transports.engine import engine_id  # noqa: PLC0415
 
-    return engine_id(reference)
+    return engine_id(reference), reference.name

@@ -9,7 +9,7 @@ from pathlib import Path
 from deadweight.errors import DeadweightError
 from deadweight.image.bytes import ByteRange
 from deadweight.image.compression import Compression
-from deadweight.image.model import Image, Layer, parse_json
+from deadweight.image.model import Image, Layer, parse_json, sha256
 
 Progress = Callable[[int], None]
 """Called with the uncompressed layer bytes done so far; `NewImage.size` is the total."""
@@ -54,6 +54,12 @@ class NewImage:
     def size(self) -> int:
         """The sum of the layers' uncompressed tar bytes."""
         return sum(layer.size for layer in self.layers)
+
+    @property
+    def known_id(self) -> str | None:
+        """The image ID, where it is known before anything is written: that of an image from which nothing leaves."""
+        diff_ids = [layer.source.diff_id for layer in self.layers if layer.source is not None]
+        return sha256(self.configuration(diff_ids)) if len(diff_ids) == len(self.layers) else None
 
     def configuration(self, diff_ids: list[str]) -> bytes:
         """The configuration's bytes, which are seen to name the layers."""

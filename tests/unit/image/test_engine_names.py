@@ -14,7 +14,15 @@ from deadweight.errors import EnvironmentFailure
 from deadweight.image.transports import engine
 from deadweight.image.transports.engine_api import Engine, tag
 from support.fake_engine import Store, fake_engine
-from support.images import FixtureImage, directory, file, make_image, make_tar, write_docker_archive
+from support.images import (
+    FixtureImage,
+    directory,
+    docker_archive_members,
+    file,
+    make_image,
+    make_tar,
+    write_docker_archive,
+)
 
 
 @pytest.fixture
@@ -112,3 +120,45 @@ def test_what_another_run_has_named_meanwhile_stays(
     assert slim(folder, service(), "app:slim") == 4
     assert store.find("other:slim") is not None
     assert "app:slim" not in store.names
+
+
+def test_the_same_again_where_nothing_leaves(store: Store, folder: Path) -> None:
+    whole = make_image(make_tar(file("app.py", b"x")))
+    store.add(whole.config_digest, whole.config, b"", "mine:1")  # as an engine without containerd's store has it
+    assert slim(folder, whole, "mine:1") == 0
+    assert store.tags(store.names["mine:1"]) == ["mine:1"]
+    # Where something leaves, the same name is refused.
+    store.add(service().config_digest, service().config, b"", "svc:1")
+    assert slim(folder, service(), "svc:1") == 2
+    assert store.names["svc:1"] == service().config_digest
+
+
+def test_rolls_back_what_lost_its_name_in_containerds_store(store: Store, folder: Path) -> None:
+    image = service()
+    export = make_tar(*docker_archive_members(image, "svc:latest", "25"))
+    other = service(b"other")
+    store.add(
+        "sha256:" + "b" * 64, other.config, make_tar(*docker_archive_members(other, "x:1", "25")), "svc:latest-original"
+    )
+    store.add("sha256:" + "a" * 64, image.config, export, "svc:latest")
+    assert main(["slim", "svc:latest", "--tag", "svc:latest"]) == 2
+    assert main(["slim", "svc:latest", "--tag", "svc:latest", "--replace"]) == 0
+    assert store.names["svc:latest-original-2"] == "sha256:" + "a" * 64
+    slim_id = store.names["svc:latest"]
+    assert slim_id != "sha256:" + "a" * 64
+    assert main(["rollback", "svc:latest"]) == 0
+    assert store.names["svc:latest"] == "sha256:" + "a" * 64
+    assert store.names["svc:latest-slim"] == slim_id
+
+
+def test_a_slim_image_keeps_its_name_where_another_is_made_of_it_in_containerds_store(
+    store: Store, folder: Path
+) -> None:
+    cache, pages = (directory(name) for name in ("root/.cache/pip/http", "usr/share/man/man1"))
+    files = [file(f"root/.cache/pip/http/{name}", b"x" * 5000) for name in "ab"]
+    image = make_image(make_tar(cache, *files, pages, file("usr/share/man/man1/ls.1.gz", b"x" * 5000)))
+    assert slim(folder, image, "svc:slim", "--skip", "documentation") == 0
+    first = store.names["svc:slim"]
+    assert main(["slim", "svc:slim", "--tag", "svc:slim"]) == 2
+    assert main(["slim", "svc:slim", "--tag", "svc:slim", "--replace"]) == 0
+    assert store.names["svc:slim-original"] == first

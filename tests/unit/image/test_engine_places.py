@@ -110,3 +110,21 @@ def test_podman(tmp_path: Path) -> None:
     mine.touch()
     assert podman_place(environment).path == str(mine)
     assert podman_place({}).path == "/run/podman/podman.sock"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ssh://me:hunter2@host",
+        "npipe://me:hunter2@host/x",
+        "tcp://me:hunter2@host:x",
+        "me:hunter2@",
+        "ssh://me:hun/ter2@h",
+    ],
+)
+def test_a_password_in_an_address_is_not_repeated(host: str) -> None:
+    for name, find in (("DOCKER_HOST", docker_place), ("CONTAINER_HOST", podman_place)):
+        with pytest.raises(EnvironmentFailure, match=f"{name} is") as caught:
+            find({name: host})
+        assert "ter2" not in str(caught.value)
+        assert "hun" not in str(caught.value)

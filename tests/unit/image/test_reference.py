@@ -96,6 +96,8 @@ def test_names_taken_apart() -> None:
     assert split_name("demo") == Name("docker.io", "library/demo", None, None)
     assert split_name("h:5000/a/b:c") == Name("h:5000", "a/b", "c", None)
     assert split_name(f"me/b:c@sha256:{HEX}") == Name("docker.io", "me/b", "c", f"sha256:{HEX}")
+    for name in ("python:3.12", "docker.io/python:3.12", "index.docker.io/library/python:3.12"):
+        assert split_name(name) == Name("docker.io", "library/python", "3.12", None)
     assert split_name("Demo") is None
     assert split_name("demo:") is None
 

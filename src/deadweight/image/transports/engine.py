@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from deadweight.image.compression import temporary_folder
 from deadweight.image.layer import BLOCK, padding
 from deadweight.image.model import Image, sha256
 from deadweight.image.output import NewImage, Progress, Written
-from deadweight.image.reference import Reference, docker_name, full_name
+from deadweight.image.reference import Reference, docker_name, full_name, has_host
 from deadweight.image.transports.archive import read_export
 from deadweight.image.transports.engine_api import (
     Engine,
@@ -40,7 +40,7 @@ from deadweight.image.transports.engine_api import (
 )
 from deadweight.image.transports.engine_places import docker_place, podman_place
 from deadweight.image.transports.manifests import dump
-from deadweight.image.transports.names import SOURCE, free_name, labels_in, may_take, name_taken
+from deadweight.image.transports.names import SOURCE, SOURCE_NAME, free_name, labels_in, may_take, name_taken
 from deadweight.image.transports.store import tar_header
 from deadweight.image.transports.stream import Stored, write_layer
 
@@ -141,27 +141,37 @@ def engine_id(reference: Reference) -> str | None:
 
 def local_name(engine: Engine, name: str) -> str:
     """A name as the engine itself writes it: Podman's short names are of `localhost`."""
-    if engine.podman and full_name(name) != name:
-        return f"localhost/{name}"
-    return name
+    if not engine.podman:
+        return name
+    return full_name(name) if has_host(name) else f"localhost/{name}"
 
 
-def check_engine(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
+def check_engine(
+    destination: Reference, *, force: bool, source_id: str | None = None, source_name: str | None = None
+) -> None:
     """Refuses a name that `write_engine` would refuse, before any work is done for it.
 
-    `source_id` is the ID of the image that the new one is made from. Raises UsageError or EnvironmentFailure.
+    `source_id` and `source_name` are those of the image that the new one is made from. Another name of that image may
+    be taken where nothing leaves it, which is not known yet. Raises UsageError or EnvironmentFailure.
     """
-    engine, _ = reached(destination)
-    _check_name(engine, local_name(engine, destination.name), source_id, force)
+    engine, destination = reached(destination)
+    known = source_name is not None and local_name(engine, source_name) == local_name(engine, destination.name)
+    _check_name(engine, destination, source_id, force, None if known else source_id)
 
 
-def _check_name(engine: Engine, name: str, source_id: str | None, force: bool) -> EngineImage | None:
-    """The image whose name is to go to a new one, where that image has to keep another one."""
-    there = inspect(engine, name)
-    if there is None or may_take(labels_of(engine, there), there.id, source_id):
+def _check_name(
+    engine: Engine, destination: Reference, source_id: str | None, force: bool, new_id: str | None = None
+) -> EngineImage | None:
+    """The image whose name is to go to a new one (of the ID `new_id`), where that image has to keep another one.
+
+    A short name leads Podman to an image of docker.io's as well, where there is none of `localhost`.
+    """
+    name = local_name(engine, destination.name)
+    there = inspect(engine, name) or inspect(engine, destination.name)
+    if there is None or there.id == new_id or may_take(labels_of(engine, there), there.id, source_id):
         return None
     if not force:
-        raise name_taken(name, there.id == source_id)
+        raise name_taken(name if name in there.tags else destination.name, there.id == source_id)
     return there
 
 
@@ -183,7 +193,7 @@ def write_engine(new: NewImage, destination: Reference, force: bool, progress: P
     """
     engine, destination = reached(destination)
     name = local_name(engine, destination.name)
-    _check_name(engine, name, None, force)
+    _check_name(engine, destination, None, force, new.known_id)
     containerd = in_containerd(engine)
     leaves_out = not (engine.podman or containerd)
     here = _layers_there(engine, new) if leaves_out else 0
@@ -198,9 +208,10 @@ def write_engine(new: NewImage, destination: Reference, force: bool, progress: P
     image_id = ""
     try:
         image_id = _checked(engine, sent, loaded, containerd)
-        kept = _check_name(engine, name, labels_in(sent.config).get(SOURCE), force)
+        source_id = _source_id(engine, labels_in(sent.config), containerd)
+        kept = _check_name(engine, destination, source_id, force, image_id)
         notes = []
-        if kept is not None and kept.id != image_id:
+        if kept is not None:
             other = free_name(name, lambda one: inspect(engine, one) is not None)
             _name(engine, kept.id, other)
             notes.append(f"the image that was {name} is {other} now")
@@ -222,6 +233,13 @@ def write_engine(new: NewImage, destination: Reference, force: bool, progress: P
         sizes,
         tuple(notes),
     )
+
+
+def _source_id(engine: Engine, labels: Mapping[str, str], containerd: bool) -> str | None:
+    """The engine's own ID of the image that a new one was made from."""
+    name = labels.get(SOURCE_NAME)
+    found = inspect(engine, name) if containerd and name is not None else None
+    return labels.get(SOURCE) if found is None else found.id
 
 
 def _send(engine: Engine, new: NewImage, here: int, progress: Progress | None) -> tuple[_Sent, str | None]:

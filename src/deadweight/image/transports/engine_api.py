@@ -221,7 +221,7 @@ def _loaded(
     while line := response.readline(_LINE_LIMIT):
         try:
             report = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             if line.strip():
                 raise nonsense(engine.place) from None
             continue

@@ -8,6 +8,7 @@ Docker: DOCKER_HOST, else the context that DOCKER_CONTEXT or `currentContext` of
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ def _place(kind: Kind, address: str, said_by: str, tls: Tls | None) -> Place:
     plain = host is not None and not host.startswith("-") and host.isprintable()
     if host is None or not plain or (parts.password is not None and scheme == "ssh"):
         raise EnvironmentFailure(
-            f"{said_by} is {shown(address)}, which names no engine: unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST"
+            f"{said_by} is {_shown_address(address)}, which names no engine: unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST"
         )
     if scheme in ("tcp", "http", "https"):
         if scheme == "https" and tls is None:
@@ -175,8 +176,13 @@ def _place(kind: Kind, address: str, said_by: str, tls: Tls | None) -> Place:
         user = unquote(parts.username) if parts.username else None
         return Place(kind, "ssh", parts.path.rstrip("/"), host, port, user, said_by=said_by)
     raise EnvironmentFailure(
-        f"{said_by} is {shown(address)}: deadweight reaches engines by unix://, tcp:// and ssh://, not by {scheme[:20]}://"
+        f"{said_by} is {_shown_address(address)}: deadweight reaches engines by unix://, tcp:// and ssh:// only"
     )
+
+
+def _shown_address(address: str) -> str:
+    """An address for a message, without the user and password before its host."""
+    return shown(re.sub(r"\A([\w+.-]*://)?.*@", r"\1", address, flags=re.DOTALL))
 
 
 def _document(path: Path) -> dict[str, Any]:

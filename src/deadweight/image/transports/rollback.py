@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from deadweight.errors import UsageError, shown
 from deadweight.image.reference import Reference
-from deadweight.image.transports.engine import local_name, reached
+from deadweight.image.transports.engine import local_name, open_engine, reached
 from deadweight.image.transports.engine_api import Engine, EngineImage, in_containerd, inspect, labels_of, tag
-from deadweight.image.transports.names import SOURCE, SOURCE_NAME, RolledBack, free_name, no_slim_image, original_gone
+from deadweight.image.transports.names import (
+    NAME_LIMIT,
+    SOURCE,
+    SOURCE_NAME,
+    RolledBack,
+    free_name,
+    no_slim_image,
+    numbered,
+    original_gone,
+)
 from deadweight.image.transports.storage import roll_back_storage
 
 
@@ -51,13 +61,23 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
 
 
 def _original(engine: Engine, slim: EngineImage, labels: Mapping[str, str]) -> EngineImage:
-    """The image that a slim one was made from: by its ID, or by its name in containerd's store, which has other IDs."""
+    """The image that a slim one was made from: by its ID, in containerd's store, which has others, by its names."""
     source, name = labels[SOURCE], labels.get(SOURCE_NAME)
     found = inspect(engine, source)
     if found is not None:
         return found
     if name is not None and in_containerd(engine):
-        named = inspect(engine, name)
-        if named is not None and SOURCE not in labels_of(engine, named) and named.id != slim.id:
-            return named
+        for number in range(NAME_LIMIT + 1):
+            candidate = numbered(name, "-original", number) if number else name
+            named = inspect(engine, candidate)
+            if named is None and number:
+                break
+            if named is not None and named.id != slim.id and _configuration_of(candidate) == source:
+                return named
     raise original_gone(source, name, engine.title, "podman" if engine.podman else "docker")
+
+
+def _configuration_of(name: str) -> str:
+    """The digest of an image's configuration, for which the engine has to give it out whole."""
+    with ExitStack() as resources:
+        return open_engine(Reference("docker-daemon", name=name), None, resources, None).config_digest

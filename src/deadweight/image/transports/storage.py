@@ -21,7 +21,7 @@ from deadweight.errors import BadInputError, EnvironmentFailure, UsageError, sho
 from deadweight.image.compression import temporary_folder
 from deadweight.image.model import DIGEST, Image, sha256
 from deadweight.image.output import NewImage, Progress, Written
-from deadweight.image.reference import Reference, docker_name, full_name
+from deadweight.image.reference import Reference, docker_name, full_name, has_host
 from deadweight.image.transports.destination import writing
 from deadweight.image.transports.manifests import OCI_INDEX, OCI_MANIFEST, dump
 from deadweight.image.transports.names import (
@@ -82,18 +82,21 @@ def _as_layout(folder: Path) -> Path:
     return folder
 
 
-def check_storage(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
-    """Refuses a name that `write_storage` would refuse. Raises UsageError or EnvironmentFailure."""
-    _check_name(destination, source_id, force)
+def check_storage(
+    destination: Reference, *, force: bool, source_id: str | None = None, source_name: str | None = None
+) -> None:
+    """Refuses a name that `write_storage` would refuse; see `check_engine`. Raises UsageError or EnvironmentFailure."""
+    known = source_name is not None and local_name(source_name) == local_name(_bare(destination.name))
+    _check_name(destination, source_id, force, None if known else source_id)
 
 
-def _check_name(destination: Reference, source_id: str | None, force: bool) -> bool:
+def _check_name(destination: Reference, source_id: str | None, force: bool, new_id: str | None) -> bool:
     """Whether the name is that of an image which has to keep another one. Raises UsageError where it may not go."""
     data = _configuration(destination)
     if data is None:
         return False
     there = sha256(data)
-    if may_take(labels_in(data), there, source_id):
+    if there == new_id or may_take(labels_in(data), there, source_id):
         return False
     if not force:
         raise name_taken(_bare(destination.name), there == source_id)
@@ -105,13 +108,13 @@ def write_storage(new: NewImage, destination: Reference, force: bool, progress: 
 
     Raises UsageError where the name is taken, EnvironmentFailure where skopeo is missing or fails.
     """
-    _check_name(destination, None, force)
+    _check_name(destination, None, force, new.known_id)
     notes: tuple[str, ...] = ()
     with ExitStack() as resources:
         layout = _folder(resources) / "layout"
         written = write_image(new, Reference("oci", layout, "new"), compression="none", progress=progress)
         config = (layout / BLOBS / written.config_digest[7:]).read_bytes()
-        if _check_name(destination, labels_in(config).get(SOURCE), force):
+        if _check_name(destination, labels_in(config).get(SOURCE), force, written.config_digest):
             place = destination.name.removesuffix(_bare(destination.name))
             name = _bare(destination.name)
             other = free_name(name, lambda one: _configuration(replace(destination, name=place + one)) is not None)
@@ -176,7 +179,7 @@ def stored_id(reference: Reference) -> str | None:
 
 def local_name(name: str) -> str:
     """A name as podman writes it: short ones are of `localhost`."""
-    return name if full_name(name) == name else f"localhost/{name}"
+    return full_name(name) if has_host(name) else f"localhost/{name}"
 
 
 def _skopeo(*arguments: str) -> None:

@@ -59,21 +59,23 @@ class _Stored:
     """The manifest's descriptor."""
 
 
-def check_destination(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
+def check_destination(
+    destination: Reference, *, force: bool, source_id: str | None = None, source_name: str | None = None
+) -> None:
     """Refuses a destination that `write_image` would refuse, before any work is done for it.
 
-    `source_id` is the ID of the image that the new one is made from, whose name in an engine is not taken. Raises
-    UsageError, or EnvironmentFailure where an engine is not reached.
+    `source_id` is the ID of the image that the new one is made from, whose name in an engine, `source_name`, is not
+    taken. Raises UsageError, or EnvironmentFailure where an engine is not reached.
     """
     if destination.transport in ENGINES:
         from deadweight.image.transports.engine import check_engine  # noqa: PLC0415
 
-        check_engine(destination, force=force, source_id=source_id)
+        check_engine(destination, force=force, source_id=source_id, source_name=source_name)
         return
     if destination.transport == "containers-storage":
         from deadweight.image.transports.storage import check_storage  # noqa: PLC0415
 
-        check_storage(destination, force=force, source_id=source_id)
+        check_storage(destination, force=force, source_id=source_id, source_name=source_name)
         return
     if destination.transport == "docker":
         from deadweight.image.transports.registry_write import check_registry  # noqa: PLC0415  (httpx2 takes 0.1 s)
