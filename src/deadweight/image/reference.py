@@ -168,15 +168,9 @@ def docker_name(tag: str) -> str | None:
 def full_name(name: str) -> str:
     """NAME:TAG with the registry that Docker leaves out."""
     first, slash, rest = name.partition("/")
-<<<<<<< HEAD
     if slash and first in ("docker.io", "index.docker.io"):
         return f"docker.io/{rest}" if "/" in rest else f"docker.io/library/{rest}"
-    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
-=======
-    if first in ("docker.io", "index.docker.io") and slash:  # as Docker names its own, by an old name too
-        return f"docker.io/{rest}" if "/" in rest else f"docker.io/library/{rest}"
     if has_host(name):
->>>>>>> b81b637 (Engines: originals keep their names in containerd's store and beside Podman's short names; nothing leaving twice; no passwords in messages)
         return name
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
 
