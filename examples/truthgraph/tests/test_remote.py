@@ -15,6 +15,7 @@ from scripted import Step, drops, drops_in_the_middle, says, says_nothing, scrip
 from truthgraph.errors import InferenceFailed, InferenceUnavailable
 from truthgraph.inference import exchange
 from truthgraph.inference.exchange import retry_after
+from truthgraph.inference.interface import Pair
 from truthgraph.inference.remote import RemoteInference
 from truthgraph.settings import Settings
 
@@ -129,6 +130,29 @@ def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> N
         fails(inference, "gave no answer of /embed: more than 1,000 bytes")
 
 
+@pytest.mark.parametrize(
+    "vector", ["[NaN, 0]", "[Infinity, 0]", "[1e300, 2]", "[1e39]", "[7, 0]", "[]", "[true, null]"]
+)
+def test_what_is_no_unit_vector_is_no_answer(vector: str) -> None:
+    answer = f'{{"model": "m", "vectors": [{vector}]}}'.encode()
+    with scripted(says(200, answer)) as server, remote(server.url) as inference:
+        fails(inference, "gave no answer of /embed")
+
+
+@pytest.mark.parametrize(
+    "numbers", ["NaN, 0, 0", "7, 0, 0", "0.5, 0.5, 0.5", "0, 0, 0", "-0.5, 1, 0.5", "Infinity, 0, 0"]
+)
+def test_what_are_no_probabilities_is_no_answer(numbers: str, make_client: MakeClient, sqlite_url: str) -> None:
+    names = ("entailment", "neutral", "contradiction")
+    said = ", ".join(f'"{name}": {number}' for name, number in zip(names, numbers.split(", "), strict=True))
+    answer = f'{{"model": "m", "results": [{{"probabilities": {{{said}}}}}]}}'.encode()
+    with scripted(says(200, answer)) as server, remote(server.url) as inference:
+        with pytest.raises(InferenceFailed, match="gave no answer of /nli"):
+            inference.judge([Pair("a", "b")])
+        client = make_client(sqlite_url, inference)
+        assert client.post("/nli", json={"pairs": [{"premise": "a", "hypothesis": "b"}]}).status_code == 502
+
+
 def test_an_answer_that_cannot_be_unpacked() -> None:
     with scripted(says(200, b"no gzip", content_encoding="gzip")) as server, remote(server.url) as inference:
         fails(inference, "gave no answer of /embed")
@@ -201,6 +225,14 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert date is not None
     assert 27 < date <= 30
     assert retry_after(format_datetime(datetime(2020, 1, 1, tzinfo=UTC), usegmt=True)) == 0
-    assert [retry_after(value) for value in (None, "", "soon", "-1", "1.5", "²", "Wed, 21 Oct 2015 07:28:00")] == [
-        None
-    ] * 7
+    nonsense = (
+        None,
+        "",
+        "soon",
+        "-1",
+        "1.5",
+        "²",
+        "Wed, 21 Oct 2015 07:28:00",
+        "Mon, 01 Jan 2020 00:00:00 +99999999999999",
+    )
+    assert [retry_after(value) for value in nonsense] == [None] * len(nonsense)

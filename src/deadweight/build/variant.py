@@ -24,7 +24,7 @@ from deadweight.build.locked import applies, pylock_packages
 from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.files.cpu_wheel import GPU_BUILT, ONLY_FOR_GPUS, CpuWheel, Runs, Sources, find_cpu_wheel
 
-_INCLUDE: Final = re.compile(r"(?:-r|--requirement)[ =]\s*(\S+)\s*\Z")
+_INCLUDE: Final = re.compile(r"(?:-r\s*|--requirement(?:\s+|\s*=\s*))(\S+)\Z")
 _DEPTH: Final = 10
 
 
@@ -144,22 +144,24 @@ def entries_of(folder: Path, path: str, depth: int = 0) -> Iterator[Entry]:
     if data is None or depth > _DEPTH:
         raise BadInputError(f"{shown(path)} cannot be read as a lock: it has to lie in the project")
     for entry in split_requirements(data.decode("utf-8-sig", "replace")):
-        included = _INCLUDE.match(entry.text.strip())
+        line = _line(entry.text)
+        included = _INCLUDE.match(line)
         if included:
             yield from entries_of(
                 folder, posixpath.normpath(posixpath.join(posixpath.dirname(path), included[1])), depth + 1
             )
-        elif re.match(r"(?:-c|--constraint)[ =]", entry.text.strip()):
+        elif line.startswith(("-c", "--constraint")):
             continue  # versions are pinned
         else:
             yield entry
 
 
 def split_requirements(text: str) -> Iterator[Entry]:
-    """The entries of a requirements file as uv and pip-tools write it: a line, and what is indented or continues it."""
+    """The entries of a requirements file as pip reads it: a line, what continues it, and comments indented below."""
     block: list[str] = []
     for line in text.splitlines():
-        if block and (line[:1].isspace() or block[-1].rstrip().endswith("\\")):
+        about = line[:1].isspace() and line.lstrip().startswith("#")
+        if block and (about or block[-1].rstrip().endswith("\\")):
             block.append(line)
             continue
         if block:
@@ -169,9 +171,14 @@ def split_requirements(text: str) -> Iterator[Entry]:
         yield _entry("\n".join(block))
 
 
+def _line(text: str) -> str:
+    """An entry as one line, without its comments."""
+    parts = (part.strip().rstrip("\\") for part in text.splitlines() if not part.lstrip().startswith("#"))
+    return re.sub(r"\s#.*", "", " ".join(parts)).strip()
+
+
 def _entry(text: str) -> Entry:
-    line = " ".join(part.rstrip("\\ ") for part in text.splitlines() if not part.lstrip().startswith("#"))
-    line = re.sub(r"\s#.*", "", line).partition(" --")[0].strip()
+    line = re.split(r"\s--", _line(text), maxsplit=1)[0].strip()
     try:
         requirement = Requirement(line)
     except (InvalidRequirement, RecursionError):

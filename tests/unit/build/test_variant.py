@@ -134,6 +134,38 @@ plain==1.0
     assert [one.name for one in entries_of(tmp_path, "r/ml.txt")] == ["plain", "torch"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "-r base.txt",
+            "-r base.txt  # the base",
+            "-rbase.txt",
+            "-r\tbase.txt",
+            "-r base.txt \\\n",
+            "-r \\\n  base.txt",
+        ),
+        *("--requirement=base.txt", "--requirement base.txt", "  -r base.txt", "-r base.txt\n    # via somebody"),
+    ],
+)
+def test_other_files_are_followed_however_they_are_named(line: str, tmp_path: Path) -> None:
+    project(tmp_path, {"r.txt": f"x==1\n-cother.txt\n{line}\ny==2\n", "base.txt": "torch==2.9.0\n"})
+    wanted = ["x", "torch"] if line.endswith("\\\n") else ["x", "torch", "y"]
+    assert [one.name for one in entries_of(tmp_path, "r.txt")][: len(wanted)] == wanted
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("torch==2.9.0\t--hash=sha256:aa", "torch == 2.9.0 --hash=sha256:aa", "torch==2.9.0\\\n\t--hash=sha256:aa"),
+        *("torch==2.9.0; sys_platform=='linux' --hash=sha256:aa  # why", "  torch==2.9.0 \\\n--hash=sha256:aa"),
+    ],
+)
+def test_options_behind_a_requirement(line: str) -> None:
+    found = list(split_requirements(f"x==1\n{line}\n"))
+    assert [(one.name, one.hashed) for one in found] == [("x", False), ("torch", True)]
+
+
 def test_a_pylock(tmp_path: Path) -> None:
     text = """lock-version = "1.0"
 [[packages]]

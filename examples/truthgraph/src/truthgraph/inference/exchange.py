@@ -104,5 +104,5 @@ def retry_after(value: str | None) -> float | None:
         return float(value[:9])
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # a date without a zone cannot be subtracted
+    except (ValueError, TypeError, OverflowError):  # a date without a zone cannot be subtracted
         return None

@@ -9,11 +9,11 @@ import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from truthgraph.errors import InferenceFailed, InferenceUnavailable
 from truthgraph.inference.circuit import Circuit, CircuitState
@@ -31,20 +31,30 @@ LONGEST_PAUSE = 2.0
 """Seconds that a client is kept waiting before another attempt, also where the service asks for more."""
 
 
+ROUNDED = 0.01
+"""How far numbers of small models may be from what they should add up to."""
+_Coordinate = Annotated[float, Field(ge=-1 - ROUNDED, le=1 + ROUNDED, allow_inf_nan=False)]  # of a unit vector
+_Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
 class _EmbedAnswer(BaseModel):
-    model_config = ConfigDict(allow_inf_nan=False)
     model: str
-    vectors: list[list[float]]
+    vectors: list[Annotated[list[_Coordinate], Field(min_length=1)]]
 
 
 class _Probabilities(BaseModel):
-    entailment: float
-    neutral: float
-    contradiction: float
+    entailment: _Probability
+    neutral: _Probability
+    contradiction: _Probability
+
+    @model_validator(mode="after")
+    def _are_whole(self) -> Self:
+        if abs(self.entailment + self.neutral + self.contradiction - 1) > ROUNDED:
+            raise ValueError("they do not add up to one")
+        return self
 
 
 class _NliResult(BaseModel):
-    model_config = ConfigDict(allow_inf_nan=False)
     probabilities: _Probabilities
 
 
