@@ -26,8 +26,8 @@ def destination_of(to: str | None, tag: str | None, source: str | None, force: b
     found = parse_destination(to) if to is not None else _tagged(tag or "", source)
     if found.name:
         known = _known(source)
-        # One in a file is opened as fast as an engine answers, and only then is it known which one it is (`check_tag`).
-        if known is not None or source is None or found.transport == "docker":
+        # Of others it is known when they are opened, which is soon, which image they are (`check_tag`).
+        if known is not None or source is None:
             source_id, source_name = known or (None, None)
             check_destination(found, force=force, source_id=source_id, source_name=source_name)
     return found

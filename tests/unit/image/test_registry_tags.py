@@ -162,3 +162,16 @@ def test_names_end(registry: Registry, capfd: pytest.CaptureFixture[str]) -> Non
     assert slim(registry, "v1", "v1", "--replace") == 2
     assert "up to" in capfd.readouterr().err
     assert registry.manifests["v1"] == taken
+
+
+def test_the_same_again_where_nothing_leaves(registry: Registry) -> None:
+    registry.add("base", make_image(make_tar(file("app.py", b"x"))))
+    assert slim(registry, "base", "slim") == 0
+    assert slim(registry, "base", "slim") == 0
+    assert slim(registry, "base", "base") == 2
+    # Where something leaves, another tag of the original is refused as well.
+    registry.add("more", release(1))
+    registry.put("also", *registry.manifests["more"])
+    before = registry.manifests["also"]
+    assert slim(registry, "more", "also") == 2
+    assert registry.manifests["also"] == before

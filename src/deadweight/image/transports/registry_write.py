@@ -24,23 +24,28 @@ from deadweight.image.transports.names import SOURCE
 from deadweight.image.transports.registry import Repository, parts_of
 from deadweight.image.transports.registry_blob import RemoteBlob
 from deadweight.image.transports.registry_client import Registry
-from deadweight.image.transports.registry_names import New, give_name, holder, labels_of
+from deadweight.image.transports.registry_names import New, give_name, holder, labels_of, named
 from deadweight.image.transports.registry_upload import Beginnings, Lost, NoChunks, Target, Upload
 from deadweight.image.transports.stream import Stored, write_layer
 
 
-def check_registry(destination: Reference, *, force: bool, source_id: str | None = None) -> None:
+def check_registry(
+    destination: Reference, *, force: bool, source_id: str | None = None, source_name: str | None = None
+) -> None:
     """Asks a registry whether we may write there, before any work is done for it: an upload begins and is given up.
 
-    `source_id` is the ID of the image that the new one is made from. Raises UsageError when the tag is another image's
-    and `force` is not given, EnvironmentFailure when we may not write, or the registry cannot be reached.
+    `source_id` and `source_name` are those of the image that the new one is made from, whose other tags may be taken
+    where nothing leaves it. Raises UsageError when the tag is another image's and `force` is not given,
+    EnvironmentFailure when we may not write, or the registry cannot be reached.
     """
     name = parts_of(destination)
     registry = Registry(name.host, name.path)
     try:
         target = Target(Repository(registry, name.path))
         Upload(target).rehearse()
-        holder(target, destination, {source_id} if source_id else set(), force)
+        held = named(target.repository, name) if source_id and name.tag and source_name != destination.name else None
+        if held is None or held.id != source_id:
+            holder(target, destination, {source_id} if source_id else set(), force)
     finally:
         registry.close()
 

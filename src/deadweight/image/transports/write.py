@@ -80,7 +80,7 @@ def check_destination(
     if destination.transport == "docker":
         from deadweight.image.transports.registry_write import check_registry  # noqa: PLC0415  (httpx2 takes 0.1 s)
 
-        check_registry(destination, force=force, source_id=source_id)
+        check_registry(destination, force=force, source_id=source_id, source_name=source_name)
         return
     if destination.name:
         raise UsageError(f"cannot write to {shown(str(destination))}: say docker-archive: or oci-archive:")
