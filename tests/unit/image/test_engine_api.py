@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import tempfile
@@ -16,8 +17,8 @@ from deadweight.cli.main import main
 from deadweight.errors import BadInputError, EnvironmentFailure, UsageError
 from deadweight.image.output import keep_image
 from deadweight.image.reference import parse_destination
-from deadweight.image.transports import engine_http, engine_places, open_image, write_image
-from deadweight.image.transports.engine_api import reach
+from deadweight.image.transports import engine_api, engine_http, engine_places, open_image, write_image
+from deadweight.image.transports.engine_api import Engine, reach
 from deadweight.image.transports.engine_places import Place
 from deadweight.image.transports.names import RESULT, result_of
 from deadweight.image.transports.rollback import roll_back
@@ -283,3 +284,9 @@ def test_an_engine_that_refuses_early_is_heard(folder: Path, monkeypatch: pytest
         monkeypatch.setenv("DOCKER_HOST", f"unix://{place.path}")
         with pytest.raises(EnvironmentFailure, match=r"did not load the image: 'no space left on device' \(HTTP 500\)"):
             write_image(keep_image(image), parse_destination("docker-daemon:svc:2"))
+
+
+def test_a_report_that_is_nested_without_end() -> None:
+    engine = Engine(Place("docker", "unix", "/s"), podman=False)
+    with pytest.raises(EnvironmentFailure, match="is no container engine"):
+        engine_api._loaded(engine, io.BytesIO(b"[" * 100_000), None)  # type: ignore[arg-type]
