@@ -242,6 +242,7 @@ def _apt(packages: Iterable[str], *then: str) -> str:
 
 
 def _builder(recipe: Recipe) -> str:
+    # That the module is missing is the question here, and the answer to it is the installation: no failure is hidden.
     headers = (
         "{ python3 -c 'import ensurepip' 2>/dev/null "
         "|| apt-get install -y --no-install-recommends python3-dev python3-venv; }"

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deadweight.binary.gpu import Target
+    from deadweight.build.dockerfile import Choices
     from deadweight.cli.progress import Report
     from deadweight.files.cpu_wheel import Sources
     from deadweight.image.model import Image
@@ -169,6 +171,26 @@ def declared_target(gpu: Sequence[str], keep_ptx: bool | None, raw_blobs: bool, 
     from deadweight.binary.gpu import Target, parse_gpus  # noqa: PLC0415
 
     return Target(parse_gpus(gpu), keep_ptx is not False, raw_blobs, recompress)
+
+
+def dockerfile_choices(
+    wanted: Target | None, weights: str | None, base: str, add: tuple[str, ...], drop: tuple[str, ...]
+) -> Choices:
+    """What a Dockerfile is to say, of what its commands have in common; `add` and `drop` are Debian packages."""
+    from deadweight.binary.target_document import gpu_names  # noqa: PLC0415
+    from deadweight.build.dockerfile import Choices  # noqa: PLC0415
+
+    return Choices(
+        base=base,
+        gpu="" if wanted is None else ",".join(gpu_names(wanted.gpus)) or "none",
+        keep_ptx=wanted is None or wanted.keep_ptx,
+        raw_blobs=wanted is not None and wanted.raw_blobs,
+        recompress=wanted is not None and wanted.recompress,
+        add=add,
+        drop=drop,
+        deadweight=f"deadweight{'[weights]' if weights else ''}=={version('deadweight')}",
+        weights=weights or "",
+    )
 
 
 def cpu_sources(

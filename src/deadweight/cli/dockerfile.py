@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deadweight.cli.common import cpu_sources, declared_target
+from deadweight.cli.common import cpu_sources, declared_target, dockerfile_choices
 from deadweight.cli.options import target_options, together, variant_options, weights_option
 from deadweight.cli.output import STANDARD, check_outputs, message, write_document
 from deadweight.errors import UsageError, shown
@@ -84,8 +83,7 @@ def dockerfile_command(
       deadweight dockerfile services/api --extra ml --package curl
       deadweight dockerfile --variant cpu --find-links wheels > Dockerfile
     """
-    from deadweight.binary.target_document import gpu_names  # noqa: PLC0415
-    from deadweight.build.dockerfile import Choices, base_of, check_choices, render, runs_of  # noqa: PLC0415
+    from deadweight.build.dockerfile import base_of, check_choices, render, runs_of  # noqa: PLC0415
     from deadweight.build.dockerfile_cpu import cpu_choice  # noqa: PLC0415
     from deadweight.build.dockerignore import dockerignore  # noqa: PLC0415
     from deadweight.build.pin import pinned  # noqa: PLC0415
@@ -104,18 +102,8 @@ def dockerfile_command(
     check_outputs([output, ignore_to], [])
     wanted = declared_target(**target)
     recipe = read_recipe(Path(project), extras=() if no_extras else extras or None)
-    choices = Choices(
-        base=base or "",
-        gpu="" if wanted is None else ",".join(gpu_names(wanted.gpus)) or "none",
-        keep_ptx=wanted is None or wanted.keep_ptx,
-        raw_blobs=wanted is not None and wanted.raw_blobs,
-        recompress=wanted is not None and wanted.recompress,
-        add=package,
-        drop=no_package,
-        deadweight=f"deadweight{'[weights]' if weights else ''}=={version('deadweight')}",
-        file=_below(project, output),
-        weights=weights or "",
-    )
+    common = dockerfile_choices(wanted, weights, base or "", package, no_package)
+    choices = dataclasses.replace(common, file=_below(project, output))
     check_choices(choices)
     sources = cpu_sources(variant, find_links, index_url, target["gpu"])
     if sources is not None:

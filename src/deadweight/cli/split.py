@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deadweight.cli.common import cpu_sources, declared_target, opened
+from deadweight.cli.common import cpu_sources, declared_target, dockerfile_choices, opened
 from deadweight.cli.options import (
     json_option,
     platform_option,
@@ -25,6 +25,7 @@ from deadweight.errors import AnswerIsNo, UsageError, shown
 
 if TYPE_CHECKING:
     from deadweight.binary.gpu import Target
+    from deadweight.build.dockerfile import Choices
     from deadweight.build.split import Split
     from deadweight.files.cpu_wheel import Sources
 
@@ -194,33 +195,23 @@ def _choices(
     package: tuple[str, ...],
     no_package: tuple[str, ...],
     weights: str | None,
-) -> dict[str, Any]:
-    """What both Dockerfiles have in common, as arguments of Choices."""
-    from deadweight.binary.target_document import gpu_names  # noqa: PLC0415
-    from deadweight.build.dockerfile import Choices, check_choices, runs_of  # noqa: PLC0415
+) -> Choices:
+    """What both Dockerfiles have in common."""
+    from deadweight.build.dockerfile import check_choices, runs_of  # noqa: PLC0415
     from deadweight.build.dockerfile_cpu import cpu_choice  # noqa: PLC0415
 
-    choices = Choices(
-        base=base or f"python:{split.ml.python}-slim-bookworm",
-        gpu="" if wanted is None else ",".join(gpu_names(wanted.gpus)) or "none",
-        keep_ptx=wanted is None or wanted.keep_ptx,
-        raw_blobs=wanted is not None and wanted.raw_blobs,
-        recompress=wanted is not None and wanted.recompress,
-        add=package,
-        drop=no_package,
-        deadweight=f"deadweight{'[weights]' if weights else ''}=={version('deadweight')}",
-        weights=weights or "",
-    )
+    image = base or f"python:{split.ml.python}-slim-bookworm"
+    choices = dockerfile_choices(wanted, weights, image, package, no_package)
     check_choices(choices)
     if sources is not None:
         choices = replace(choices, cpu=cpu_choice(split.ml, sources, runs_of(split.ml, choices)))
-    return {name: getattr(choices, name) for name in choices.__dataclass_fields__}
+    return choices
 
 
-def _write(split: Split, place: Path, choices: dict[str, Any], *, gpu: bool, force: bool) -> list[str]:
+def _write(split: Split, place: Path, choices: Choices, *, gpu: bool, force: bool) -> list[str]:
     """Writes all files, or none: gives their names."""
     from deadweight.build.compose import compose_file  # noqa: PLC0415
-    from deadweight.build.dockerfile import Choices, render  # noqa: PLC0415
+    from deadweight.build.dockerfile import render  # noqa: PLC0415
     from deadweight.build.dockerignore import dockerignore  # noqa: PLC0415
     from deadweight.build.split import CORE, ML  # noqa: PLC0415
 
@@ -228,10 +219,10 @@ def _write(split: Split, place: Path, choices: dict[str, Any], *, gpu: bool, for
     for name, recipe in ((CORE, split.core), (ML, split.ml)):
         file = f"{name}.Dockerfile"
         below = os.path.relpath(os.path.realpath(place / file), os.path.realpath(recipe.folder))
-        mine = {**choices, "part": name, "file": below}
+        mine = replace(choices, part=name, file=below)
         if name == CORE:  # it has no models, and nothing that is built for GPUs
-            mine |= {"gpu": "", "cpu": None, "weights": "", "deadweight": f"deadweight=={version('deadweight')}"}
-        texts[file] = render(recipe, Choices(**mine))
+            mine = replace(mine, gpu="", cpu=None, weights="", deadweight=f"deadweight=={version('deadweight')}")
+        texts[file] = render(recipe, mine)
         texts[f"{file}.dockerignore"] = dockerignore(recipe)
     texts[COMPOSE] = compose_file(split, place, gpu=gpu, file=COMPOSE)
     for name in texts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -82,7 +82,7 @@ def prepare(job: Job) -> Prepared:
                 check_rewritten(old.read_at, smaller, content.reader(old.read_at), content.size, job.target)
                 sha256 = ""
             else:
-                sha256 = _write(job, old, smaller, content)
+                sha256 = write_checked(job.path, job.temporary, old, content, lambda: _check(job, old, smaller))
             before = {name: encode_hash(digest_of(old, name)) for name in job.algorithms}
         except CheckFailed as error:
             return Prepared((Kept("file", str(error)),))
@@ -94,8 +94,11 @@ def prepare(job: Job) -> Prepared:
         return Prepared(smaller.kept, old.size, smaller.gpu_code, smaller.symbols, change, status, smaller.reach)
 
 
-def _write(job: Job, old: ByteRange, smaller: Smaller, content: Content) -> str:
-    """Writes the new file, reads it again and checks it; gives its sha256 as RECORD has it."""
+def write_checked(path: str, temporary: str, old: ByteRange, content: Content, check: Callable[[], None]) -> str:
+    """Writes new content for the file at `path` to `temporary`, and has `check` read it again.
+
+    Gives its sha256 as RECORD has it. Raises what `check` raises; then nothing stays behind.
+    """
     digest = hashlib.sha256()
 
     def chunks() -> Iterator[bytes]:
@@ -103,12 +106,12 @@ def _write(job: Job, old: ByteRange, smaller: Smaller, content: Content) -> str:
             digest.update(chunk)
             yield chunk
 
-    with changing(job.path):
-        write_new(job.temporary, chunks(), old.fd)
+    with changing(path):
+        write_new(temporary, chunks(), old.fd)
     try:
-        _check(job, old, smaller)
+        check()
     except BaseException:
-        remove([job.temporary])
+        remove([temporary])
         raise
     return encode_hash(digest.digest())
 

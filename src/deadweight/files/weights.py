@@ -6,7 +6,6 @@ Names that are links (Hugging Face's cache) are not followed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import re
@@ -16,13 +15,12 @@ from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 from deadweight.errors import BadInputError
-from deadweight.files.prepare import Prepared, digest_of
+from deadweight.files.prepare import Prepared, digest_of, write_checked
 from deadweight.files.records import Change, encode_hash
-from deadweight.files.replace import changing, remove, write_new
 from deadweight.files.smaller import Kept
 from deadweight.files.tree import Tree
 from deadweight.image.bytes import ByteRange
-from deadweight.image.content import Content, Reader
+from deadweight.image.content import Reader
 from deadweight.models.check import check_converted
 from deadweight.models.choose import COMPUTES, refusal
 from deadweight.models.config import LIMIT, SAYS_ENOUGH, new_config
@@ -177,7 +175,10 @@ def prepare_weights(job: WeightsJob) -> Prepared:
                 content = convert(old.read_at, old.size, job.to).content
                 if content.size >= old.size:
                     return Prepared((Kept("weights", "it would not get smaller"),))
-            sha256 = "" if job.dry_run else _write(job, old, content, check=not is_config)
+            sha256 = ""
+            if not job.dry_run:
+                check = (lambda: None) if is_config else (lambda: _check(job, old))
+                sha256 = write_checked(job.path, job.temporary, old, content, check)
             before = {name: encode_hash(digest_of(old, name)) for name in job.algorithms}
         except BadInputError:
             return Prepared((Kept("weights", "it changed while it was read"),))
@@ -187,23 +188,8 @@ def prepare_weights(job: WeightsJob) -> Prepared:
     return Prepared((), old.size, 0, 0, change, status, weights=old.size - content.size)
 
 
-def _write(job: WeightsJob, old: ByteRange, content: Content, *, check: bool) -> str:
-    """Writes the new file, reads it again and holds it to the old one; gives its sha256 as RECORD has it."""
-    digest = hashlib.sha256()
-
-    def chunks() -> Iterator[bytes]:
-        for chunk in content.chunks(old):
-            digest.update(chunk)
-            yield chunk
-
-    with changing(job.path):
-        write_new(job.temporary, chunks(), old.fd)
-    try:
-        if check:
-            with ExitStack() as resources:
-                new = _opened(job.temporary, resources)
-                check_converted(old.read_at, old.size, new.read_at, new.size, job.to)
-    except BaseException:
-        remove([job.temporary])
-        raise
-    return encode_hash(digest.digest())
+def _check(job: WeightsJob, old: ByteRange) -> None:
+    """Holds the new file of weights to the old one."""
+    with ExitStack() as resources:
+        new = _opened(job.temporary, resources)
+        check_converted(old.read_at, old.size, new.read_at, new.size, job.to)
