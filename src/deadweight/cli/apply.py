@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from deadweight.cli.common import opened, plan_at, swapped_as_planned
-from deadweight.cli.options import json_option, registry_options, source_options, top_option, writing_options
+from deadweight.cli.options import (
+    Documents,
+    registry_options,
+    report_options,
+    source_options,
+    top_option,
+    writing_options,
+)
 from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
@@ -18,7 +25,7 @@ from deadweight.cli.progress import progress
     "--from", "source", metavar="IMAGE", help="The image, where it is no longer where it was when it was planned."
 )
 @source_options
-@json_option
+@report_options
 @top_option
 @click.option("--platform", metavar="OS/ARCH", help="Which of an image for several platforms.  [default: the plan's]")
 @registry_options
@@ -31,7 +38,7 @@ def apply_command(
     source: str | None,
     find_links: tuple[str, ...],
     index_url: str | None,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     platform: str | None,
 ) -> None:
@@ -55,7 +62,7 @@ def apply_command(
     given = plan_at(plan)
     image = source if source is not None else given.image.reference
     to = destination_of(destination, tag, image, force)
-    check_outputs([json_to], [plan, image], to.local)
+    check_outputs(documents.values(), [plan, image], to.local)
     wanted = platform or given.image.platform
     with progress(f"reading {image}") as report, opened(image, wanted, report) as original:
         check_tag(original, to, force)
@@ -72,4 +79,4 @@ def apply_command(
                 swapped=swapped,
             )
         found = slim_report(given, original, applied, to)
-    deliver(found, json_to, lambda console: print_slim(console, found, top))
+    deliver(found, documents, lambda console: print_slim(console, found, top))

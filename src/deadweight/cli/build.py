@@ -11,6 +11,7 @@ import click
 
 from deadweight.cli.common import cpu_sources, declared_target
 from deadweight.cli.options import (
+    Documents,
     json_option,
     platform_option,
     target_options,
@@ -92,7 +93,7 @@ def build_command(
     no_cache: bool,
     refresh_base: bool,
     mirror: str | None,
-    json_to: str | None,
+    documents: Documents,
     platform: str | None,
     **target: Any,
 ) -> None:
@@ -151,10 +152,10 @@ def build_command(
             raise UsageError("--split builds one part with an extra: leave out --no-extras")
         if destination is None or tag is not None:
             raise UsageError("--split builds two images: say where they go, as --to docker-daemon:NAME-{part}:TAG")
-        _build_split(folder, by_extra, extras, base, destination, settings, chosen, json_to)
+        _build_split(folder, by_extra, extras, base, destination, settings, chosen, documents)
     else:
         to = destination_of(destination, tag, None, force)
-        _build_one(folder, () if no_extras else extras or None, base, to, settings, chosen, json_to)
+        _build_one(folder, () if no_extras else extras or None, base, to, settings, chosen, documents)
 
 
 def _build_one(
@@ -164,18 +165,18 @@ def _build_one(
     to: Reference,
     settings: Settings,
     chosen: Callable[[Recipe], Recipe],
-    json_to: str | None,
+    documents: Documents,
 ) -> None:
     from deadweight.build.builder import build_project  # noqa: PLC0415
     from deadweight.build.recipe import read_recipe  # noqa: PLC0415
     from deadweight.report.build import build_report, print_build  # noqa: PLC0415
 
-    check_outputs([json_to], [base], to.local)
+    check_outputs(documents.values(), [base], to.local)
     with progress(f"reading {folder.name}") as report:
         recipe = chosen(read_recipe(folder, extras=extras))
         built = build_project(recipe, base, to, settings, report)
     found = build_report(recipe, base, to, built)
-    deliver(found, json_to, lambda console: print_build(console, found))
+    deliver(found, documents, lambda console: print_build(console, found))
 
 
 def _build_split(
@@ -186,7 +187,7 @@ def _build_split(
     destination: str,
     settings: Settings,
     chosen: Callable[[Recipe], Recipe],
-    json_to: str | None,
+    documents: Documents,
 ) -> None:
     from deadweight.build.build_split import build_parts, part_destinations, part_recipes  # noqa: PLC0415
     from deadweight.build.split import check_split, read_split  # noqa: PLC0415
@@ -194,7 +195,7 @@ def _build_split(
 
     places = part_destinations(destination)
     for to in places.values():
-        check_outputs([json_to], [base], to.local)
+        check_outputs(documents.values(), [base], to.local)
     with progress(f"reading {folder.name}") as report:
         split = read_split(folder, extra, more=more)
         imports = check_split(split)
@@ -207,4 +208,4 @@ def _build_split(
         recipes = {name: chosen(recipe) for name, recipe in part_recipes(split).items()}
         built = build_parts(recipes, base, places, settings, report)
     found = split_build_report(split.extra, recipes, base, places, built)
-    deliver(found, json_to, lambda console: print_parts(console, found))
+    deliver(found, documents, lambda console: print_parts(console, found))

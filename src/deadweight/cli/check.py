@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import size, spec_option, verdict_options
+from deadweight.cli.options import Documents, size, spec_option, verdict_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
@@ -45,7 +45,7 @@ def check_command(
     network: bool,
     memory: int | None,
     timeout: float | None,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     platform: str | None,
 ) -> None:
@@ -67,7 +67,7 @@ def check_command(
     from deadweight.report.verdict import print_verify, verify_report  # noqa: PLC0415
     from deadweight.verify.verification import asked, check  # noqa: PLC0415
 
-    check_outputs([json_to], [image, spec_from, *from_cst])
+    check_outputs(documents.values(), [image, spec_from, *from_cst])
     more = _probes(max_size, no_command, no_module, imports)
     # What is asked for here is all that is asked for: a deadweight.toml that lies about does not join in.
     spec, where = spec_of(spec_from, memory, timeout, default=not more and not from_cst)
@@ -77,7 +77,7 @@ def check_command(
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         verdict = check(Ledger(source), spec, report, setting=setting_of(sandbox, gpus, network))
         found = verify_report(None, source, where, verdict)
-    deliver(found, json_to, lambda console: print_verify(console, found, top))
+    deliver(found, documents, lambda console: print_verify(console, found, top))
     context.exit(STATUS[verdict.same])
 
 

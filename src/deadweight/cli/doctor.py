@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import json_option, platform_option
+from deadweight.cli.options import Documents, json_option, platform_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.errors import UsageError
@@ -34,7 +34,7 @@ def doctor_command(
     image: str | None,
     gpu: tuple[str, ...],
     root: str | None,
-    json_to: str | None,
+    documents: Documents,
     platform: str | None,
 ) -> None:
     """Say what an image was slimmed for, and whether a GPU finds its code there.
@@ -57,7 +57,7 @@ def doctor_command(
 
     if image is not None and root is not None:
         raise UsageError("an image and --root cannot be looked at together: leave one out")
-    check_outputs([json_to], [image])
+    check_outputs(documents.values(), [image])
     machine = Machine(tuple(Gpu("", sm) for sm in parse_gpus(gpu))) if gpu else look()
     if image is None:
         slimmed = slimmed_here(Path(root or "/"))
@@ -65,7 +65,7 @@ def doctor_command(
         with progress(f"reading {image}") as report, opened(image, platform, report) as source:
             slimmed = slimmed_image(source)
     found = diagnose(slimmed, machine)
-    deliver(found, json_to, lambda console: _print(console, found))
+    deliver(found, documents, lambda console: _print(console, found))
     if found.verdict is not None:
         context.exit(_STATUS[found.verdict])
     context.exit(0 if image is not None and slimmed else _NO_ANSWER)

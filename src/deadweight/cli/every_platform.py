@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deadweight.binary.gpu import Target
+    from deadweight.cli.options import Documents
     from deadweight.image.output import Written
     from deadweight.image.reference import Reference
     from deadweight.report.model import PlatformsReport, SlimReport
@@ -27,7 +28,7 @@ def slim_every_platform(
     *,
     compression: str,
     force: bool,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     **planning: Any,
 ) -> None:
@@ -61,7 +62,7 @@ def slim_every_platform(
     digest, notes = write_index(to, many, written, ids, force)
     every = [valid(note) for note in (*many.notes, *notes)]
     found_all = PlatformsReport(SCHEMA, valid(image), many.digest, valid(str(to)), digest, reports, every)
-    deliver(found_all, json_to, lambda console: _print(console, found_all, top))
+    deliver(found_all, documents, lambda console: _print(console, found_all, top))
 
 
 def _slim(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from deadweight.cli.options import json_option
+from deadweight.cli.options import Documents, json_option
 from deadweight.cli.output import check_outputs, deliver
 
 
 @click.command("gpus")
 @json_option
-def gpus_command(json_to: str | None) -> None:
+def gpus_command(documents: Documents) -> None:
     """List the GPUs that can be named, and their architectures.
 
     Spaces, dashes, capitals and NVIDIA's prefixes do not matter: "NVIDIA GeForce RTX 4090" is rtx4090. A GPU that is
@@ -24,7 +24,7 @@ def gpus_command(json_to: str | None) -> None:
     from deadweight.binary.gpu import products  # noqa: PLC0415
     from deadweight.report.gpus import GpuName, GpusReport, print_gpus  # noqa: PLC0415
 
-    check_outputs([json_to], [])
+    check_outputs(documents.values(), [])
     gpus = [GpuName(gpu.name, gpu.title, gpu.generation, f"sm_{gpu.sm}") for gpu in products()]
     found = GpusReport("deadweight.gpus/1", gpus)
-    deliver(found, json_to, lambda console: print_gpus(console, found))
+    deliver(found, documents, lambda console: print_gpus(console, found))

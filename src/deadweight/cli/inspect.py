@@ -5,17 +5,17 @@ from __future__ import annotations
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import image_argument, json_option, platform_option, top_option
+from deadweight.cli.options import Documents, image_argument, platform_option, report_options, top_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 
 
 @click.command("inspect")
 @image_argument
-@json_option
+@report_options
 @top_option
 @platform_option
-def inspect_command(image: str, json_to: str | None, top: int, platform: str | None) -> None:
+def inspect_command(image: str, documents: Documents, top: int, platform: str | None) -> None:
     """Say where every byte of IMAGE is, whose it is, and why.
 
     Layers, owners and categories each add up to the image's size, to the byte; GPU code is told apart by architecture
@@ -32,9 +32,9 @@ def inspect_command(image: str, json_to: str | None, top: int, platform: str | N
     from deadweight.report.inspect import inspect_report  # noqa: PLC0415
     from deadweight.report.terminal import print_inspect  # noqa: PLC0415
 
-    check_outputs([json_to], [image])
+    check_outputs(documents.values(), [image])
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         if report is not None:
             report("accounting", 0, 0)
         found = inspect_report(Ledger(source))
-    deliver(found, json_to, lambda console: print_inspect(console, found, top))
+    deliver(found, documents, lambda console: print_inspect(console, found, top))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import json_option, platform_option
+from deadweight.cli.options import Documents, json_option, platform_option
 from deadweight.cli.output import check_outputs, deliver, show_report
 from deadweight.cli.progress import progress
 
@@ -47,7 +47,7 @@ def lint_command(
     skip: tuple[str, ...],
     strict: bool,
     list_rules: bool,
-    json_to: str | None,
+    documents: Documents,
     platform: str | None,
 ) -> None:
     """Find the mistakes in a DOCKERFILE, or in the history of an IMAGE, that make images heavy.
@@ -76,12 +76,12 @@ def lint_command(
     if target is None:
         raise UsageError("say which Dockerfile or image to look at: deadweight lint Dockerfile")
     check_names((*skip, *only))
-    check_outputs([json_to], [target, image])
+    check_outputs(documents.values(), [target, image])
     with ExitStack() as stack:
         report = stack.enter_context(progress(f"reading {target}"))
         subject, line = _subject(stack, report, target, image, folder, stage, platform)
         found = lint_report(subject, lint(subject, skip, only, report), line)
-    deliver(found, json_to, lambda console: print_lint(console, found))
+    deliver(found, documents, lambda console: print_lint(console, found))
     context.exit(1 if found.errors or (strict and found.warnings) else 0)
 
 

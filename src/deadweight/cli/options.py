@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Documents = Mapping[str, str | None]
+"""Where the documents go that were asked for, by form (`json`): a file, `-`, or None."""
 
 RISKS = ("lossless", "target", "policy", "observed")
 COMPRESSIONS = ("keep", "none", "gzip", "zstd")
@@ -83,12 +86,28 @@ platform_option = together(
     ),
     registry_options,
 )
-json_option = click.option(
-    "--json",
-    "json_to",
-    metavar="FILE|-",
-    help="Write the report as JSON, to a file or, with -, alone to standard output.",
-)
+_DOCUMENTS = {
+    "json": "Write the report as JSON, to a file or, with -, alone to standard output.",
+}
+
+
+def document_options(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Options by which a report is written as documents of these forms; the command gets them as `documents`."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def with_documents(*arguments: Any, **options: Any) -> Any:
+            documents = {form: options.pop(f"{form}_to") for form in forms}
+            return function(*arguments, documents=documents, **options)
+
+        names = [click.option(f"--{form}", f"{form}_to", metavar="FILE|-", help=_DOCUMENTS[form]) for form in forms]
+        return together(*names)(with_documents)
+
+    return decorate
+
+
+json_option = document_options("json")
+report_options = document_options("json")
 top_option = click.option(
     "-n", "--top", type=click.IntRange(1), default=15, show_default=True, help="How many rows long tables show."
 )
@@ -140,7 +159,7 @@ verdict_options = together(
         metavar="SECONDS",
         help="What one probe may take.  [default: the specification's, 600]",
     ),
-    json_option,
+    report_options,
     click.option(
         "-n", "--top", type=click.IntRange(1), default=10, show_default=True, help="How many details to show."
     ),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from msgspec import Struct
     from rich.console import Console
 
+    from deadweight.cli.options import Documents
     from deadweight.image.model import Image
     from deadweight.image.reference import Reference
     from deadweight.plan import Plan
@@ -128,13 +129,25 @@ def _replace(path: Path, document: bytes) -> None:
         raise
 
 
-def deliver(report: Struct, json_to: str | None, render: Callable[[Console], None], *, quiet: bool = False) -> None:
-    """Hands a report over: as JSON where that was asked for, and for people unless a document has standard output."""
+def deliver(
+    report: Struct,
+    documents: Documents,
+    render: Callable[[Console], None],
+    *,
+    quiet: bool = False,
+    **makers: Callable[[], bytes],
+) -> None:
+    """Hands a report over: as the documents that were asked for, and for people unless one has standard output.
+
+    `makers` make the documents of forms that take more than the report.
+    """
     from deadweight.report.model import encode  # noqa: PLC0415
 
-    if json_to is not None:
-        write_document(json_to, encode(report))
-    if json_to != STANDARD and not quiet:
+    makers = {"json": lambda: encode(report), **makers}
+    for form, name in documents.items():
+        if name is not None:
+            write_document(name, makers[form]())
+    if STANDARD not in documents.values() and not quiet:
         show_report(render)
 
 

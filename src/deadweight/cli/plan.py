@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
-from deadweight.cli.options import image_argument, planning_options, top_option
-from deadweight.cli.output import STANDARD, check_outputs, show_report, write_document
+from deadweight.cli.options import Documents, image_argument, planning_options, report_options, top_option
+from deadweight.cli.output import STANDARD, check_outputs, deliver, write_document
 from deadweight.cli.progress import progress
 
 
@@ -16,10 +16,12 @@ from deadweight.cli.progress import progress
 @image_argument
 @click.option("-o", "--output", metavar="FILE|-", help="Write the plan, to a file or, with -, to standard output.")
 @planning_options
+@report_options
 @top_option
 def plan_command(
     image: str,
     output: str | None,
+    documents: Documents,
     top: int,
     platform: str | None,
     gpu: tuple[str, ...],
@@ -30,8 +32,8 @@ def plan_command(
 ) -> None:
     """Plan what can leave IMAGE, and predict its size to the byte.
 
-    Prints the plan for people. With -o the plan itself is written: JSON, one cut a line, to be read, edited (take out
-    cuts that you do not want) and applied with `deadweight apply`.
+    Prints what the plan comes to. With -o the plan itself is written: JSON, one cut a line, to be read, edited (take
+    out cuts that you do not want) and applied with `deadweight apply`; --json has the report, as slim's.
 
     \b
     Examples:
@@ -46,7 +48,7 @@ def plan_command(
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
 
-    check_outputs([output], [image, planning["base"]])
+    check_outputs([*documents.values(), output], [image, planning["base"]])
     check_passes(planning["skip"])
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
@@ -57,5 +59,4 @@ def plan_command(
             found = slim_report(plan, source, savings=saving_lines(over) if target is None else [])
     if output is not None:
         write_document(output, write_plan(plan))
-    if output != STANDARD:
-        show_report(lambda console: print_slim(console, found, top))
+    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=output == STANDARD)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from deadweight.cli.common import declared_target
-from deadweight.cli.options import json_option, target_options, top_option, weights_option
+from deadweight.cli.options import Documents, json_option, target_options, top_option, weights_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 
@@ -36,7 +36,7 @@ def prune_command(
     weights: str | None,
     check_load: bool,
     dry_run: bool,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     **target: Any,
 ) -> None:
@@ -58,7 +58,7 @@ def prune_command(
     from deadweight.prune import prune_tree  # noqa: PLC0415
     from deadweight.report.prune import print_pruned, printable  # noqa: PLC0415
 
-    check_outputs([json_to], [])
+    check_outputs(documents.values(), [])
     wanted = declared_target(**target)
     with progress(f"looking through {directory}") as report:
         found = prune_tree(
@@ -71,4 +71,4 @@ def prune_command(
             progress=report,
         )
     found = printable(found)
-    deliver(found, json_to, lambda console: print_pruned(console, found, top))
+    deliver(found, documents, lambda console: print_pruned(console, found, top))

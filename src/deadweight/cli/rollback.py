@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deadweight.cli.options import json_option, registry_options
+from deadweight.cli.options import Documents, json_option, registry_options
 from deadweight.cli.output import check_outputs, deliver
 
 
@@ -13,7 +13,7 @@ from deadweight.cli.output import check_outputs, deliver
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @json_option
 @registry_options
-def rollback_command(name: str, dry_run: bool, json_to: str | None) -> None:
+def rollback_command(name: str, dry_run: bool, documents: Documents) -> None:
     """Point NAME, a slim image in an engine or registry, back at the image that it was made from.
 
     The original is found by the slim image's own label. The slim image stays: where it has no other name it gets
@@ -31,7 +31,7 @@ def rollback_command(name: str, dry_run: bool, json_to: str | None) -> None:
     from deadweight.image.transports.rollback import roll_back  # noqa: PLC0415
     from deadweight.report.rollback import print_rollback, rollback_report  # noqa: PLC0415
 
-    check_outputs([json_to], [])
+    check_outputs(documents.values(), [])
     reference = parse_reference(name)
     if reference.transport not in ENGINES and reference.transport not in ("containers-storage", "docker"):
         raise UsageError(
@@ -39,4 +39,4 @@ def rollback_command(name: str, dry_run: bool, json_to: str | None) -> None:
             "podman:NAME:TAG"
         )
     found = rollback_report(roll_back(reference, dry_run=dry_run), dry_run)
-    deliver(found, json_to, lambda console: print_rollback(console, found))
+    deliver(found, documents, lambda console: print_rollback(console, found))

@@ -9,10 +9,11 @@ import click
 from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
 from deadweight.cli.every_platform import slim_every_platform
 from deadweight.cli.options import (
+    Documents,
     image_argument,
-    json_option,
     max_loss_option,
     planning_options,
+    report_options,
     sandbox_option,
     tolerance_option,
     top_option,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 @sandbox_option
 @tolerance_option
 @max_loss_option
-@json_option
+@report_options
 @top_option
 @click.pass_context
 def slim_command(
@@ -69,7 +70,7 @@ def slim_command(
     sandbox: str,
     tolerance: float,
     max_loss: float | None,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     platform: str | None,
     gpu: tuple[str, ...],
@@ -102,7 +103,7 @@ def slim_command(
     from deadweight.verify.model import Verdict  # noqa: PLC0415
 
     to = destination_of(destination, tag, image, force)
-    check_outputs([json_to, plan_out], [image, planning["base"], verify_with or None], to.local)
+    check_outputs([*documents.values(), plan_out], [image, planning["base"], verify_with or None], to.local)
     check_passes(planning["skip"])
     spec = _spec(verify_with, to, max_loss)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
@@ -110,7 +111,7 @@ def slim_command(
         if platform is not None or plan_out is not None or spec is not None:
             raise UsageError("--all-platforms goes with neither --platform, --plan-out nor --verify: those are for one")
         slim_every_platform(
-            image, to, target, compression=compression, force=force, json_to=json_to, top=top, **planning
+            image, to, target, compression=compression, force=force, documents=documents, top=top, **planning
         )
         return
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
@@ -138,7 +139,7 @@ def slim_command(
                         swapped=swapped,
                     )
             found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings, verdict)
-    deliver(found, json_to, lambda console: print_slim(console, found, top), quiet=plan_out == "-")
+    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=plan_out == "-")
     if spec is not None:
         context.exit(STATUS[verdict.same])
 

@@ -12,6 +12,7 @@ import click
 
 from deadweight.cli.common import cpu_sources, declared_target, dockerfile_choices, opened
 from deadweight.cli.options import (
+    Documents,
     json_option,
     platform_option,
     target_options,
@@ -82,7 +83,7 @@ def split_command(
     entry: str | None,
     url_variable: str | None,
     force: bool,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     platform: str | None,
     **target: Any,
@@ -113,11 +114,11 @@ def split_command(
         if output is not None:
             raise UsageError("files are written of a project: for an image leave out --output")
         names = [name.strip() for each in by for name in each.split(",") if name.strip()]
-        _split_image(project, names, extra, entry, json_to, top, platform)
+        _split_image(project, names, extra, entry, documents, top, platform)
         return
     if by:
         raise UsageError("--by is for images: of a project say --by-extra")
-    check_outputs([json_to], [])
+    check_outputs(documents.values(), [])
     if check and output is not None:
         raise UsageError("--check writes nothing: leave out --output")
     wanted = declared_target(**target)
@@ -133,7 +134,7 @@ def split_command(
         if not split.variable:
             notes.append("compose.yaml does not tell the core where the inference service is: see --url-variable")
     report = split_report(split, found, files, notes)
-    deliver(report, json_to, lambda console: print_split(console, report))
+    deliver(report, documents, lambda console: print_split(console, report))
     if not found.proved:
         places = [f"{one.path}:{one.line} ({one.imported})" for one in found.wrong] or list(found.unread)
         written = "" if output is None or force else "; nothing was written"
@@ -153,7 +154,7 @@ def _split_image(
     names: list[str],
     extra: str | None,
     entry: str | None,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     platform: str | None,
 ) -> None:
@@ -163,13 +164,13 @@ def _split_image(
 
     if names and extra is not None:
         raise UsageError("--by and --by-extra exclude each other")
-    check_outputs([json_to], [image])
+    check_outputs(documents.values(), [image])
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         if report is not None:
             report("accounting", 0, 0)
         found = split_image(Ledger(source), names, extra, entry)
     document = image_split_report(image, found)
-    deliver(document, json_to, lambda console: print_image_split(console, document, top))
+    deliver(document, documents, lambda console: print_image_split(console, document, top))
     if found.check is not None and not found.check.proved:
         places = [f"{one.path}:{one.line} ({one.imported})" for one in found.check.wrong] or list(found.check.unread)
         raise AnswerIsNo(f"the core imports what only inference needs: {shown(', '.join(places[:5]), 500)[1:-1]}")

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from deadweight.cli.common import opened, plan_at, swapped_as_planned
-from deadweight.cli.options import max_loss_option, source_options, spec_option, tolerance_option, verdict_options
+from deadweight.cli.options import (
+    Documents,
+    max_loss_option,
+    source_options,
+    spec_option,
+    tolerance_option,
+    verdict_options,
+)
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
@@ -38,7 +45,7 @@ def verify_command(
     network: bool,
     memory: int | None,
     timeout: float | None,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     platform: str | None,
 ) -> None:
@@ -64,7 +71,7 @@ def verify_command(
     from deadweight.report.verdict import print_verify, verify_report  # noqa: PLC0415
     from deadweight.verify.verification import verify  # noqa: PLC0415
 
-    check_outputs([json_to], [before, after, spec_from, plan_from])
+    check_outputs(documents.values(), [before, after, spec_from, plan_from])
     spec, where = spec_of(spec_from, memory, timeout)
     plan = None if plan_from is None else plan_at(plan_from)
     with (
@@ -85,5 +92,5 @@ def verify_command(
                 swapped=swapped,
             )
         found = verify_report(one, two, where, verdict)
-    deliver(found, json_to, lambda console: print_verify(console, found, top))
+    deliver(found, documents, lambda console: print_verify(console, found, top))
     context.exit(STATUS[verdict.same])

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deadweight.cli.common import declared_target
-from deadweight.cli.options import json_option, target_options, top_option
+from deadweight.cli.options import Documents, json_option, target_options, top_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.prune import keep_symbols_option
@@ -30,7 +30,7 @@ def wheel_command(
     keep_symbols: bool,
     same_version: bool,
     force: bool,
-    json_to: str | None,
+    documents: Documents,
     top: int,
     **target: Any,
 ) -> None:
@@ -55,7 +55,7 @@ def wheel_command(
     from deadweight.report.prune import WheelReport, print_wheels, printable  # noqa: PLC0415
     from deadweight.wheel import slim_wheel  # noqa: PLC0415
 
-    check_outputs([json_to], wheels)
+    check_outputs(documents.values(), wheels)
     wanted = declared_target(**target)
     if wanted is None:
         raise UsageError("the GPUs make the new version's label: say --gpu, as --gpu h100, or --gpu none")
@@ -73,4 +73,4 @@ def wheel_command(
             )
         found.append(printable(made))
     document = WheelReport("deadweight.wheel/1", found)
-    deliver(document, json_to, lambda console: print_wheels(console, document, top))
+    deliver(document, documents, lambda console: print_wheels(console, document, top))

@@ -6,7 +6,7 @@ Nothing from an image is markup here, and all of it goes through `plain`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -183,17 +183,6 @@ def print_compare(console: Console, report: CompareReport) -> None:
     if report.target_bytes is not None:
         console.print(Text(f"target: {report.target_bytes:,} bytes ({show_size(report.target_bytes)})", DIM))
     paragraphs(console, "Notes", report.notes)
-
-
-def print_passes(console: Console, rows: Sequence[tuple[str, str, str]]) -> None:
-    """The passes, as (name, risk, summary)."""
-    table = new_table()
-    for header in ("pass", "risk"):
-        table.add_column(header, no_wrap=True)
-    table.add_column("what leaves", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    console.print(table)
 
 
 def command(created_by: str) -> str:

@@ -58,7 +58,10 @@ def test_plan_apply_and_slim_come_to_the_same(image: str, tmp_path: Path, capfd:
     planned = Run(capfd, "plan", image, "-o", str(plan))
     assert (planned.status, planned.err) == (0, "")
     assert "Saved, by pass" in tables(planned.out)
+    report = Run(capfd, "plan", image, "-o", str(plan), "--json", "-").document
+    assert (report["schema"], report["after"]) == ("deadweight.report/1", None)
     piped = Run(capfd, "plan", image, "-o", "-")
+    assert report["predicted_bytes"] == piped.document["predicted_bytes"]
     assert piped.document == json.loads(plan.read_bytes())
     applied = Run(capfd, "apply", str(plan), "--to", f"docker-archive:{one}", "--json", "-")
     assert (applied.status, applied.err) == (0, "")
@@ -136,6 +139,7 @@ def test_options_reach_the_plan(image: str, capfd: pytest.CaptureFixture[str]) -
         (["slim", "IMAGE"], 2, "--to"),
         (["slim", "IMAGE", "--to", "FOLDER/x.tar"], 2, "transport"),
         (["slim", "IMAGE", "--to", "docker-archive:FOLDER/x", "--json", "-", "--plan-out", "-"], 2, "one document"),
+        (["plan", "IMAGE", "-o", "-", "--json", "-"], 2, "one document"),
         (["slim", "IMAGE", "--to", "docker-archive:FOLDER/x", "--json", "FOLDER/x"], 2, "where the image goes"),
         (
             ["slim", "IMAGE", "--to", "oci:FOLDER/x", "--json", "FOLDER/j", "--plan-out", "FOLDER/j"],
@@ -257,6 +261,10 @@ def test_passes_lists_all_of_them(capfd: pytest.CaptureFixture[str]) -> None:
     assert run.status == 0
     for word in ("shadowed", "lossless", "symbols", "policy", "caches"):
         assert word in run.out
+    passes = Run(capfd, "passes", "--json", "-").document["passes"]
+    assert isinstance(passes, list)
+    assert all(one["name"] in run.out for one in passes)
+    assert [one["risk"] for one in passes if one["name"] == "caches"] == ["policy"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

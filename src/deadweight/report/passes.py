@@ -1,0 +1,47 @@
+"""The passes, as data and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from deadweight.passes.base import Pass
+from deadweight.report.tables import new_table
+from deadweight.report.text import plain, valid
+
+SCHEMA = "deadweight.passes/1"
+
+
+class PassName(msgspec.Struct, frozen=True):
+    """One pass."""
+
+    name: str
+    risk: str
+    """The risk of most of its cuts: `lossless`, `target`, `policy`, `observed`."""
+    summary: str
+
+
+class PassesReport(msgspec.Struct, frozen=True):
+    """All of them, in the order in which they run."""
+
+    schema: str
+    passes: list[PassName]
+
+
+def passes_report(passes: Iterable[Pass]) -> PassesReport:
+    """The document of `deadweight passes`."""
+    return PassesReport(SCHEMA, [PassName(valid(one.name), one.risk, valid(one.summary)) for one in passes])
+
+
+def print_passes(console: Console, report: PassesReport) -> None:
+    """A table of what leaves."""
+    table = new_table()
+    for header in ("pass", "risk"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("what leaves", overflow="fold")
+    for one in report.passes:
+        table.add_row(*(Text(plain(cell)) for cell in (one.name, one.risk, one.summary)))
+    console.print(table)
