@@ -1,0 +1,190 @@
+"""The tree of bytes: it adds up on both sides, says of the result what the result says of itself, and groups whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from deadweight.apply import build
+from deadweight.binary.gpu import Target
+from deadweight.image.reference import parse_reference
+from deadweight.image.transports import open_image
+from deadweight.ledger.account import AccountError
+from deadweight.ledger.ledger import Ledger
+from deadweight.passes.base import Options
+from deadweight.plan import draw_up
+from deadweight.report.hierarchy import Group, Node, grouped
+from deadweight.report.inspect import inspect_report
+from deadweight.report.text import plain
+from deadweight.report.tree import Tree, check_tree, compare_tree, full_paths, inspect_tree, plan_tree, side
+from support import fatbins, hosts
+from support.images import file
+from support.service import HOSTILE, SITE, distribution, save, service
+
+Leaf = tuple[str, int, str, str, str, str]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree")
+    each = fatbins.fatbin(fatbins.sm(80, size=50_000), fatbins.sm(90, size=40_000))
+    library = hosts.build(hosts.LAYOUTS["library"], folder, [each]).read_bytes()
+    files = {"gpulib/lib.so": library, "gpulib/tests/test_it.py": b"t" * 5000, "gpulib/one/two/three.py": b"3"}
+    more = (*distribution("gpulib", files), file(f"opt/{HOSTILE}/caf\udce9", b"h" * 4000))
+    return save(folder, service(more=more))
+
+
+@pytest.fixture(scope="module")
+def two(image: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, Tree]:
+    """The tree of an image with what a plan makes of it, and that of the image which was built by the same plan."""
+    slim = tmp_path_factory.mktemp("slim") / "slim.tar"
+    with open_image(str(image)) as source:
+        ledger = Ledger(source)
+        worked = draw_up(ledger, Options(target=Target((90,))), all_layers=True)
+        planned = plan_tree(side(ledger), ledger, worked)
+        build(worked, source, parse_reference(f"docker-archive:{slim}"))
+    with open_image(str(slim)) as result:
+        return planned, inspect_tree(side(Ledger(result)))
+
+
+def leaves(tree: Tree, amounts: list[int]) -> dict[Leaf, int]:
+    paths, found = full_paths(tree), Counter[Leaf]()
+    rows = tree.leaves
+    columns = (rows.path, rows.layer, rows.owner, rows.category, rows.code)
+    for path, layer, owner, category, code, amount in zip(*columns, amounts, strict=True):
+        who = tree.owners[owner]
+        label = tree.codes[code] if code >= 0 else ""
+        found[paths[path], layer, who.kind, who.name, tree.categories[category], label] += amount
+    return {leaf: amount for leaf, amount in found.items() if amount}
+
+
+def test_a_tree_is_the_account(image: Path) -> None:
+    with open_image(str(image)) as source:
+        ledger = Ledger(source)
+        tree, report = inspect_tree(side(ledger)), inspect_report(ledger)
+    assert tree.bytes == report.bytes == image_bytes(image)
+    assert {(o.kind, o.name, o.version): (o.bytes, o.why) for o in tree.owners} == {
+        (o.kind, o.name, o.version): (o.bytes, o.why) for o in report.owners
+    }
+    assert [layer.bytes for layer in tree.layers] == [layer.bytes for layer in report.layers]
+    found = leaves(tree, tree.leaves.bytes)
+    categories, codes = Counter[str](), Counter[str]()
+    for (_, _, _, _, category, code), amount in found.items():
+        categories[category] += amount
+        codes[code] += amount
+    assert categories == {line.name: line.bytes for line in report.categories if line.bytes}
+    assert {code: codes[code] for code in codes if code} == {line.arch: line.bytes for line in report.gpu_code}
+    assert len(codes) > 3
+    assert tree.after_bytes is None
+    assert not tree.leaves.after
+
+
+def image_bytes(path: Path) -> int:
+    with open_image(str(path)) as source:
+        return source.size
+
+
+def test_what_is_predicted_of_each_byte_is_what_is_built(two: tuple[Tree, Tree]) -> None:
+    planned, built = two
+    assert planned.after_bytes == built.bytes < planned.bytes
+    assert leaves(planned, planned.leaves.after) == leaves(built, built.leaves.bytes)
+    codes = {leaf[5] for leaf in leaves(planned, planned.leaves.after)}
+    assert "sm_90" in codes
+    assert "sm_80" not in codes
+
+
+def test_all_that_left_has_a_cut(two: tuple[Tree, Tree]) -> None:
+    tree = two[0]
+    rows, paths = tree.leaves, full_paths(tree)
+    changed = [n for n in range(len(rows.path)) if rows.bytes[n] != rows.after[n]]
+    assert [paths[rows.path[n]] for n in changed if rows.cut[n] < 0 and rows.path[n]] == []
+    assert all(rows.cut[n] < 0 for n in range(len(rows.path)) if rows.bytes[n] == rows.after[n])
+    of = {
+        (paths[rows.path[n]], tree.categories[rows.category[n]]): tree.texts[tree.cuts.pass_[rows.cut[n]]]
+        for n in changed
+        if rows.cut[n] >= 0
+    }
+    assert of[f"{SITE}/gpulib/lib.so", "GPU code"] == "gpu-code"
+    assert of[f"{SITE}/gpulib/lib.so", "symbols"] == "symbols"
+    assert of[f"{SITE}/gpulib/tests/test_it.py", "tests"] == "tests"
+    assert of["usr/share/doc/gone", "hidden"] == "shadowed"
+
+
+def test_a_tree_that_does_not_add_up_is_refused(two: tuple[Tree, Tree]) -> None:
+    tree = two[0]
+    check_tree(tree)
+    more = [tree.leaves.after[0] + 1, *tree.leaves.after[1:]]
+    moved = [tree.leaves.owner[-1], *tree.leaves.owner[1:]]
+    assert moved[0] != tree.leaves.owner[0]
+    for wrong in (
+        msgspec.structs.replace(tree, bytes=tree.bytes + 1),
+        msgspec.structs.replace(tree, leaves=msgspec.structs.replace(tree.leaves, after=more)),
+        msgspec.structs.replace(tree, leaves=msgspec.structs.replace(tree.leaves, owner=moved)),
+    ):
+        with pytest.raises(AccountError, match="does not add up"):
+            check_tree(wrong)
+
+
+def test_two_images_have_one_tree(image: Path, tmp_path: Path) -> None:
+    other = save(tmp_path, service(more=tuple(distribution("newlib", {"newlib.py": b"n" * 9000}))))
+    with open_image(str(image)) as one, open_image(str(other)) as another:
+        first, second = Ledger(one), Ledger(another)
+        tree = compare_tree(side(first), side(second))
+        reports = inspect_report(first), inspect_report(second)
+    assert (tree.bytes, tree.after_bytes) == (reports[0].bytes, reports[1].bytes)
+    owners = {owner.name: owner for owner in tree.owners}
+    assert owners["newlib"].bytes == 0
+    assert owners["newlib"].after_bytes == next(o.bytes for o in reports[1].owners if o.name == "newlib")
+    assert (owners["gpulib"].after_bytes, owners["gpulib"].after_version) == (0, "")
+    assert owners["numlib"].bytes == owners["numlib"].after_bytes
+    assert tree.layers == []
+    assert tree.after is not None
+
+
+@pytest.mark.parametrize("by", [(), ("owner",), ("layer", "owner"), ("category",), ("owner", "category")])
+def test_groups_are_whole(two: tuple[Tree, Tree], by: tuple[Group, ...]) -> None:
+    tree = two[0]
+    root = grouped(tree, by)
+    assert (root.bytes, root.after) == (tree.bytes, tree.after_bytes)
+    seen: list[int] = []
+
+    def walk(node: Node) -> None:
+        if node.children:
+            assert not node.leaves
+            assert node.bytes == sum(child.bytes for child in node.children)
+            assert node.after == sum(child.after for child in node.children)
+            sizes = [max(child.bytes, child.after) for child in node.children]
+            assert sizes == sorted(sizes, reverse=True)
+        seen.extend(node.leaves)
+        for child in node.children:
+            walk(child)
+
+    walk(root)
+    assert sorted(seen) == list(range(len(tree.leaves.path)))
+
+
+def test_files_have_parts_and_lonely_directories_are_one_with_their_own(two: tuple[Tree, Tree]) -> None:
+    root = grouped(two[0], ("owner",))
+    (gpulib,) = (node for node in root.children if node.name == "gpulib")
+    (site,) = gpulib.children
+    assert (site.kind, site.name) == ("directory", SITE)
+    (package,) = (node for node in site.children if node.name == "gpulib")
+    names = {node.name: node for node in package.children}
+    assert [node.name for node in names["one/two"].children] == ["three.py"]
+    assert names["one/two"].children[0].children == []
+    parts = {node.name: node for node in names["lib.so"].children}
+    assert {"host code", "GPU code", "symbols"} <= parts.keys()
+    assert {node.name for node in parts["GPU code"].children} >= {"sm_80", "sm_90"}
+    framing = next(node for node in root.children if node.name == "tar framing")
+    assert [(node.kind, node.bytes) for node in framing.children] == [("framing", framing.bytes)]
+
+
+def test_names_are_valid_text_and_come_to_nothing_when_they_are_shown(two: tuple[Tree, Tree]) -> None:
+    names = two[0].paths.names
+    assert HOSTILE in names
+    assert r"caf\udce9" in names
+    assert plain(HOSTILE).isprintable()
+    msgspec.json.encode(two[0]).decode()
