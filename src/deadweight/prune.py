@@ -43,17 +43,15 @@ from deadweight.files.tree import Inode, Tree, find_root, read_tree
 from deadweight.files.weights import WeightsJob, find_weights, prepare_weights
 from deadweight.ledger.reach import Reach, reach_notes
 
-SCHEMA: Final = "deadweight.prune/1"
 OUTSIDE: Final = "had other names outside the directory"
 """In the note on such files: whoever has put them there knows."""
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and the bytes done and to be done."""
 
 
-class Pruned(msgspec.Struct, frozen=True):
+class Pruned(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.prune/1"):
     """What was done, or in a dry run, what would be."""
 
-    schema: str
     directory: str
     gpus: list[str] | None
     """As sm_90; empty for machines without a GPU, null where none was declared and GPU code stays."""
@@ -360,7 +358,6 @@ def _result(work: _Work, symbols: bool, notes: list[str]) -> Pruned:
     weights = sum(file.weights_bytes for file in work.files)
     target = work.target
     return Pruned(
-        SCHEMA,
         work.tree.root,
         None if target is None else list(gpu_names(target.gpus)),
         target is None or target.keep_ptx,

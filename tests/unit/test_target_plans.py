@@ -304,11 +304,12 @@ def test_options_in_a_plan_do_not_say_the_target_twice(opened: Opened) -> None:
 def test_the_report_of_an_edited_plan_is_about_its_new_target(tmp_path: Path) -> None:
     opened = Opened(tmp_path, [*USR, file("a.lib", LIBRARY)])
     with passes(Toy("gpu-code", 75, "gpu")), open_image(opened.reference) as image:
-        plan = make_plan(Ledger(image), HOPPER, all_layers=True)
-        assert any("newer than sm_90 may run it" in note for note in slim_report(plan, image).notes)
+        ledger = Ledger(image)
+        plan = make_plan(ledger, HOPPER, all_layers=True)
+        assert any("newer than sm_90 may run it" in note for note in slim_report(plan, ledger).notes)
         edited = msgspec.structs.replace(plan, target={**plan.target, "gpus": ["sm_80"], "keep_ptx": False})
-        notes = slim_report(edited, image).notes
+        notes = slim_report(edited, ledger).notes
         assert any(note.startswith("PTX leaves that sm_80 does not need") for note in notes)
         assert not any("sm_90" in note for note in notes)
         uncut = msgspec.structs.replace(plan, cuts=[])
-        assert slim_report(uncut, image).notes == []
+        assert slim_report(uncut, ledger).notes == []

@@ -78,5 +78,5 @@ def apply_command(
                 announce=announce_plan,
                 swapped=swapped,
             )
-        found = slim_report(given, original, applied, to)
+            found = slim_report(given, ledger, applied, to, over=None if swapped is None else swapped.ledger)
     deliver(found, documents, lambda console: print_slim(console, found, top))

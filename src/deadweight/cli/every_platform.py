@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from deadweight.image.reference import Reference
     from deadweight.report.model import PlatformsReport, SlimReport
 
-SCHEMA = "deadweight.platforms/1"
-
 
 def slim_every_platform(
     image: str,
@@ -61,7 +59,7 @@ def slim_every_platform(
     ids = {report.image.digest for report in reports}
     digest, notes = write_index(to, many, written, ids, force)
     every = [valid(note) for note in (*many.notes, *notes)]
-    found_all = PlatformsReport(SCHEMA, valid(image), many.digest, valid(str(to)), digest, reports, every)
+    found_all = PlatformsReport(valid(image), many.digest, valid(str(to)), digest, reports, every)
     deliver(found_all, documents, lambda console: _print(console, found_all, top))
 
 
@@ -79,7 +77,7 @@ def _slim(
             worked = plan_for(ledger, report, target, swapped, platform=image.platform, **planning)
             over = ledger if swapped is None else swapped.ledger
             written = build(worked, over.image, to, compression, force, report)  # type: ignore[arg-type]
-            return slim_report(worked.plan, image, Applied(worked.plan, False, written), to), written
+            return slim_report(worked.plan, ledger, Applied(worked.plan, False, written), to, over=over), written
 
 
 def _print(console: Console, report: PlatformsReport, top: int) -> None:

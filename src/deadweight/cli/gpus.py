@@ -26,5 +26,5 @@ def gpus_command(documents: Documents) -> None:
 
     check_outputs(documents.values(), [])
     gpus = [GpuName(gpu.name, gpu.title, gpu.generation, f"sm_{gpu.sm}") for gpu in products()]
-    found = GpusReport("deadweight.gpus/1", gpus)
+    found = GpusReport(gpus)
     deliver(found, documents, lambda console: print_gpus(console, found))

@@ -56,7 +56,8 @@ def plan_command(
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:
             plan = plan_for(ledger, report, target, swapped, platform=platform, **planning).plan
             over = ledger if swapped is None else swapped.ledger
-            found = slim_report(plan, source, savings=saving_lines(over) if target is None else [])
+            savings = saving_lines(over) if target is None else []
+            found = slim_report(plan, ledger, savings=savings, over=over)
     if output is not None:
         write_document(output, write_plan(plan))
     deliver(found, documents, lambda console: print_slim(console, found, top), quiet=output == STANDARD)

@@ -138,7 +138,7 @@ def slim_command(
                         setting=setting_of(sandbox, False, False, tolerance, max_loss),
                         swapped=swapped,
                     )
-            found = slim_report(worked.plan, source, Applied(worked.plan, False, written), to, savings, verdict)
+            found = slim_report(worked.plan, ledger, Applied(worked.plan, False, written), to, savings, verdict, over)
     deliver(found, documents, lambda console: print_slim(console, found, top), quiet=plan_out == "-")
     if spec is not None:
         context.exit(STATUS[verdict.same])

@@ -72,5 +72,5 @@ def wheel_command(
                 progress=report,
             )
         found.append(printable(made))
-    document = WheelReport("deadweight.wheel/1", found)
+    document = WheelReport(found)
     deliver(document, documents, lambda console: print_wheels(console, document, top))

@@ -33,7 +33,6 @@ from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
 
-SCHEMA: Final = "deadweight.doctor/1"
 _NAMED = 5
 
 Verdict = Literal["fits", "ptx", "removed"]
@@ -70,10 +69,9 @@ class Finding(msgspec.Struct, frozen=True):
     """The verdict in a sentence, with what to do."""
 
 
-class Diagnosis(msgspec.Struct, frozen=True):
+class Diagnosis(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.doctor/1"):
     """The answer."""
 
-    schema: str
     verdict: Verdict | None
     """The worst of all findings; null where there was nothing to compare."""
     findings: list[Finding]
@@ -177,14 +175,14 @@ def diagnose(slimmed: Sequence[Slimmed], machine: Machine) -> Diagnosis:
     elif not machine.gpus:
         notes += [f"{one.place} was slimmed for {one.names}" + _examples(one.gpus) for one in slimmed]
         if not any(one.gpus for one in slimmed):
-            return Diagnosis(SCHEMA, "fits", findings, notes)
+            return Diagnosis("fits", findings, notes)
     if machine.trouble:
         notes.append(
             f"no GPU can be seen: {machine.trouble}. A container needs to be given them: docker run --gpus all"
             if not machine.gpus
             else f"nvidia-smi sees GPUs that programs cannot use: {machine.trouble}"
         )
-    return Diagnosis(SCHEMA, verdict, findings, notes)
+    return Diagnosis(verdict, findings, notes)
 
 
 def _finding(one: Slimmed, gpu: Gpu) -> Finding:

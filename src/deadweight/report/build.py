@@ -16,14 +16,10 @@ from deadweight.report.tables import BOLD, heading, new_table, paragraphs
 from deadweight.report.text import plain, valid
 from deadweight.sizes import show_size
 
-SCHEMA = "deadweight.build/1"
-SPLIT_SCHEMA = "deadweight.build-split/1"
 
-
-class BuildReport(msgspec.Struct, frozen=True):
+class BuildReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.build/1"):
     """The document of `deadweight build`. The layers' bytes add up to `bytes`."""
 
-    schema: str
     project: str
     """Its name."""
     extras: list[str]
@@ -57,10 +53,9 @@ class PartReport(msgspec.Struct, frozen=True):
     build: BuildReport
 
 
-class SplitBuildReport(msgspec.Struct, frozen=True):
+class SplitBuildReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.build-split/1"):
     """The document of `deadweight build --split`."""
 
-    schema: str
     project: str
     extra: str
     """That the inference part has, and the core has not."""
@@ -84,7 +79,6 @@ def split_build_report(
     shared = set(layers[0]).intersection(*layers)
     together = {diff_id: size for one in layers for diff_id, size in one.items()}
     return SplitBuildReport(
-        SPLIT_SCHEMA,
         parts[0].build.project,
         extra,
         parts,
@@ -109,7 +103,6 @@ def build_report(recipe: Recipe, base: str, to: Reference, built: Built) -> Buil
     """The report of an image that was built at `to`."""
     written, savings = built.written, built.savings
     return BuildReport(
-        schema=SCHEMA,
         project=valid(recipe.name),
         extras=list(recipe.extras),
         base=valid(base),

@@ -11,8 +11,6 @@ from deadweight.report.inspect import image_line
 from deadweight.report.model import CompareReport, ImageLine, PhaseLine
 from deadweight.report.text import valid
 
-SCHEMA = "deadweight.compare/1"
-
 
 class Phase(msgspec.Struct, frozen=True):
     """What is compared of an image."""
@@ -48,4 +46,4 @@ def compare_report(phases: Sequence[Phase], target: int | None = None) -> Compar
     notes = list(dict.fromkeys(note for each in phases for note in each.notes))
     if len({each.image.platform for each in phases}) > 1:
         notes.append("the images are for different platforms")
-    return CompareReport(SCHEMA, target, lines, notes)
+    return CompareReport(target, lines, notes)

@@ -23,10 +23,9 @@ class GpuName(msgspec.Struct, frozen=True):
     """The architecture that its code is compiled for, as sm_90."""
 
 
-class GpusReport(msgspec.Struct, frozen=True):
+class GpusReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.gpus/1"):
     """All of them, by generation."""
 
-    schema: str
     gpus: list[GpuName]
 
 

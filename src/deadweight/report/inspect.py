@@ -31,8 +31,6 @@ from deadweight.report.model import (
 from deadweight.report.reasons import owner_reason, package_reasons
 from deadweight.report.text import valid
 
-SCHEMA = "deadweight.inspect/1"
-
 
 def inspect_report(ledger: Ledger, account: Account | None = None) -> InspectReport:
     """The whole account of the ledger's image, largest first. Reads what has to be read."""
@@ -43,7 +41,6 @@ def inspect_report(ledger: Ledger, account: Account | None = None) -> InspectRep
     hidden = account.hidden_by_layer
     parts = _parts(account)
     return InspectReport(
-        schema=SCHEMA,
         image=image_line(image),
         bytes=account.bytes,
         stored_bytes=image.stored_size,

@@ -18,7 +18,6 @@ from deadweight.report.tables import BOLD, DIM, new_table, paragraphs
 from deadweight.report.text import plain, valid
 from deadweight.sizes import show_size
 
-SCHEMA = "deadweight.lint/1"
 HISTORY = "#history"
 """What stands behind an image's name where a line is an entry of its history."""
 _STYLES = {"error": Style(color="red", bold=True), "warning": Style(color="yellow", bold=True)}
@@ -62,10 +61,9 @@ class FindingLine(msgspec.Struct, frozen=True):
     instead: str
 
 
-class LintReport(msgspec.Struct, frozen=True):
+class LintReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.lint/1"):
     """What was found in a Dockerfile, or in an image's history."""
 
-    schema: str
     target: str
     image: ImageLine | None
     errors: int
@@ -84,7 +82,6 @@ def lint_report(subject: Subject, result: Result, image: ImageLine | None = None
     notes += [f"a comment ignores {name}, which is no rule (--list lists them)" for name in result.unknown]
     errors = sum(finding.severity == "error" for finding in findings)
     return LintReport(
-        schema=SCHEMA,
         target=valid(subject.file.removesuffix(HISTORY)),
         image=image,
         errors=errors,

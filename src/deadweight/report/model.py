@@ -150,10 +150,9 @@ class ModelLine(msgspec.Struct, frozen=True):
     owner: str
 
 
-class InspectReport(msgspec.Struct, frozen=True):
+class InspectReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.inspect/1"):
     """Where every byte of an image is. `layers`, `owners` and `categories` each add up to `bytes`."""
 
-    schema: str
     image: ImageLine
     bytes: int
     stored_bytes: int
@@ -189,6 +188,8 @@ class CutLine(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):
     risk: str
     why: str
     evidence: str
+    owner: str
+    """Whose it was, as `inspect` names owners."""
     to: str | None = None
 
 
@@ -197,6 +198,15 @@ class PassLine(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):
 
     pass_: str
     risk: str
+    cuts: int
+    bytes: int
+
+
+class OwnerSaving(msgspec.Struct, frozen=True):
+    """What leaves of somebody's bytes, tar framing included."""
+
+    name: str
+    kind: str
     cuts: int
     bytes: int
 
@@ -226,14 +236,13 @@ class SwapLine(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class SlimReport(msgspec.Struct, frozen=True):
+class SlimReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.report/1"):
     """What a plan comes to. What begins with `after` or `compressed` is null while nothing is built.
 
-    The passes' bytes, the cuts' differences and the layers' differences each add up to `before_bytes` less
+    The passes' bytes, the owners', the cuts' differences and the layers' differences each add up to `before_bytes` less
     `predicted_bytes`.
     """
 
-    schema: str
     image: ImageLine
     target: dict[str, Any]
     """What GPU code is to run on, as in the plan; empty: nothing was declared, and it stays as it is."""
@@ -247,6 +256,7 @@ class SlimReport(msgspec.Struct, frozen=True):
     edited: bool
     """Whether the plan had been edited by hand, so that it was worked out again."""
     passes: list[PassLine]
+    owners: list[OwnerSaving]
     layers: list[LayerChange]
     cuts: list[CutLine]
     verdict: Verdict
@@ -257,10 +267,9 @@ class SlimReport(msgspec.Struct, frozen=True):
     """What was swapped before anything else; what that saves is the pass `swap`."""
 
 
-class PlatformsReport(msgspec.Struct, frozen=True):
+class PlatformsReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.platforms/1"):
     """What slimming every image of an index came to."""
 
-    schema: str
     reference: str
     digest: str
     """Of the index."""
@@ -290,19 +299,17 @@ class PhaseLine(msgspec.Struct, frozen=True):
     """How far above the target it is, below zero when under it; null without a target."""
 
 
-class CompareReport(msgspec.Struct, frozen=True):
+class CompareReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.compare/1"):
     """Images one after the other, as the phases of a diet."""
 
-    schema: str
     target_bytes: int | None
     images: list[PhaseLine]
     notes: list[str]
 
 
-class VerifyReport(msgspec.Struct, frozen=True):
+class VerifyReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.verdict/1"):
     """Whether one image behaves like another, or, without `before`, is as it was asked to be."""
 
-    schema: str
     before: ImageLine | None
     after: ImageLine
     spec: str

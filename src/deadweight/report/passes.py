@@ -12,8 +12,6 @@ from deadweight.passes.base import Pass
 from deadweight.report.tables import new_table
 from deadweight.report.text import plain, valid
 
-SCHEMA = "deadweight.passes/1"
-
 
 class PassName(msgspec.Struct, frozen=True):
     """One pass."""
@@ -24,16 +22,15 @@ class PassName(msgspec.Struct, frozen=True):
     summary: str
 
 
-class PassesReport(msgspec.Struct, frozen=True):
+class PassesReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.passes/1"):
     """All of them, in the order in which they run."""
 
-    schema: str
     passes: list[PassName]
 
 
 def passes_report(passes: Iterable[Pass]) -> PassesReport:
     """The document of `deadweight passes`."""
-    return PassesReport(SCHEMA, [PassName(valid(one.name), one.risk, valid(one.summary)) for one in passes])
+    return PassesReport([PassName(valid(one.name), one.risk, valid(one.summary)) for one in passes])
 
 
 def print_passes(console: Console, report: PassesReport) -> None:

@@ -28,10 +28,9 @@ _STAYS: Final = {
 Found = TypeVar("Found", Pruned, SlimWheel)
 
 
-class WheelReport(msgspec.Struct, frozen=True):
+class WheelReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.wheel/1"):
     """The document of `deadweight wheel`."""
 
-    schema: str
     wheels: list[SlimWheel]
 
 

@@ -9,13 +9,10 @@ from rich.text import Text
 from deadweight.image.transports.names import RolledBack
 from deadweight.report.text import plain, valid
 
-SCHEMA = "deadweight.rollback/1"
 
-
-class RollbackReport(msgspec.Struct, frozen=True):
+class RollbackReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.rollback/1"):
     """The document of `deadweight rollback`."""
 
-    schema: str
     engine: str
     """As `Docker's engine` or `Podman`, or a registry's host."""
     name: str
@@ -34,7 +31,6 @@ class RollbackReport(msgspec.Struct, frozen=True):
 def rollback_report(rolled: RolledBack, dry_run: bool) -> RollbackReport:
     """The report of what was, or would be, rolled back."""
     return RollbackReport(
-        SCHEMA,
         rolled.engine,
         valid(rolled.name),
         rolled.slim_id,

@@ -5,36 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deadweight.apply import Applied
-from deadweight.image.model import Image
 from deadweight.image.reference import Reference
+from deadweight.ledger.ledger import FRAMING, HIDDEN, Ledger, Owner
 from deadweight.passes.gpu_code import PASS as GPU_CODE
 from deadweight.passes.gpu_code import cost
+from deadweight.passes.shadowed import PASS as SHADOWED
 from deadweight.passes.target import read_target
-from deadweight.plan import Cut, Plan
+from deadweight.plan import SWAP, Cut, Plan
 from deadweight.report.inspect import image_line
-from deadweight.report.model import CutLine, ImageLine, LayerChange, PassLine, SavingLine, SlimReport, SwapLine
+from deadweight.report.model import (
+    CutLine,
+    ImageLine,
+    LayerChange,
+    OwnerSaving,
+    PassLine,
+    SavingLine,
+    SlimReport,
+    SwapLine,
+)
 from deadweight.report.text import valid
 from deadweight.report.verdict import printable
 from deadweight.verify.model import Verdict
 
-SCHEMA = "deadweight.report/1"
-
 
 def slim_report(
     plan: Plan,
-    image: Image,
+    ledger: Ledger,
     applied: Applied | None = None,
     destination: Reference | None = None,
     savings: Sequence[SavingLine] = (),
     verdict: Verdict = Verdict(),  # noqa: B008  (frozen)
+    over: Ledger | None = None,
 ) -> SlimReport:
-    """The report of a plan over `image`; with `applied`, also what was built, at `destination`.
+    """The report of a plan over the ledger's image; with `applied`, also what was built, at `destination`.
 
-    `savings` is what declaring a GPU would take out, `verdict` what comparing the two images came to.
+    `savings` is what declaring a GPU would take out, `verdict` what comparing the two images came to, `over` the
+    image with the plan's swaps done, where it has any.
     """
+    image = ledger.image
     if applied is not None:
         plan = applied.plan
     written = applied.written if applied is not None else None
+    owners = [_owner(cut, ledger, over or ledger) for cut in plan.cuts]
     after = None
     # Said of the target as it is now: the plan may have been edited.
     target = read_target(plan.target) if any(cut.pass_ == GPU_CODE.name for cut in plan.cuts) else None
@@ -48,7 +60,6 @@ def slim_report(
         )
         notes += written.notes
     return SlimReport(
-        schema=SCHEMA,
         image=image_line(image),
         target=plan.target,
         after=after,
@@ -59,6 +70,7 @@ def slim_report(
         compressed_after_bytes=None if written is None else sum(written.stored_sizes),
         edited=applied is not None and applied.edited,
         passes=_passes(plan),
+        owners=_owners(plan, owners),
         layers=[
             LayerChange(
                 layer=size.layer,
@@ -72,7 +84,7 @@ def slim_report(
             )
             for size in plan.layers
         ],
-        cuts=[_cut_line(cut) for cut in plan.cuts],
+        cuts=[_cut_line(cut, owner) for cut, owner in zip(plan.cuts, owners, strict=True)],
         verdict=printable(verdict),
         notes=[valid(note) for note in dict.fromkeys(notes)],
         gpu_savings=list(savings),
@@ -83,7 +95,26 @@ def slim_report(
     )
 
 
-def _cut_line(cut: Cut) -> CutLine:
+def _owner(cut: Cut, ledger: Ledger, over: Ledger) -> Owner:
+    """Whose the bytes of a cut are."""
+    if cut.pass_ == SHADOWED.name:
+        return HIDDEN
+    if not cut.path:
+        return FRAMING
+    return (ledger if cut.pass_ == SWAP else over).owner(cut.path)
+
+
+def _owners(plan: Plan, owners: Sequence[Owner]) -> list[OwnerSaving]:
+    """What leaves of each owner, the most first; versions of one name are one owner."""
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for cut, owner in zip(plan.cuts, owners, strict=True):
+        count, saved = sums.get((owner.name, owner.kind), (0, 0))
+        sums[owner.name, owner.kind] = (count + 1, saved + cut.before_bytes - cut.after_bytes)
+    lines = [OwnerSaving(valid(name), kind, *line) for (name, kind), line in sums.items()]
+    return sorted(lines, key=lambda line: (-line.bytes, line.name))
+
+
+def _cut_line(cut: Cut, owner: Owner) -> CutLine:
     return CutLine(
         pass_=valid(cut.pass_),
         path=valid(cut.path),
@@ -94,6 +125,7 @@ def _cut_line(cut: Cut) -> CutLine:
         risk=cut.risk,
         why=valid(cut.why),
         evidence=valid(cut.evidence),
+        owner=valid(owner.name),
         to=None if cut.to is None else valid(cut.to),
     )
 

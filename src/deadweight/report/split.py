@@ -13,9 +13,6 @@ from deadweight.report.tables import BOLD, Line, bytes_table, heading, paragraph
 from deadweight.report.text import plain, valid
 from deadweight.sizes import show_size
 
-SCHEMA = "deadweight.split/1"
-IMAGE_SCHEMA = "deadweight.split-image/1"
-
 
 class ImportLine(msgspec.Struct, frozen=True):
     """An import of a package that only inference brings."""
@@ -54,10 +51,9 @@ class ImportsReport(msgspec.Struct, frozen=True):
     """Places where the name of what is imported is made up as the program goes."""
 
 
-class SplitReport(msgspec.Struct, frozen=True):
+class SplitReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.split/1"):
     """The document of `deadweight split`."""
 
-    schema: str
     project: str
     extra: str
     url_variable: str
@@ -73,10 +69,9 @@ class SplitReport(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-class ImageSplitReport(msgspec.Struct, frozen=True):
+class ImageSplitReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.split-image/1"):
     """The document of `deadweight split` for an image. Bytes are those of the layers; maps have the largest first."""
 
-    schema: str
     image: str
     """As it was named."""
     bytes: int
@@ -99,7 +94,6 @@ class ImageSplitReport(msgspec.Struct, frozen=True):
 def image_split_report(image: str, found: ImageSplit) -> ImageSplitReport:
     """The report of an image."""
     return ImageSplitReport(
-        IMAGE_SCHEMA,
         valid(image),
         found.bytes,
         list(found.named),
@@ -135,7 +129,6 @@ def print_image_split(console: Console, report: ImageSplitReport, top: int) -> N
 def split_report(split: Split, check: ImportCheck, files: list[str], notes: list[str]) -> SplitReport:
     """The report of a project."""
     return SplitReport(
-        SCHEMA,
         valid(split.core.name),
         split.extra,
         split.variable,

@@ -14,7 +14,6 @@ from deadweight.report.tables import BOLD, DIM, heading, new_table, paragraphs
 from deadweight.report.text import plain, valid
 from deadweight.verify.model import Outcome, ProbeResult, Verdict
 
-SCHEMA = "deadweight.verdict/1"
 TOP = 10
 _WORDS: dict[Outcome, str] = {
     "same": "same",
@@ -32,7 +31,6 @@ _DETAIL = 400
 def verify_report(before: Image | None, after: Image, spec: str, verdict: Verdict) -> VerifyReport:
     """The document of `verify` and `check`."""
     return VerifyReport(
-        schema=SCHEMA,
         before=None if before is None else image_line(before),
         after=image_line(after),
         spec=valid(spec),

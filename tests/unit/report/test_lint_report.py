@@ -15,7 +15,6 @@ def report(**changes: object) -> LintReport:
         *([PathLine(HOSTILE, 12_000)], "why", "instead"),
     )
     settings: dict[str, object] = {
-        "schema": "deadweight.lint/1",
         "target": HOSTILE,
         "image": None,
         "errors": 1,

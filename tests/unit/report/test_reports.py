@@ -54,7 +54,7 @@ def slimmed(path: Path, to: Path) -> SlimReport:
     with open_image(str(path)) as source:
         ledger = Ledger(source)
         plan = make_plan(ledger, all_layers=True)
-        return slim_report(plan, source, apply_plan(plan, ledger, parse_reference(f"docker-archive:{to}")))
+        return slim_report(plan, ledger, apply_plan(plan, ledger, parse_reference(f"docker-archive:{to}")))
 
 
 class Terminal(io.StringIO):
@@ -260,6 +260,14 @@ def test_slim_adds_up_and_says_that_what_was_predicted_was_built(image: Path, tm
     saved = document["before_bytes"] - document["predicted_bytes"]
     assert sum(cut["before_bytes"] - cut["after_bytes"] for cut in document["cuts"]) == saved
     assert sum(one["bytes"] for one in document["passes"]) == saved
+    assert sum(one["bytes"] for one in document["owners"]) == saved
+    assert sum(one["cuts"] for one in document["owners"]) == len(document["cuts"])
+    owners = {one["name"]: one["bytes"] for one in document["owners"]}
+    assert owners["numlib"] > 9000  # its tests, and what the copy in uv's cache was
+    assert owners["hidden by later layers"] > 30_000
+    for name, size in owners.items():
+        cuts = [cut for cut in document["cuts"] if cut["owner"] == name]
+        assert sum(cut["before_bytes"] - cut["after_bytes"] for cut in cuts) == size
     assert sum(layer["before_bytes"] - layer["after_bytes"] for layer in document["layers"]) == saved
     assert document["compressed_after_bytes"] == document["after_bytes"]
     assert {cut["pass"] for cut in document["cuts"]} >= {"caches", "shadowed"}
@@ -275,7 +283,8 @@ def test_slim_adds_up_and_says_that_what_was_predicted_was_built(image: Path, tm
 
 def test_a_plan_alone_says_that_nothing_is_built(image: Path) -> None:
     with open_image(str(image)) as source:
-        report = slim_report(make_plan(Ledger(source)), source)
+        ledger = Ledger(source)
+        report = slim_report(make_plan(ledger), ledger)
     assert report.after_bytes is None
     assert "nothing is built" in text_of(report)
 
@@ -283,7 +292,8 @@ def test_a_plan_alone_says_that_nothing_is_built(image: Path) -> None:
 def test_nothing_to_cut_is_no_table(image: Path) -> None:
     with open_image(str(image)) as source:
         everything = [one.name for one in all_passes()]
-        report = slim_report(make_plan(Ledger(source), skip=everything), source)
+        ledger = Ledger(source)
+        report = slim_report(make_plan(ledger, skip=everything), ledger)
     assert report.predicted_bytes == report.before_bytes
     assert tables(text_of(report)) == {}
 
