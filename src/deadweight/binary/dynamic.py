@@ -22,6 +22,7 @@ ENTRY: Final = struct.Struct("<qQ")
 MAX_ENTRIES: Final = 16384
 MAX_STRING: Final = 4096  # PATH_MAX; also the longest DT_NEEDED that the loader could open
 MAX_RUN_PATH: Final = 65536
+_MAX_STRINGS: Final = 256 << 20  # bytes; the largest library's table has 30 million
 _MAX_BUCKETS: Final = 1 << 22  # of a hash table; those of the largest library have 1 << 17
 _CHAIN_CHUNK: Final = 4096  # bytes: nearly all chains are shorter
 
@@ -116,6 +117,20 @@ def dynamic(read: Reader, elf: Elf) -> Dynamic:
         rpath=paths(DT_RPATH),
         runpath=paths(DT_RUNPATH),
     )
+
+
+def dynamic_strings(read: Reader, elf: Elf) -> bytes:
+    """The table with the names of all dynamic symbols and libraries; empty for a static file."""
+    tags = {entry.tag: entry.value for entry in dynamic_entries(read, elf)}
+    start, total = tags.get(DT_STRTAB, 0), tags.get(DT_STRSZ, 0)
+    if not total:
+        return b""
+    if total > _MAX_STRINGS:
+        raise ElfError("the dynamic string table is too long")
+    strings = file_offset(elf, start, total)
+    if strings is None:
+        raise ElfError("the dynamic string table is in no segment")
+    return exactly(read, strings, total)
 
 
 def _text(raw: bytes, what: str) -> str:
