@@ -1,7 +1,7 @@
 # Two commands on a fresh Debian: `make demo` (the main job on a real torch image) and `make test`.
 # Each does its own set-up: see scripts/setup.sh.
 
-.PHONY: help demo demo-small test test-all lint bench phases variants gpu-check clean
+.PHONY: help demo demo-small test test-all lint image bench phases variants gpu-check clean
 
 help:
 	@echo "make demo        build a real torch service's image without an engine, slim it, show the report (30 GB of disk)"
@@ -9,6 +9,7 @@ help:
 	@echo "make test        all tests but the slow ones"
 	@echo "make test-all    the slow ones too (the whole torch stack, 25 GB of disk)"
 	@echo "make lint        ruff and mypy --strict"
+	@echo "make image       deadweight as an image of its own, in build/image (TO=docker://HOST/NAME:TAG pushes it)"
 	@echo "make bench       speed and memory beside openssl, dive, syft and docker save (40 GB of disk)"
 	@echo "make phases      the reference service's image in every shape, built and measured (40 GB of disk, over an hour)"
 	@echo "make variants    the same service for CPUs, in two parts, with smaller weights: built, run, measured (40 GB of disk, an hour)"
@@ -37,6 +38,10 @@ lint:
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	cd examples/truthgraph && ../../.venv-truthgraph/bin/mypy
+
+image:
+	scripts/setup.sh python demo
+	.venv/bin/python scripts/image/build.py --to "$${TO:-oci:build/image:latest}"
 
 bench:
 	scripts/setup.sh python demo test bench

@@ -1,0 +1,122 @@
+"""deadweight's own image, built by deadweight and used as people do: run, and in the build of another image.
+
+Its base is made by mmdebstrap, which takes half a minute once and stays in build/.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import elf
+from support.engines import start_docker
+from support.images import directory, file, make_image, make_tar, symlink, write_docker_archive
+
+ROOT = Path(__file__).parents[2]
+MOST = 120_000_000
+BUSYBOX = shutil.which("busybox")
+
+pytestmark = [
+    pytest.mark.xdist_group("build debian"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or BUSYBOX is None or not all(map(shutil.which, ("mmdebstrap", "dockerd", "runc"))),
+        reason="needs root, mmdebstrap, docker and busybox-static: scripts/setup.sh demo test",
+    ),
+]
+
+
+def run(*command: str | Path, **more: Any) -> str:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = ROOT / "build/test-build"
+    cache.mkdir(parents=True, exist_ok=True)
+    path = tmp_path_factory.mktemp("own") / "image.tar"
+    with (cache / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        to = f"docker-archive:{path}:deadweight:latest"
+        run(sys.executable, ROOT / "scripts/image/build.py", "--to", to, "--cache", cache)
+    return path
+
+
+@pytest.fixture(scope="module")
+def docker(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The command line of an engine that has deadweight:latest, and busybox:latest: a shell and nothing else."""
+    assert BUSYBOX is not None
+    shell = make_tar(
+        directory("bin"),
+        file("bin/busybox", Path(BUSYBOX).read_bytes(), mode=0o755),
+        *(symlink(f"bin/{name}", "busybox") for name in ("sh", "readlink", "ln", "test")),
+        directory("tmp", mode=0o1777),
+    )
+    small = write_docker_archive(
+        tmp_path_factory.mktemp("shell") / "shell.tar",
+        make_image(shell, run={"Env": ["PATH=/bin"]}),
+        "busybox:latest",
+    )
+    with ExitStack() as stack:
+        # A client of Docker 23 or later builds by a plugin that need not be here; Debian's has it built in.
+        debians = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
+        command = [debians, *start_docker(stack).split()[1:]]
+        for one in (archive, small):
+            run(*command, "load", "-q", "-i", one)
+        yield command
+
+
+def docker_run(docker: list[str], *words: str | Path) -> str:
+    return run(*docker, "run", "--rm", "--network", "none", *words)
+
+
+def test_it_is_small(archive: Path) -> None:
+    report = json.loads(run(sys.executable, "-m", "deadweight", "inspect", f"docker-archive:{archive}", "--json", "-"))
+    assert report["bytes"] < MOST, f"{report['bytes']:,} bytes"
+
+
+def test_docker_run_inspects_and_slims(docker: list[str], tmp_path: Path) -> None:
+    careless = make_image(make_tar(file("root/.cache/pip/wheel", b"x" * 300_000), directory("tmp")))
+    write_docker_archive(tmp_path / "service.tar", careless, "service:1")
+    tmp_path.chmod(0o777)
+    here = ["-v", f"{tmp_path}:/work", "deadweight"]
+    report = json.loads(docker_run(docker, *here, "inspect", "docker-archive:service.tar", "--json", "-"))
+    assert report["bytes"] > 300_000
+    docker_run(docker, *here, "slim", "docker-archive:service.tar", "--to", "docker-archive:slim.tar", "--all-layers")
+    assert (tmp_path / "slim.tar").stat().st_size < 20_000
+
+
+def test_as_the_image_of_a_job_it_has_a_shell(docker: list[str]) -> None:
+    assert docker_run(docker, "--entrypoint", "sh", "deadweight", "-c", "deadweight --version | cat").startswith("dead")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "RUN --mount=type=bind,from=deadweight,target=/dw /dw/bin/deadweight prune /site --json /report.json",
+        "COPY --from=deadweight / /dw\nRUN ln -s /dw/bin/deadweight /bin/dw && dw prune /site --json /report.json",
+    ],
+    ids=["mounted", "copied"],
+)
+def test_it_runs_in_the_build_of_an_image_that_has_but_a_shell(docker: list[str], steps: str, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    elf.gcc(tmp_path, "one.so", elf.LIBRARY, "-shared", "-fPIC").rename(tmp_path / "site/one.so")
+    before = (tmp_path / "site/one.so").stat().st_size
+    (tmp_path / "Dockerfile").write_text(f"FROM busybox AS build\nCOPY site /site\n{steps}\n")
+    words: list[str | Path] = ["build", "-q", "--network", "none", "-t", "pruned", tmp_path]
+    run(*docker, *words, env={**os.environ, "DOCKER_BUILDKIT": "1"})
+    report = json.loads(docker_run(docker, "pruned", "busybox", "cat", "/report.json"))
+    size = int(docker_run(docker, "pruned", "busybox", "wc", "-c", "/site/one.so").split()[0])
+    assert (report["before_bytes"], report["after_bytes"]) == (before, size)
+    assert size < before
