@@ -141,9 +141,10 @@ def deliver(
 
     `makers` make the documents of forms that take more than the report.
     """
+    from deadweight.report.markdown import markdown  # noqa: PLC0415
     from deadweight.report.model import encode  # noqa: PLC0415
 
-    makers = {"json": lambda: encode(report), **makers}
+    makers = {"json": lambda: encode(report), "markdown": lambda: markdown(report), **makers}
     for form, name in documents.items():
         if name is not None:
             write_document(name, makers[form]())

@@ -35,7 +35,7 @@ def print_gpu_code(console: Console, report: InspectReport, top: int) -> None:
     """The tables about GPU code, where there is any."""
     if not report.gpu_code:
         return
-    lines = [Line(line.bytes, _architecture(line)) for line in report.gpu_code]
+    lines = [Line(line.bytes, f"{line.arch}  {runs_on(line)}".rstrip()) for line in report.gpu_code]
     bytes_table(console, "GPU code by architecture", lines, what="architecture, and GPUs that have it", top=top)
     if report.gpu_out_of_reach:
         text = "Declaring a GPU does not reach " + ", ".join(map(_out_of_reach, report.gpu_out_of_reach))
@@ -71,14 +71,15 @@ def print_savings(console: Console, savings: Sequence[SavingLine]) -> None:
     )
 
 
-def _architecture(line: GpuLine) -> str:
+def runs_on(line: GpuLine) -> str:
+    """What runs the code of an architecture, or what else it is."""
     ptx = _PTX.fullmatch(line.arch)
     if ptx is not None:
         only = {"a": " alone", "f": " and its family", "": " and newer"}[ptx[3]]
-        return f"{line.arch}  PTX, for {ptx[1]}.{ptx[2]}{only}"
+        return f"PTX, for {ptx[1]}.{ptx[2]}{only}"
     if line.arch.startswith("lto_"):
-        return f"{line.arch}  LTO-IR, linked when it is loaded"
-    return f"{line.arch}  {_WORDS.get(line.arch, _names(line.products))}".rstrip()
+        return "LTO-IR, linked when it is loaded"
+    return _WORDS.get(line.arch, _names(line.products))
 
 
 def _names(products: Sequence[str]) -> str:

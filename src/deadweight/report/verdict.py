@@ -15,7 +15,7 @@ from deadweight.report.text import plain, valid
 from deadweight.verify.model import Outcome, ProbeResult, Verdict
 
 TOP = 10
-_WORDS: dict[Outcome, str] = {
+WORDS: dict[Outcome, str] = {
     "same": "same",
     "differs": "DIFFERS",
     "undeclared": "undeclared",
@@ -24,6 +24,7 @@ _WORDS: dict[Outcome, str] = {
     "not met": "NOT AS ASKED",
     "no answer": "NO ANSWER",
 }
+"""Outcomes for people."""
 _SUMMARY = 60
 _DETAIL = 400
 
@@ -77,7 +78,7 @@ def print_verdict(console: Console, verdict: Verdict, top: int = TOP) -> None:
         seen = [probe.before or "", probe.after] if two else [probe.after]
         seconds = (probe.before_seconds or 0.0) + probe.after_seconds
         row = [Text(plain(probe.name, _SUMMARY)), *(Text(plain(text, _SUMMARY)) for text in seen)]
-        table.add_row(*row, Text(_WORDS[probe.outcome], _style(probe)), f"{seconds:.1f}")
+        table.add_row(*row, Text(WORDS[probe.outcome], _style(probe)), f"{seconds:.1f}")
     console.print(table)
     for probe in verdict.probes:
         if probe.details:
@@ -121,4 +122,4 @@ def _details(console: Console, probe: ProbeResult, top: int) -> None:
     shown = probe.details[:top]
     if len(probe.details) > len(shown):
         shown = [*shown, f"and {len(probe.details) - len(shown):,} more (--top, --json)"]
-    paragraphs(console, f"{plain(probe.name)}: {_WORDS[probe.outcome]}", [plain(text, _DETAIL) for text in shown])
+    paragraphs(console, f"{plain(probe.name)}: {WORDS[probe.outcome]}", [plain(text, _DETAIL) for text in shown])

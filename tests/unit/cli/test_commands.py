@@ -90,6 +90,22 @@ def test_plan_apply_and_slim_come_to_the_same(image: str, tmp_path: Path, capfd:
     assert all(line["gap"] == line["bytes"] - 10**9 for line in lines)
 
 
+def test_several_documents_at_once_and_only_one_on_standard_output(
+    image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one, two = tmp_path / "report.json", tmp_path / "report.md"
+    both = Run(capfd, "inspect", image, "--json", str(one), "--markdown", str(two))
+    assert (both.status, both.err) == (0, "")
+    assert tables(both.out)["Owners"][-1] == json.loads(one.read_bytes())["bytes"]
+    alone = Run(capfd, "inspect", image, "--json", str(one), "--markdown", "-")
+    assert alone.out == two.read_text()
+    assert alone.out.startswith("### ")
+    refused = Run(capfd, "inspect", image, "--json", "-", "--markdown", "-")
+    assert (refused.status, refused.out) == (2, "")
+    for command in ("plan", "apply", "slim", "compare", "verify", "check"):
+        assert "--markdown FILE|-" in Run(capfd, command, "--help").out
+
+
 def test_an_edited_plan_is_said_to_be_edited(image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.json"
     Run(capfd, "plan", image, "-o", str(plan))

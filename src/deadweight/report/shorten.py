@@ -1,0 +1,38 @@
+"""Names that are longer than there is room for: what tells them apart is mostly at their end."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+ELLIPSIS = "…"
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` cells of a terminal, with an ellipsis in its middle; of a path whole names remain.
+
+    `/usr/local/lib/python3.11/dist-packages/torch/lib/libtorch_cuda.so` in 40 cells is
+    `/usr/…/torch/lib/libtorch_cuda.so`.
+    """
+    if cell_len(text) <= width:
+        return text
+    first = text.find("/", 1) + 1 if text.startswith("/") else 0
+    for head in (text[:first], ""):
+        room = width - cell_len(head) - 1
+        start = next((i for i, letter in enumerate(text) if letter == "/" and cell_len(text[i:]) <= room), len(text))
+        if start < len(text) - 1 and start > len(head):
+            return f"{head}{ELLIPSIS}{text[start:]}"
+    front = _front(text, (width - 1) // 3)
+    return f"{front}{ELLIPSIS}{_front(text[::-1], width - 1 - cell_len(front))[::-1]}"
+
+
+def shorten_words(text: str, width: int) -> str:
+    """`text` with each word shortened that is too long for a line of `width` cells."""
+    return " ".join(shorten(word, width) for word in text.split(" "))
+
+
+def _front(text: str, width: int) -> str:
+    """The most of the beginning that fits."""
+    end = min(len(text), width)
+    while end and cell_len(text[:end]) > width:
+        end -= 1
+    return text[:end]
