@@ -1,11 +1,11 @@
-"""`deadweight compare`: the phase table."""
+"""`deadweight compare`: what a change did to an image, and the phase table."""
 
 from __future__ import annotations
 
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import Documents, platform_option, report_options, size
+from deadweight.cli.options import Documents, platform_option, report_options, size, top_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 
@@ -14,27 +14,34 @@ from deadweight.cli.progress import progress
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--target-size", type=size, metavar="SIZE", help="The size to reach, as 3GB or 2.5GiB.")
 @report_options
+@top_option
 @platform_option
 def compare_command(
-    images: tuple[str, ...], target_size: int | None, documents: Documents, platform: str | None
+    images: tuple[str, ...], target_size: int | None, documents: Documents, top: int, platform: str | None
 ) -> None:
-    """Compare the sizes of several images, in the order given.
+    """Say what changed from one image to the next: what came, went, grew and was upgraded, with bytes.
 
-    Each against the one before it, against the first, and against a target.
+    Packages, categories, GPU code and layers; and of each image its size against the one before it, the first, and a
+    target. With --markdown that is for the reviewer of a pull request.
 
     \b
     Examples:
       deadweight compare before.tar slim.tar --target-size 3GB
+      deadweight compare docker://host/app:main app:pr --markdown summary.md
       deadweight compare oci:out:original oci:out:passes oci:out:gpu --json -
     """
-    from deadweight.report.compare import compare_report, phase  # noqa: PLC0415
-    from deadweight.report.terminal import print_compare  # noqa: PLC0415
+    from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
+    from deadweight.report.compare import compare_report  # noqa: PLC0415
+    from deadweight.report.inspect import inspect_report  # noqa: PLC0415
+    from deadweight.report.print_compare import print_compare  # noqa: PLC0415
 
     check_outputs(documents.values(), images)
-    phases = []
+    inspected = []
     with progress("reading images") as report:
-        for image in images:
+        for number, image in enumerate(images):
             with opened(image, platform, report) as source:
-                phases.append(phase(source))
-    found = compare_report(phases, target_size)
-    deliver(found, documents, lambda console: print_compare(console, found))
+                if report is not None:
+                    report(f"accounting {image}", number, len(images))
+                inspected.append(inspect_report(Ledger(source)))
+    found = compare_report(inspected, target_size)
+    deliver(found, documents, lambda console: print_compare(console, found, top))

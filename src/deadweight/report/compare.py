@@ -1,34 +1,30 @@
-"""Makes the phase table: images one after the other, each against the one before, the first, and a target."""
+"""Compares images: sizes, and what came, went and grew from one to the next."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
 
-import msgspec
+from packaging.version import InvalidVersion, Version
 
-from deadweight.image.model import Image
-from deadweight.report.inspect import image_line
-from deadweight.report.model import CompareReport, ImageLine, PhaseLine
-from deadweight.report.text import valid
-
-
-class Phase(msgspec.Struct, frozen=True):
-    """What is compared of an image."""
-
-    image: ImageLine
-    bytes: int
-    stored_bytes: int
-    notes: list[str]
-
-
-def phase(image: Image) -> Phase:
-    """An image's sizes; unpacks compressed layers to know them."""
-    return Phase(image_line(image), image.size, image.stored_size, [valid(note) for note in image.notes])
+from deadweight.ledger.debian_version import compare_versions
+from deadweight.report.model import (
+    BytesChange,
+    CompareReport,
+    ImageChange,
+    InspectReport,
+    LayerLine,
+    LayerName,
+    OwnerChange,
+    PhaseLine,
+)
 
 
-def compare_report(phases: Sequence[Phase], target: int | None = None) -> CompareReport:
-    """The phase table of at least one image; `target` is the size to reach, in bytes."""
-    first = phases[0].bytes
+def compare_report(images: Sequence[InspectReport], target: int | None = None) -> CompareReport:
+    """What is to be said of at least one image; `target` is the size to reach, in bytes."""
+    first = images[0].bytes
     lines = [
         PhaseLine(
             reference=here.image.reference,
@@ -41,9 +37,91 @@ def compare_report(phases: Sequence[Phase], target: int | None = None) -> Compar
             share=here.bytes / first if first else 1.0,
             gap=None if target is None else here.bytes - target,
         )
-        for before, here in zip([phases[0], *phases], phases, strict=False)
+        for before, here in zip([images[0], *images], images, strict=False)
     ]
-    notes = list(dict.fromkeys(note for each in phases for note in each.notes))
-    if len({each.image.platform for each in phases}) > 1:
+    notes = list(dict.fromkeys(note for each in images for note in each.notes))
+    if len({each.image.platform for each in images}) > 1:
         notes.append("the images are for different platforms")
-    return CompareReport(target, lines, notes)
+    changes = [image_change(place, *pair) for place, pair in enumerate(pairwise(images))]
+    return CompareReport(target, lines, changes, notes)
+
+
+def image_change(place: int, before: InspectReport, after: InspectReport) -> ImageChange:
+    """What became of the image at `place`, from 0, in the next one."""
+    old, new = _owners(before), _owners(after)
+    same = [found for key, found in old.items() if new.get(key) == found]
+    owners = [_owner_change(key, old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)]
+    gone, added = _missing(before.layers, after.layers), _missing(after.layers, before.layers)
+    return ImageChange(
+        before=place,
+        after=place + 1,
+        before_bytes=before.bytes,
+        after_bytes=after.bytes,
+        owners=sorted(owners, key=lambda one: (-abs(one.after_bytes - one.before_bytes), one.name, one.kind)),
+        unchanged=len(same),
+        unchanged_bytes=sum(size for _, size in same),
+        categories=_changes(
+            {one.name: one.bytes for one in before.categories}, {one.name: one.bytes for one in after.categories}
+        ),
+        gpu_code=_changes(
+            {one.arch: one.bytes for one in before.gpu_code}, {one.arch: one.bytes for one in after.gpu_code}
+        ),
+        shared_bytes=before.bytes - sum(layer.bytes for layer in gone),
+        shared_layers=len(before.layers) - len(gone),
+        layers_gone=gone,
+        layers_new=added,
+    )
+
+
+def _owners(report: InspectReport) -> dict[tuple[str, str], tuple[str, int]]:
+    """The versions and bytes of each owner, by kind and name."""
+    found: dict[tuple[str, str], tuple[str, int]] = {}
+    for one in sorted(report.owners, key=lambda owner: owner.version):
+        version, size = found.get((one.kind, one.name), ("", 0))
+        found[one.kind, one.name] = (", ".join(filter(None, (version, one.version))), size + one.bytes)
+    return found
+
+
+def _owner_change(key: tuple[str, str], before: tuple[str, int] | None, after: tuple[str, int] | None) -> OwnerChange:
+    kind, name = key
+    old, old_bytes = before or ("", 0)
+    new, new_bytes = after or ("", 0)
+    change: Literal["added", "removed", "upgraded", "downgraded", "changed", "grown", "shrunk"]
+    if before is None:
+        change = "added"
+    elif after is None:
+        change = "removed"
+    elif old != new:
+        order = _order(kind, old, new)
+        change = "changed" if order == 0 else "upgraded" if order < 0 else "downgraded"
+    else:
+        change = "grown" if new_bytes > old_bytes else "shrunk"
+    return OwnerChange(name, kind, change, old, new, old_bytes, new_bytes)
+
+
+def _order(kind: str, old: str, new: str) -> int:
+    """Below zero where `new` is newer; zero where that cannot be told, or it is another build of the same version."""
+    if kind == "debian":
+        return compare_versions(old, new)
+    try:
+        one, two = Version(old), Version(new)
+    except InvalidVersion:
+        return 0
+    return 0 if one.public == two.public else -1 if one < two else 1
+
+
+def _changes(before: dict[str, int], after: dict[str, int]) -> list[BytesChange]:
+    """All kinds of bytes, the largest differences first."""
+    lines = [BytesChange(name, before.get(name, 0), after.get(name, 0)) for name in {**before, **after}]
+    return sorted(lines, key=lambda one: (-abs(one.after_bytes - one.before_bytes), -one.after_bytes, one.name))
+
+
+def _missing(layers: Sequence[LayerLine], others: Sequence[LayerLine]) -> list[LayerName]:
+    """The layers that are not among `others`: an image may have one twice."""
+    there = Counter(layer.diff_id for layer in others)
+    missing = []
+    for layer in layers:
+        there[layer.diff_id] -= 1
+        if there[layer.diff_id] < 0:
+            missing.append(LayerName(layer.layer, layer.diff_id, layer.bytes, layer.created_by))
+    return missing

@@ -5,7 +5,7 @@ All integers are bytes unless their name says otherwise. Layers are counted from
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -299,11 +299,68 @@ class PhaseLine(msgspec.Struct, frozen=True):
     """How far above the target it is, below zero when under it; null without a target."""
 
 
+class OwnerChange(msgspec.Struct, frozen=True):
+    """Somebody's bytes in two images, where they or the version differ."""
+
+    name: str
+    kind: str
+    change: Literal["added", "removed", "upgraded", "downgraded", "changed", "grown", "shrunk"]
+    """`changed` is a version that is neither newer nor older: another build of it, or two of which one cannot tell."""
+    before_version: str
+    """Several, with commas, where one name is there in several versions."""
+    after_version: str
+    before_bytes: int
+    after_bytes: int
+
+
+class BytesChange(msgspec.Struct, frozen=True):
+    """Bytes of one kind in two images."""
+
+    name: str
+    before_bytes: int
+    after_bytes: int
+
+
+class LayerName(msgspec.Struct, frozen=True):
+    """A layer that one image has and another has not."""
+
+    layer: int
+    diff_id: str
+    bytes: int
+    created_by: str
+
+
+class ImageChange(msgspec.Struct, frozen=True):
+    """What a change did to an image. The differences of `owners` and of `categories` each add up to that of `bytes`."""
+
+    before: int
+    """Which of the images, from 0."""
+    after: int
+    before_bytes: int
+    after_bytes: int
+    owners: list[OwnerChange]
+    """All that differ, the largest differences first."""
+    unchanged: int
+    """How many owners have the same bytes and version in both."""
+    unchanged_bytes: int
+    categories: list[BytesChange]
+    """All that either has, as are those of `gpu_code`."""
+    gpu_code: list[BytesChange]
+    """By architecture; empty where neither has any."""
+    shared_bytes: int
+    """Of layers that both have, which a registry stores and a machine pulls once."""
+    shared_layers: int
+    layers_gone: list[LayerName]
+    layers_new: list[LayerName]
+
+
 class CompareReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.compare/1"):
-    """Images one after the other, as the phases of a diet."""
+    """Images one after the other, as the phases of a diet, or an image before and after a change."""
 
     target_bytes: int | None
     images: list[PhaseLine]
+    changes: list[ImageChange]
+    """From each image to the next."""
     notes: list[str]
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deadweight.report.gpu_code import print_gpu_code, print_savings
-from deadweight.report.model import CompareReport, ImageLine, InspectReport, LayerLine, ModelLine, SlimReport
+from deadweight.report.model import ImageLine, InspectReport, LayerLine, ModelLine, SlimReport
 from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.text import plain
 from deadweight.report.verdict import print_verdict
@@ -156,33 +156,6 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
     paragraphs(console, "Left behind, and other notes", report.notes)
     if report.verdict.probes:
         print_verdict(console, report.verdict)
-
-
-def print_compare(console: Console, report: CompareReport) -> None:
-    """The phase table, and below it what its numbers stand for."""
-    table = new_table()
-    headers = ["", "bytes", "size", "difference", "cumulative", "share"]
-    if report.target_bytes is not None:
-        headers.append("to target")
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
-    for number, line in enumerate(report.images, 1):
-        cells = [f"{number}", f"{line.bytes:,}", show_size(line.bytes)]
-        cells += ["", ""] if number == 1 else [f"{line.difference:+,}", f"{line.cumulative:+,}"]
-        cells.append(f"{100 * line.share:.1f}%")
-        if line.gap is not None:
-            cells.append("reached" if line.gap <= 0 else f"+{show_size(line.gap)}")
-        table.add_row(*cells)
-    console.print(table)
-    console.print()
-    for number, line in enumerate(report.images, 1):
-        text = Text(f"{number}  {plain(line.reference)}")
-        if line.stored_bytes != line.bytes:
-            text.append(f"  stored as {line.stored_bytes:,} bytes ({show_size(line.stored_bytes)})", DIM)
-        console.print(text)
-    if report.target_bytes is not None:
-        console.print(Text(f"target: {report.target_bytes:,} bytes ({show_size(report.target_bytes)})", DIM))
-    paragraphs(console, "Notes", report.notes)
 
 
 def command(created_by: str) -> str:
