@@ -89,12 +89,13 @@ class Dpkg:
         priority: str = "optional",
         essential: bool = False,
         listed: bool = True,
+        section: str = "misc",
     ) -> None:
         """An installed package with its files: names, or members with contents."""
         members = [one if isinstance(one, Member) else file(one, b"x") for one in files]
         self._members += members
         head = f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\nPriority: {priority}\n"
-        head += f"Depends: {depends}\n" if depends else ""
+        head += f"Section: {section}\n" + (f"Depends: {depends}\n" if depends else "")
         self._status.append(head + ("Essential: yes\n" if essential else ""))
         if auto:
             self._states.append(f"Package: {name}\nArchitecture: amd64\nAuto-Installed: 1\n")
