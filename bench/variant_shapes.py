@@ -16,7 +16,7 @@ from phase_shapes import DEADWEIGHT, GPU, SERVICE
 PLAIN = ["--compression", "none", "--force"]
 """One compressor makes all figures of compressed sizes: skopeo, afterwards."""
 BASE = ["--base", f"debian:{SUITE}-minimal"]
-"""Debian without documentation, translations and apt: nothing is installed in these images later."""
+"""Debian without documentation, translations, apt and dpkg: nothing is installed in these images later."""
 TORCH = "2.13"
 """The version whose CPU build can be had as well; examples/truthgraph/variants has its lock."""
 

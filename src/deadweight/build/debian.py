@@ -1,5 +1,6 @@
 """A base made with mmdebstrap: `debian:SUITE`, `debian:SUITE-slim` without documentation and translations, or
-`debian:SUITE-minimal`, without apt too.
+`debian:SUITE-minimal`, also without apt and all else that `deadweight slim --risk observed` takes out: what installs
+packages, logs in and boots.
 
 The packages that the service needs are installed in it at once. What varies is left out or set (mmdebstrap itself holds
 every time to SOURCE_DATE_EPOCH), so that one state of Debian's archive gives one layer. The archive moves, though, and
@@ -21,11 +22,12 @@ from typing import IO, BinaryIO, Final
 
 from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.pack import Packed
+from deadweight.build.slimming import slim_base
 from deadweight.build.uv import clean, last_lines
 from deadweight.errors import EnvironmentFailure, UsageError, shown
 from deadweight.image.bytes import CHUNK
 from deadweight.image.model import Image, build_image
-from deadweight.image.transports.manifests import parse_platform, this_platform
+from deadweight.image.transports.manifests import Platform, parse_platform, this_platform
 from deadweight.image.transports.stream import Hasher
 
 FORMAT: Final = 2
@@ -91,6 +93,14 @@ def debian_image(
     cached = None if refresh else cache.layer(key, resources)
     if cached is None:
         cached = cache.make(key, lambda file: _make(suite, names, mirror, work, epoch, file), resources)
+    image = _image(reference, suite, names, here, cached)
+    if minimal:
+        key, cached = slim_base(image, names, key, cache, resources)
+        image = _image(reference, suite, names, here, cached)
+    return key, cached, image
+
+
+def _image(reference: str, suite: str, names: Sequence[str], here: Platform, cached: Cached) -> Image:
     config = {
         "architecture": here.architecture,
         **({"variant": here.variant} if here.variant else {}),
@@ -100,7 +110,7 @@ def debian_image(
         "history": [{"created_by": f"mmdebstrap {suite}: {' '.join(names)}"}],
     }
     data = json.dumps(config, separators=(",", ":")).encode()
-    return key, cached, build_image(reference, data, [(cached.blob, cached.record.diff_id)], ExitStack())
+    return build_image(reference, data, [(cached.blob, cached.record.diff_id)], ExitStack())
 
 
 def _make(suite: str, names: Sequence[str], mirror: str | None, work: Path, epoch: int, file: BinaryIO) -> Packed:

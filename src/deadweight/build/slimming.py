@@ -1,4 +1,4 @@
-"""What `deadweight slim` takes out of an image by policy, taken out while it is built: of the layers that are new.
+"""What `deadweight slim` takes out of an image, taken out while it is built: by policy, of the layers that are new.
 
 The passes look at the whole image, as they do for `slim`: what the application imports of a distribution's tests stays.
 So the whole image is looked at again after every change of the code; the layers are written again only where that leads
@@ -22,8 +22,10 @@ from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.model import Image, build_image
 from deadweight.image.transports.stream import Hasher
 from deadweight.ledger.ledger import Ledger
+from deadweight.passes.base import Options
 from deadweight.plan import Plan, draw_up
 
+INFO = "var/lib/dpkg/info"
 _DONE = ("gpu-code", "symbols", "weights")
 """Passes whose work was done before, on the files."""
 
@@ -66,6 +68,22 @@ def slim_layers(
             )
         found.append((key, cached))
     return found
+
+
+def slim_base(
+    image: Image, requested: Sequence[str], key: str, cache: Cache, resources: ExitStack
+) -> tuple[str, Cached]:
+    """The one layer of a base made of Debian packages, with its key, without what no service needs that is built on it.
+
+    That rests on an assumption: nothing is installed in the container, and nobody logs in. `requested` packages stay.
+    """
+    key = key_of(layer="slim base", deadweight=version("deadweight"), of=key)
+    cached = cache.layer(key, resources)
+    if cached is None:
+        keep = tuple(f"{INFO}/{name}{rest}" for name in requested for rest in (".list", ":*.list"))
+        (edit,) = draw_up(Ledger(image), Options(keep=keep), risk="observed", all_layers=True).edited.layers
+        cached = cache.make(key, lambda file: _write(image, edit, file), resources)
+    return key, cached
 
 
 def _skipped() -> tuple[str, ...]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     metavar="IMAGE",
     help="The image to build on, which has a Python: any reference; or debian:SUITE, which mmdebstrap makes with the "
     "Debian packages that the project needs; debian:SUITE-slim is without documentation and translations, "
-    "debian:SUITE-minimal without apt too.",
+    "debian:SUITE-minimal also without what installs packages, logs in and boots.",
 )
 @writing_options
 @click.option(
