@@ -31,11 +31,16 @@ from deadweight.swap.swapped import Swapped
 class Applied:
     """What applying a plan gave."""
 
-    plan: Plan
-    """The plan as it was worked out anew."""
+    worked: Worked
+    """The plan as it was worked out anew, with the edit that it stands for."""
     edited: bool
     """Whether that differs from the plan that was given: it was edited by hand."""
     written: Written
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it was worked out anew."""
+        return self.worked.plan
 
 
 def apply_plan(
@@ -65,7 +70,7 @@ def apply_plan(
     edited = not _same(plan, worked.plan)
     if announce is not None:
         announce(worked.plan, edited)
-    return Applied(worked.plan, edited, build(worked, image, destination, compression, force, progress))
+    return Applied(worked, edited, build(worked, image, destination, compression, force, progress))
 
 
 def build(

@@ -65,6 +65,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 "-",
                 "--plan-out",
                 work / "plan.json",
+                "--sbom",
+                f"cyclonedx={work / 'after.cdx.json'}",
+                "--sbom",
+                f"spdx={work / 'after.spdx.json'}",
             )
         )
         for name, source in (("before", image), ("after", work / "slim.tar")):
@@ -148,6 +152,29 @@ def test_slimming_again_gives_the_same_layers(work: Path) -> None:
     one, two = (json.loads(run("skopeo", "inspect", f"docker-archive:{work / n}.tar")) for n in ("slim", "again"))
     assert one["Layers"] == two["Layers"]
     (work / "again.tar").unlink()
+
+
+def syft(*arguments: str | Path) -> list[dict[str, Any]]:
+    """The Python and Debian packages that syft reads."""
+    program = ROOT / ".venv-oracles/bin/syft"
+    assert program.exists(), "no syft in .venv-oracles: run scripts/setup.sh test"
+    found = json.loads(run("env", "SYFT_CHECK_FOR_APP_UPDATE=false", program, *arguments, "-o", "json", "-q"))
+    return [one for one in found["artifacts"] if one["type"] in ("python", "deb")]
+
+
+def test_bills_of_materials_are_what_syft_reads_of_the_same_image(work: Path) -> None:
+    original = ROOT / "build/demo/factcheck-small.tar"
+    run(DEADWEIGHT, "inspect", original, "--sbom", f"cyclonedx={work / 'before.cdx.json'}")
+    seen = {}
+    for name, image in (("before", original), ("after", work / "slim.tar")):
+        seen[name] = {one["purl"] for one in syft(f"docker-archive:{image}")}
+        listed = json.loads((work / f"{name}.cdx.json").read_text())["components"]
+        kinds = ("pkg:pypi/", "pkg:deb/")
+        assert {one["purl"] for one in listed if one.get("purl", "").startswith(kinds)} == seen[name]
+    assert len(seen["before"]) > len(seen["after"]) > 100
+    # And what it reads of ours: what left is not taken for what is there.
+    for document in ("after.cdx.json", "after.spdx.json"):
+        assert {one["purl"] for one in syft("convert", work / document)} == seen["after"]
 
 
 @pytest.fixture(scope="module")

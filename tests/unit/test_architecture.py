@@ -44,9 +44,10 @@ ALLOWED = {
         "verify",
         "build",
     },
+    "sbom": {"errors", "image", "ledger", "models", "passes", "plan", "apply", "report"},
     "cli": {
         *("errors", "sizes", "image", "binary", "ledger", "passes", "plan", "apply", "report", "doctor", "prune"),
-        *("wheel", "files", "application", "verify", "build", "swap", "__init__"),
+        *("wheel", "files", "application", "verify", "build", "swap", "sbom", "__init__"),
     },
     "__init__": {"errors", "binary", "image", "ledger", "passes", "plan", "apply"},
     "__main__": {"cli"},

@@ -16,6 +16,7 @@ from deadweight.cli.options import (
 from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
+from deadweight.cli.sbom import sbom_option, slim_sboms
 
 
 @click.command("apply")
@@ -26,6 +27,7 @@ from deadweight.cli.progress import progress
 )
 @source_options
 @report_options
+@sbom_option
 @top_option
 @click.option("--platform", metavar="OS/ARCH", help="Which of an image for several platforms.  [default: the plan's]")
 @registry_options
@@ -78,5 +80,7 @@ def apply_command(
                 announce=announce_plan,
                 swapped=swapped,
             )
-            found = slim_report(given, ledger, applied, to, over=None if swapped is None else swapped.ledger)
-    deliver(found, documents, lambda console: print_slim(console, found, top))
+            over = ledger if swapped is None else swapped.ledger
+            found = slim_report(given, ledger, applied, to, over=over)
+            makers = slim_sboms(documents, ledger, over, applied, to)
+    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=False, **makers)

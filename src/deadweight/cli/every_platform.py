@@ -77,7 +77,7 @@ def _slim(
             worked = plan_for(ledger, report, target, swapped, platform=image.platform, **planning)
             over = ledger if swapped is None else swapped.ledger
             written = build(worked, over.image, to, compression, force, report)  # type: ignore[arg-type]
-            return slim_report(worked.plan, ledger, Applied(worked.plan, False, written), to, over=over), written
+            return slim_report(worked.plan, ledger, Applied(worked, False, written), to, over=over), written
 
 
 def _print(console: Console, report: PlatformsReport, top: int) -> None:

@@ -8,11 +8,13 @@ from deadweight.cli.common import opened
 from deadweight.cli.options import Documents, image_argument, platform_option, report_options, top_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
+from deadweight.cli.sbom import image_sboms, sbom_option
 
 
 @click.command("inspect")
 @image_argument
 @report_options
+@sbom_option
 @top_option
 @platform_option
 def inspect_command(image: str, documents: Documents, top: int, platform: str | None) -> None:
@@ -26,6 +28,7 @@ def inspect_command(image: str, documents: Documents, top: int, platform: str | 
     Examples:
       deadweight inspect image.tar
       deadweight inspect oci:layout:latest --top 40
+      deadweight inspect image.tar --sbom spdx=image.spdx.json
       deadweight inspect image.tar --json - | jq '.owners[:5], .gpu_savings'
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
@@ -36,5 +39,7 @@ def inspect_command(image: str, documents: Documents, top: int, platform: str | 
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         if report is not None:
             report("accounting", 0, 0)
-        found = inspect_report(Ledger(source))
-    deliver(found, documents, lambda console: print_inspect(console, found, top))
+        ledger = Ledger(source)
+        found = inspect_report(ledger)
+        makers = image_sboms(documents, ledger)
+    deliver(found, documents, lambda console: print_inspect(console, found, top), quiet=False, **makers)

@@ -22,6 +22,7 @@ from deadweight.cli.options import (
 from deadweight.cli.output import check_outputs, check_tag, deliver, write_document
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
+from deadweight.cli.sbom import asked, sbom_option, slim_sboms
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
 from deadweight.errors import UsageError
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 @tolerance_option
 @max_loss_option
 @report_options
+@sbom_option
 @top_option
 @click.pass_context
 def slim_command(
@@ -93,6 +95,7 @@ def slim_command(
       deadweight slim image.tar --to oci:slim --gpu h100 --verify
       deadweight slim a.tar --to oci:b --weights fp16 --verify spec.toml
       deadweight slim image.tar --to oci:cpu --swap torch=cpu --verify
+      deadweight slim image.tar --to oci:slim --sbom cyclonedx=slim.cdx.json
     """
     from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
@@ -108,8 +111,10 @@ def slim_command(
     spec = _spec(verify_with, to, max_loss)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     if all_platforms:
-        if platform is not None or plan_out is not None or spec is not None:
-            raise UsageError("--all-platforms goes with neither --platform, --plan-out nor --verify: those are for one")
+        if platform is not None or plan_out is not None or spec is not None or asked(documents):
+            raise UsageError(
+                "--all-platforms goes with neither --platform, --plan-out, --verify nor --sbom: those are for one"
+            )
         slim_every_platform(
             image, to, target, compression=compression, force=force, documents=documents, top=top, **planning
         )
@@ -138,8 +143,10 @@ def slim_command(
                         setting=setting_of(sandbox, False, False, tolerance, max_loss),
                         swapped=swapped,
                     )
-            found = slim_report(worked.plan, ledger, Applied(worked.plan, False, written), to, savings, verdict, over)
-    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=plan_out == "-")
+            applied = Applied(worked, False, written)
+            found = slim_report(worked.plan, ledger, applied, to, savings, verdict, over)
+            makers = slim_sboms(documents, ledger, over, applied, to)
+    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=plan_out == "-", **makers)
     if spec is not None:
         context.exit(STATUS[verdict.same])
 

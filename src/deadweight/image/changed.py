@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.bytes import ByteRange, PiecedRange
 from deadweight.image.compression import temporary_folder
+from deadweight.image.content import Recoded
 from deadweight.image.edit import Edited
 from deadweight.image.model import Image, Layer
 from deadweight.image.pieces import Made, Piece, Span
@@ -78,6 +79,25 @@ def _no_space(error: OSError) -> EnvironmentFailure:
     )
 
 
+class MadeRange(ByteRange):
+    """What is made of a range: worked out when it is read. It has no file descriptor of its own (-1)."""
+
+    __slots__ = ("original", "part")
+
+    def __init__(self, original: ByteRange, part: Recoded) -> None:
+        super().__init__(-1, 0, part.size)
+        self.original = original
+        self.part = part
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        length = min(length, self.size - offset)
+        return self.part.window(offset, length).read(self.original.read_at) if length > 0 and offset >= 0 else b""
+
+    def window(self, offset: int, length: int) -> ByteRange:
+        super().window(offset, length)
+        return MadeRange(self.original, self.part.window(offset, length))
+
+
 def changed_image(image: Image, edited: Edited, aside: Aside, why: bytes, resources: ExitStack) -> Image:
     """The image with an edit done. It has the original's configuration, and so its image ID.
 
@@ -100,5 +120,5 @@ def _resolved(image: Image, piece: Piece, aside: Aside) -> ByteRange:
     if isinstance(piece, Span):
         return image.layers[piece.layer].tar.window(piece.start, piece.length)
     if isinstance(piece, Made):
-        return aside.put(piece.part.chunks(image.layers[piece.layer].tar.window(piece.start, piece.length).read_at))
+        return MadeRange(image.layers[piece.layer].tar.window(piece.start, piece.length), piece.part)
     return aside.put([piece]) if isinstance(piece, bytes) else piece

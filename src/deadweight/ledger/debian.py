@@ -80,6 +80,8 @@ class Package(msgspec.Struct, frozen=True):
     conffiles: tuple[str, ...] = ()
     written: dict[str, str] = {}
     """For files whose path is another than the one listed (merged /usr, diversions): image path -> as listed."""
+    source_version: str = ""
+    """Of the source package, where it is not that of the package itself."""
 
 
 def read_packages(fs: Filesystem, notes: list[str] | None = None) -> list[Package]:
@@ -209,6 +211,7 @@ def _package(
         re.match(r"/(.+?) \w+(?: obsolete| remove-on-upgrade)*\Z", line)
         for line in fields.get("conffiles", "").split("\n")
     )
+    source, _, source_version = fields.get("source", name).partition(" ")
     depends = ", ".join(filter(None, (fields.get("pre-depends"), fields.get("depends"))))
     return Package(
         name=name,
@@ -222,13 +225,14 @@ def _package(
         recommends=_groups(fields.get("recommends", ""), have),
         provides=tuple(dict.fromkeys(group[0][0] for group in read_relations(fields.get("provides", "")))),
         installed_size=int(size) * 1024 if size.isascii() and size.isdigit() and len(size) < 15 else 0,
-        source=fields.get("source", name).partition(" ")[0],
+        source=source,
         auto=None if auto is None else auto.get(name, False),
         files=files,
         listed_directories=directories,
         info_files=info,
         conffiles=tuple(match[1] for match in conffiles if match),
         written=written,
+        source_version=source_version.strip(" ()"),
     )
 
 
