@@ -15,7 +15,7 @@ from deadweight.passes.imports import source
 
 STATIC, HEADERS, STUBS = "static libraries", "C and C++ headers", "type stubs"
 CYTHON, GENERATED, CMAKE = "Cython sources", "C sources of compiled modules", "CMake and pkg-config files"
-PROTOC = "compilers of protocol buffers"
+PROTOC, SHLIBDEPS = "compilers of protocol buffers", "dpkg's lists of libraries' symbols"
 _EVIDENCE = {
     STATIC: "only linkers read them",
     HEADERS: "only compilers read them, and nothing that is installed is known to compile while running",
@@ -23,6 +23,7 @@ _EVIDENCE = {
     CYTHON: "only Cython reads them",
     GENERATED: "only compilers read them, and what they made is there",
     CMAKE: "only builds read them",
+    SHLIBDEPS: "only dpkg-shlibdeps reads them, when packages are built",
     PROTOC: "only builds run them, and they are in no directory of commands",
 }
 _BY_SUFFIX = {
@@ -35,6 +36,7 @@ _BY_SUFFIX = {
 _IN_INCLUDE = frozenset({".inl", ".inc", ".def", ".modulemap", ""})
 # What torch's build for CPUs brings in torch/bin; in a directory of PATH it would be somebody's command.
 _PROTOC = re.compile(r".+/(?:site|dist)-packages/.+/bin/protoc(?:-[\d.]+)?")
+_SHLIBDEPS = re.compile(r"var/lib/dpkg/info/[^/]+\.(?:symbols|shlibs)")
 _C = frozenset({".c", ".cpp", ".cc", ".cxx"})
 
 
@@ -58,7 +60,7 @@ def propose(context: Context) -> Iterator[Proposal]:
         if kind is None or kind in stay or node.kind not in ("file", "symlink") or not context.may_change(path):
             continue
         owner = context.ledger.owner(path)
-        if owner.kind == "debian" and kind == HEADERS and _is_embedding(path):
+        if owner.kind == "debian" and (kind == SHLIBDEPS or (kind == HEADERS and _is_embedding(path))):
             removals[path] = Proposal("remove", path, kind, _EVIDENCE[kind])
         if owner.kind != "python":
             continue
@@ -97,6 +99,8 @@ def _kind(context: Context, path: str) -> str | None:
         return CMAKE
     if _PROTOC.fullmatch(path):
         return PROTOC
+    if _SHLIBDEPS.fullmatch(path):
+        return SHLIBDEPS
     if path.endswith((".cmake.in", "/CMakeLists.txt")):
         return CMAKE
     return None

@@ -1,5 +1,7 @@
 """Manual pages, documentation and translations: what people read in a shell, and a service's container never shows.
 
+Of Python it is what `help("topics")` shows, not docstrings.
+
 Licences stay (`/usr/share/doc/*/copyright`, and what is called LICENSE, COPYING or NOTICE there), and so do the
 languages that the environment asks for. Pages are told by their names, too: a folder `share/info` may hold data.
 """
@@ -13,7 +15,7 @@ from typing import Final
 from deadweight.passes.application import mentions
 from deadweight.passes.base import Context, Pass, Proposal
 
-MANUALS, DOCUMENTATION, TRANSLATIONS = "manual pages", "documentation", "translations"
+MANUALS, DOCUMENTATION, TRANSLATIONS, TOPICS = "manual pages", "documentation", "translations", "Python's help texts"
 _PLACES: Final = (
     (
         MANUALS,
@@ -23,17 +25,20 @@ _PLACES: Final = (
         ),
     ),
     (DOCUMENTATION, re.compile(r"usr/share/(?:doc|doc-base|lintian|linda)/.+")),
+    (TOPICS, re.compile(r"(?:.+/)?lib/python3(?:\.\d+)?/pydoc_data/(?:topics\.py|__pycache__/topics\.[^/]+\.pyc)")),
     (TRANSLATIONS, re.compile(r"usr/share/locale/(?P<language>[^/]+)/LC_\w+/.+\.mo")),
 )
 _EVIDENCE: Final = {
     MANUALS: "man and info show them, and nothing else reads them",
     DOCUMENTATION: "people read it, no program does; licences stay",
+    TOPICS: "help() shows them, and says so where they are missing",
     TRANSLATIONS: "of messages, in languages that the image's environment does not ask for",
 }
 _VARIABLES: Final = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 _OWNERS: Final = {
     MANUALS: frozenset({"debian", "python", "interpreter", "system"}),
     DOCUMENTATION: frozenset({"debian"}),
+    TOPICS: frozenset({"debian", "interpreter"}),
     TRANSLATIONS: frozenset({"debian"}),
 }
 """Whose they are: what nobody lists below /usr/share may be the application's."""
@@ -79,7 +84,7 @@ def languages(context: Context) -> frozenset[str]:
 
 
 def _what(path: str, wanted: frozenset[str]) -> str | None:
-    if "share/" not in path:
+    if "share/" not in path and "/pydoc_data/" not in path:
         return None
     for what, pattern in _PLACES:
         match = pattern.fullmatch(path)

@@ -16,6 +16,7 @@ from deadweight.passes.test_programs import programs
 
 _DOTTED = re.compile(r"[\w.]{1,500}\.tests?(?:\.[\w.]*)?(?::[\w.]*)?\Z")
 NAMES = ("tests", "test")
+_COMPARE = frozenset({"startswith", "endswith"})
 _TEST_FILES = ("test_", "conftest.py")
 _PLACE = re.compile(rb"[\"'/]tests?/")
 _RUNNERS = frozenset({"pytest", "py.test", "unittest", "nose2", "tox", "nox", "coverage"})
@@ -214,6 +215,7 @@ def _imports(context: Context, path: str, modules: Mapping[str, list[str]]) -> s
         }
     found: set[str] = set()
     package = _package(context, path)
+    compared = _compared(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -224,7 +226,19 @@ def _imports(context: Context, path: str, modules: Mapping[str, list[str]]) -> s
                 for alias in node.names:
                     found.update(_named(f"{base}.{alias.name}".strip("."), modules))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DOTTED.match(node.value):
+            if node in compared:
+                continue
             found.update(_named(node.value.partition(":")[0], modules))
+    return found
+
+
+def _compared(tree: ast.AST) -> set[ast.expr]:
+    """The texts that others are only compared with: arguments of `startswith` and `endswith`."""
+    found: set[ast.expr] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _COMPARE:
+            for argument in node.args:
+                found.update(argument.elts if isinstance(argument, ast.Tuple) else (argument,))
     return found
 
 

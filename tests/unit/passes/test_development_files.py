@@ -63,6 +63,15 @@ def test_protoc_leaves_but_where_it_is_a_command() -> None:
     assert paths(PASS, at) == [f"{SITE}/pkg/bin/protoc", f"{SITE}/pkg/bin/protoc-3.13.0.0"]
 
 
+def test_what_only_builds_of_debian_packages_read() -> None:
+    dpkg = Dpkg()
+    dpkg.add("libz1", "usr/lib/libz.so.1")
+    members = [file(f"var/lib/dpkg/info/libz1.{kind}", b"x") for kind in ("symbols", "shlibs", "triggers", "postinst")]
+    others = [file("var/lib/app/info/a.symbols", b"x"), file("app/libz1.symbols", b"x")]
+    found = paths(PASS, context([*dpkg.members(), *members, *others], run={"WorkingDir": "/app"}))
+    assert found == ["var/lib/dpkg/info/libz1.shlibs", "var/lib/dpkg/info/libz1.symbols"]
+
+
 def test_directories_may_leave_with_their_files() -> None:
     at = context([directory(f"{SITE}/pkg"), directory(f"{SITE}/pkg/include"), *PKG])
     found = {p.path for p in proposals(PASS, at)}

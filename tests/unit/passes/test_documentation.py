@@ -71,6 +71,19 @@ def test_translations_stay_where_the_application_translates() -> None:
     assert left(file("app/main.py", b"# no gettext here\n")) == LEAVE
 
 
+@pytest.mark.parametrize("place", ["usr/lib/python3.11", "usr/local/lib/python3.11"])
+def test_what_help_shows_of_python(place: str) -> None:
+    dpkg = Dpkg()
+    names = ("topics.py", "__init__.py", "topics.txt")
+    files = [file(f"{place}/pydoc_data/{name}", b"x") for name in names]
+    members = [*INTERPRETER, *files] if "local" in place else []
+    dpkg.add("libpython3.11-stdlib", *([] if members else files))
+    bytecode = [file(f"{place}/pydoc_data/__pycache__/{name}.cpython-311.pyc") for name in ("topics", "__init__")]
+    other = file("srv/pydoc_data/topics.py", b"x")
+    found = paths(PASS, context([*dpkg.members(), *members, *bytecode, other]))
+    assert found == [f"{place}/pydoc_data/__pycache__/topics.cpython-311.pyc", f"{place}/pydoc_data/topics.py"]
+
+
 def test_links() -> None:
     """A link to another package's directory is where its licence is; one to a file is documentation."""
     dpkg = Dpkg()
