@@ -26,6 +26,8 @@ from deadweight.passes.base import Options
 from deadweight.plan import Plan, draw_up
 
 INFO = "var/lib/dpkg/info"
+_FORMAT = 2
+"""Of slim bases: raised where passes take other things out of the same base than before."""
 _DONE = ("gpu-code", "symbols", "weights")
 """Passes whose work was done before, on the files."""
 
@@ -77,7 +79,7 @@ def slim_base(
 
     That rests on an assumption: nothing is installed in the container, and nobody logs in. `requested` packages stay.
     """
-    key = key_of(layer="slim base", deadweight=version("deadweight"), of=key)
+    key = key_of(layer="slim base", format=_FORMAT, deadweight=version("deadweight"), of=key)
     cached = cache.layer(key, resources)
     if cached is None:
         keep = tuple(f"{INFO}/{name}{rest}" for name in requested for rest in (".list", ":*.list"))
