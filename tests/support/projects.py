@@ -12,6 +12,7 @@ from typing import Any
 
 from support.images import FixtureImage, directory, file, make_image, make_tar, write_oci
 from support.mini import ENV, base_layer
+from support.schemas import checked
 
 DEADWEIGHT = Path(sys.executable).parent / "deadweight"
 UV = Path(sys.executable).parent / "uv"
@@ -110,7 +111,7 @@ def build(
     variables = {**os.environ, **(environment or {})}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=variables)
     assert done.returncode == status, done.stderr[-3000:]
-    return {"error": done.stderr} if status else dict(json.loads(done.stdout))
+    return {"error": done.stderr} if status else checked(json.loads(done.stdout))
 
 
 def diff_ids(report: Mapping[str, Any]) -> list[str]:

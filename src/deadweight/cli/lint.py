@@ -10,7 +10,7 @@ import click
 
 from deadweight.cli.common import opened
 from deadweight.cli.options import Documents, json_option, platform_option
-from deadweight.cli.output import check_outputs, deliver, show_report
+from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -68,10 +68,12 @@ def lint_command(
     """
     from deadweight.build.lint.table import RULES, check_names, lint  # noqa: PLC0415
     from deadweight.errors import UsageError  # noqa: PLC0415
-    from deadweight.report.lint import lint_report, print_lint, print_rules  # noqa: PLC0415
+    from deadweight.report.lint import lint_report, print_lint, print_rules, rules_report  # noqa: PLC0415
 
     if list_rules:
-        show_report(lambda console: print_rules(console, RULES))
+        check_outputs(documents.values(), [])
+        rules = rules_report(RULES)
+        deliver(rules, documents, lambda console: print_rules(console, rules))
         return
     if target is None:
         raise UsageError("say which Dockerfile or image to look at: deadweight lint Dockerfile")

@@ -75,6 +75,27 @@ class LintReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweigh
     notes: list[str]
 
 
+class RuleLine(msgspec.Struct, frozen=True):
+    """One rule."""
+
+    name: str
+    severity: str
+    summary: str
+    why: str
+    instead: str
+
+
+class RulesReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.rules/1"):
+    """What `lint` looks for."""
+
+    rules: list[RuleLine]
+
+
+def rules_report(rules: Iterable[Rule]) -> RulesReport:
+    """The document of `lint --list`."""
+    return RulesReport([RuleLine(one.name, one.severity, one.summary, one.why, one.instead) for one in rules])
+
+
 def lint_report(subject: Subject, result: Result, image: ImageLine | None = None) -> LintReport:
     """The document of `lint`."""
     findings = [_line(subject, one.rule, one.finding) for one in result.found]
@@ -188,12 +209,12 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}" if number else ""
 
 
-def print_rules(console: Console, rules: Iterable[Rule]) -> None:
+def print_rules(console: Console, report: RulesReport) -> None:
     """What is looked for."""
     table = new_table()
     table.add_column("rule", no_wrap=True)
     table.add_column("severity", no_wrap=True)
     table.add_column("what", overflow="fold", ratio=1)
-    for rule in rules:
+    for rule in report.rules:
         table.add_row(rule.name, Text(rule.severity, _STYLES[rule.severity]), rule.summary)
     console.print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from support.images import (
     make_tar,
     write_docker_archive,
 )
+from support.schemas import checked
 
 
 @pytest.fixture
@@ -146,6 +148,8 @@ def test_rolls_back_what_lost_its_name_in_containerds_store(store: Store, folder
     assert store.names["svc:latest-original-2"] == "sha256:" + "a" * 64
     slim_id = store.names["svc:latest"]
     assert slim_id != "sha256:" + "a" * 64
+    assert main(["rollback", "svc:latest", "--dry-run", "--json", str(folder / "dry.json")]) == 0
+    assert checked(json.loads((folder / "dry.json").read_bytes()))["slim_id"] == slim_id
     assert main(["rollback", "svc:latest"]) == 0
     assert store.names["svc:latest"] == "sha256:" + "a" * 64
     assert store.names["svc:latest-slim"] == slim_id

@@ -15,6 +15,7 @@ from deadweight.image.transports import names
 from deadweight.image.transports.registry_settings import Settings, using
 from support.bad_registry import OCI_MANIFEST, Registry, bad_registry
 from support.images import FixtureImage, descriptor, digest, directory, dump, file, make_image, make_tar
+from support.schemas import checked
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 CHART = "application/vnd.example.chart"
@@ -85,7 +86,7 @@ def test_what_is_not_named_is_counted(registry: Registry, capfd: pytest.CaptureF
     beside = [descriptor(OCI_MANIFEST, b"%d" % n, artifactType=CHART) for n in range(23)]
     put_index(registry, "v1", member(registry, "amd64", "amd64"), *beside)
     assert slim(registry, "v1", "slim", "--all-platforms", "--json", "-") == 0
-    notes = json.loads(capfd.readouterr().out)["notes"]
+    notes = checked(json.loads(capfd.readouterr().out))["notes"]
     assert "left out: 3 more that lie beside the images" in notes
 
 

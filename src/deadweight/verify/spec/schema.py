@@ -9,6 +9,8 @@ import ast
 import inspect
 import json
 import sys
+from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -26,7 +28,7 @@ def schema() -> dict[str, Any]:
     tables: dict[str, Any] = found["$defs"]
     for name in _UNWRITTEN:
         del tables["Spec"]["properties"][name]
-    for table, texts in _docstrings().items():
+    for table, texts in docstrings((spec, application)).items():
         for base in [name for name in tables if table in _family(name)]:
             for field, text in texts.items():
                 if field in tables[base]["properties"]:
@@ -45,10 +47,10 @@ def _family(name: str) -> list[str]:
     return [base.__name__ for base in getattr(spec, name).__mro__]
 
 
-def _docstrings() -> dict[str, dict[str, str]]:
+def docstrings(modules: Iterable[ModuleType]) -> dict[str, dict[str, str]]:
     """What stands below each field, by struct: docstrings of attributes, which Python does not keep."""
     found: dict[str, dict[str, str]] = {}
-    for table in [each for module in (spec, application) for each in ast.parse(inspect.getsource(module)).body]:
+    for table in [each for module in modules for each in ast.parse(inspect.getsource(module)).body]:
         if isinstance(table, ast.ClassDef):
             for field, below in zip(table.body, table.body[1:], strict=False):
                 if (
