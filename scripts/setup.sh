@@ -8,7 +8,7 @@
 #   phases   a Docker engine and a registry, which make phases builds and measures with
 #   variants a Docker engine, which make variants runs images with
 #   bench    .venv-bench with the peers that make bench measures
-#   test     what tests judge images and files with: skopeo, umoci, podman, docker, a registry; elfutils, gcc, linkers;
+#   test     what tests judge images and files with: skopeo, umoci, podman, docker, a registry, a browser; elfutils, gcc, linkers;
 #            .venv-oracles with NVIDIA's tools, and libraries of theirs to shrink
 #   truthgraph .venv-truthgraph with the core of examples/truthgraph and what its tests need
 set -euo pipefail
@@ -128,6 +128,7 @@ for group in "$@"; do
         need docker-registry command -v docker-registry
         need busybox-static command -v busybox
         need openssl command -v openssl
+        need chromium command -v chromium
         need bubblewrap command -v bwrap
         need elfutils command -v eu-elflint
         need binutils command -v ld.gold

@@ -5,15 +5,16 @@ from __future__ import annotations
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import Documents, image_argument, platform_option, report_options, top_option
+from deadweight.cli.options import Documents, image_argument, page_options, platform_option, top_option
 from deadweight.cli.output import check_outputs, deliver
+from deadweight.cli.pages import inspect_pages
 from deadweight.cli.progress import progress
 from deadweight.cli.sbom import image_sboms, sbom_option
 
 
 @click.command("inspect")
 @image_argument
-@report_options
+@page_options
 @sbom_option
 @top_option
 @platform_option
@@ -29,8 +30,10 @@ def inspect_command(image: str, documents: Documents, top: int, platform: str | 
       deadweight inspect image.tar
       deadweight inspect oci:layout:latest --top 40
       deadweight inspect image.tar --sbom spdx=image.spdx.json
+      deadweight inspect image.tar --html report.html
       deadweight inspect image.tar --json - | jq '.owners[:5], .gpu_savings'
     """
+    from deadweight.ledger.account import make_account  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.report.inspect import inspect_report  # noqa: PLC0415
     from deadweight.report.terminal import print_inspect  # noqa: PLC0415
@@ -40,6 +43,8 @@ def inspect_command(image: str, documents: Documents, top: int, platform: str | 
         if report is not None:
             report("accounting", 0, 0)
         ledger = Ledger(source)
-        found = inspect_report(ledger)
+        account = make_account(ledger)
+        found = inspect_report(ledger, account)
+        pages = inspect_pages(documents, found, ledger, account)
         makers = image_sboms(documents, ledger)
-    deliver(found, documents, lambda console: print_inspect(console, found, top), quiet=False, **makers)
+    deliver(found, documents, lambda console: print_inspect(console, found, top), quiet=False, **pages, **makers)

@@ -88,6 +88,7 @@ platform_option = together(
 )
 _DOCUMENTS = {
     "json": "Write the report as JSON, to a file or, with -, alone to standard output.",
+    "html": "Write the report as a page of its own, with a treemap of every byte; it needs nothing but a browser.",
     "markdown": "Write the report's sums as Markdown, for a pull request or a page of CI.",
 }
 
@@ -109,6 +110,7 @@ def document_options(*forms: str) -> Callable[[Callable[..., Any]], Callable[...
 
 json_option = document_options("json")
 report_options = document_options("json", "markdown")
+page_options = document_options("json", "markdown", "html")
 top_option = click.option(
     "-n", "--top", type=click.IntRange(1), default=15, show_default=True, help="How many rows long tables show."
 )

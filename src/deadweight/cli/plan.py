@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
-from deadweight.cli.options import Documents, image_argument, planning_options, report_options, top_option
+from deadweight.cli.options import Documents, image_argument, page_options, planning_options, top_option
 from deadweight.cli.output import STANDARD, check_outputs, deliver, write_document
+from deadweight.cli.pages import plan_pages
 from deadweight.cli.progress import progress
 
 
@@ -16,7 +17,7 @@ from deadweight.cli.progress import progress
 @image_argument
 @click.option("-o", "--output", metavar="FILE|-", help="Write the plan, to a file or, with -, to standard output.")
 @planning_options
-@report_options
+@page_options
 @top_option
 def plan_command(
     image: str,
@@ -37,7 +38,7 @@ def plan_command(
 
     \b
     Examples:
-      deadweight plan image.tar --gpu h100
+      deadweight plan image.tar --gpu h100 --html plan.html
       deadweight plan image.tar -o plan.json --keep '/opt/models' --skip tests
       deadweight plan image.tar --swap torch=cpu --find-links wheels
       deadweight plan image.tar --risk lossless -o - | jq .predicted_bytes
@@ -54,10 +55,11 @@ def plan_command(
     with progress(f"reading {image}") as report, opened(image, platform, report) as source:
         ledger = Ledger(source)
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:
-            plan = plan_for(ledger, report, target, swapped, platform=platform, **planning).plan
+            worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)
             over = ledger if swapped is None else swapped.ledger
             savings = saving_lines(over) if target is None else []
-            found = slim_report(plan, ledger, savings=savings, over=over)
+            found = slim_report(worked.plan, ledger, savings=savings, over=over)
+            pages = plan_pages(documents, found, ledger, over, worked)
     if output is not None:
-        write_document(output, write_plan(plan))
-    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=output == STANDARD)
+        write_document(output, write_plan(worked.plan))
+    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=output == STANDARD, **pages)

@@ -12,14 +12,15 @@ from deadweight.cli.options import (
     Documents,
     image_argument,
     max_loss_option,
+    page_options,
     planning_options,
-    report_options,
     sandbox_option,
     tolerance_option,
     top_option,
     writing_options,
 )
 from deadweight.cli.output import check_outputs, check_tag, deliver, write_document
+from deadweight.cli.pages import plan_pages
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
 from deadweight.cli.sbom import asked, sbom_option, slim_sboms
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 @sandbox_option
 @tolerance_option
 @max_loss_option
-@report_options
+@page_options
 @sbom_option
 @top_option
 @click.pass_context
@@ -92,7 +93,7 @@ def slim_command(
       deadweight slim docker://host/app:1 --to docker://host/app:slim -g h100
       deadweight slim oci:layout:latest --to oci:layout:slim -c zstd --json r.json
       deadweight slim image.tar --to oci:slim --root psycopg2 --keep /app/tests
-      deadweight slim image.tar --to oci:slim --gpu h100 --verify
+      deadweight slim image.tar --to oci:slim --gpu h100 --verify --html r.html
       deadweight slim a.tar --to oci:b --weights fp16 --verify spec.toml
       deadweight slim image.tar --to oci:cpu --swap torch=cpu --verify
       deadweight slim image.tar --to oci:slim --sbom cyclonedx=slim.cdx.json
@@ -111,9 +112,9 @@ def slim_command(
     spec = _spec(verify_with, to, max_loss)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     if all_platforms:
-        if platform is not None or plan_out is not None or spec is not None or asked(documents):
+        if platform is not None or plan_out is not None or spec is not None or asked(documents) or documents["html"]:
             raise UsageError(
-                "--all-platforms goes with neither --platform, --plan-out, --verify nor --sbom: those are for one"
+                "--all-platforms goes with none of --platform, --plan-out, --verify, --html, --sbom: those are for one"
             )
         slim_every_platform(
             image, to, target, compression=compression, force=force, documents=documents, top=top, **planning
@@ -146,7 +147,9 @@ def slim_command(
             applied = Applied(worked, False, written)
             found = slim_report(worked.plan, ledger, applied, to, savings, verdict, over)
             makers = slim_sboms(documents, ledger, over, applied, to)
-    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=plan_out == "-", **makers)
+            pages = plan_pages(documents, found, ledger, over, worked)
+    quiet = plan_out == "-"
+    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=quiet, **pages, **makers)
     if spec is not None:
         context.exit(STATUS[verdict.same])
 

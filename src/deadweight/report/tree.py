@@ -31,7 +31,6 @@ from deadweight.report.reasons import owner_reason, package_reasons
 from deadweight.report.text import valid
 
 Thing = TypeVar("Thing")
-SCHEMA: Final = "deadweight.tree/1"
 _CATEGORY: Final = {gpu_code.PASS.name: GPU_CODE, symbols.PASS.name: SYMBOLS}
 """The category that a pass takes bytes from, for passes that rewrite the same files."""
 
@@ -96,10 +95,9 @@ class TreeCuts(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):
     evidence: list[int]
 
 
-class Tree(msgspec.Struct, frozen=True):
+class Tree(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.tree/1"):
     """Every byte of an image, and what becomes of it."""
 
-    schema: str
     image: ImageLine
     after: ImageLine | None
     """The other image, where two were compared."""
@@ -212,7 +210,6 @@ def _tree(before: Side, after: Side | None, cuts: Sequence[Cut], *, layers: bool
         evidence=[texts[valid(cut.evidence)] for cut in cuts],
     )
     tree = Tree(
-        schema=SCHEMA,
         image=image_line(before.ledger.image),
         after=image_line(after.ledger.image) if after is not None and not layers else None,
         bytes=before.account.bytes,

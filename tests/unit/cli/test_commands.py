@@ -335,7 +335,7 @@ def test_a_defect_is_one_line_and_a_traceback_on_demand(
 def test_what_the_machine_does_has_its_status(
     error: BaseException, status: int, image: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_: object) -> object:
+    def fails(*_: object) -> object:
         raise error
 
     monkeypatch.setattr("deadweight.report.inspect.inspect_report", fails)

@@ -1,0 +1,38 @@
+"""What `--html` takes beyond the report: the tree of all bytes, read while the image is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deadweight.cli.options import Documents
+    from deadweight.ledger.account import Account
+    from deadweight.ledger.ledger import Ledger
+    from deadweight.plan import Worked
+    from deadweight.report.model import InspectReport, SlimReport
+
+Makers = Mapping[str, Callable[[], bytes]]
+"""As `output.deliver` takes them; empty where no page was asked for."""
+
+
+def inspect_pages(documents: Documents, report: InspectReport, ledger: Ledger, account: Account) -> Makers:
+    """The page of one image."""
+    if documents["html"] is None:
+        return {}
+    from deadweight.report.html.pages import inspect_page  # noqa: PLC0415
+    from deadweight.report.tree import Side, inspect_tree  # noqa: PLC0415
+
+    tree = inspect_tree(Side(ledger, account))
+    return {"html": lambda: inspect_page(report, tree)}
+
+
+def plan_pages(documents: Documents, report: SlimReport, ledger: Ledger, over: Ledger, worked: Worked) -> Makers:
+    """The page of a plan over `over`, which is `ledger` or that with builds swapped."""
+    if documents["html"] is None:
+        return {}
+    from deadweight.report.html.pages import slim_page  # noqa: PLC0415
+    from deadweight.report.tree import plan_tree, side  # noqa: PLC0415
+
+    tree = plan_tree(side(ledger), over, worked)
+    return {"html": lambda: slim_page(report, tree)}
