@@ -299,12 +299,15 @@ class _Paths(dict[str, int]):
         self.names = [""]
 
     def __missing__(self, path: str) -> int:
-        parent, _, name = path.rpartition("/")
-        above = self[parent]
-        self.parents.append(above)
-        self.names.append(valid(name))
-        number = self[path] = len(self)
-        return number
+        unknown = [path]  # a path may have 2,000 parts: too many for a recursion
+        while (parent := unknown[-1].rpartition("/")[0]) not in self:
+            unknown.append(parent)
+        for each in reversed(unknown):
+            parent, _, name = each.rpartition("/")
+            self.parents.append(self[parent])
+            self.names.append(valid(name))
+            self[each] = len(self)
+        return self[path]
 
 
 class _Reasons:

@@ -188,3 +188,12 @@ def test_names_are_valid_text_and_come_to_nothing_when_they_are_shown(two: tuple
     assert r"caf\udce9" in names
     assert plain(HOSTILE).isprintable()
     msgspec.json.encode(two[0]).decode()
+
+
+def test_paths_may_be_as_deep_as_an_image_can_have_them(tmp_path: Path) -> None:
+    deep = "/".join(["d"] * 2000)
+    with open_image(str(save(tmp_path, service(more=(file(deep, b"deep"),))))) as source:
+        tree = inspect_tree(side(Ledger(source)))
+    assert deep in full_paths(tree)
+    root = grouped(tree, ())
+    assert sum(child.bytes for child in root.children) == root.bytes == tree.bytes
