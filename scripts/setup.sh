@@ -126,6 +126,7 @@ for group in "$@"; do
         need docker.io command -v dockerd
         need runc command -v runc
         need docker-registry command -v docker-registry
+        need git command -v git
         need busybox-static command -v busybox
         need openssl command -v openssl
         need chromium command -v chromium

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support import elf
-from support.engines import start_docker
-from support.images import directory, file, make_image, make_tar, symlink, write_docker_archive
+from support.engines import docker_host
+from support.images import directory, file, make_image, make_tar, symlink, write_docker_archive, write_oci
+from support.registries import PASSWORD, USER, start_registry
 
 ROOT = Path(__file__).parents[2]
-MOST = 120_000_000
+MOST = 100_000_000
 BUSYBOX = shutil.which("busybox")
 
 pytestmark = [
@@ -71,7 +73,7 @@ def docker(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with ExitStack() as stack:
         # A client of Docker 23 or later builds by a plugin that need not be here; Debian's has it built in.
         debians = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
-        command = [debians, *start_docker(stack).split()[1:]]
+        command = [debians, "-H", docker_host(stack)]
         for one in (archive, small):
             run(*command, "load", "-q", "-i", one)
         yield command
@@ -99,6 +101,33 @@ def test_docker_run_inspects_and_slims(docker: list[str], tmp_path: Path) -> Non
 
 def test_as_the_image_of_a_job_it_has_a_shell(docker: list[str]) -> None:
     assert docker_run(docker, "--entrypoint", "sh", "deadweight", "-c", "deadweight --version | cat").startswith("dead")
+
+
+def test_the_jobs_of_gitlab_run_in_it(docker: list[str], tmp_path: Path) -> None:
+    """Each job's lines in one shell, as GitLab's runner has it, in the image that the job names."""
+    document = yaml.safe_load((ROOT / "examples/ci/gitlab.yml").read_text())
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY x /x\nUSER 10001\n")
+    (tmp_path / "x").touch()
+    image = make_image(make_tar(file("root/.cache/pip/wheel", b"x" * 6_000_000), file("x", b"x"), directory("tmp")))
+    write_oci(tmp_path / "service", image, "1")
+    tmp_path.chmod(0o777)  # as the runner leaves a checkout
+    with ExitStack() as stack:
+        registry = start_registry(stack, password=True)
+        name = f"{registry.host}/team/service:0123abc"
+        credentials = ["--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}"]
+        run("skopeo", "copy", "-q", *credentials, f"oci:{tmp_path}/service:1", f"docker://{name}")
+        given = {"CI_REGISTRY": registry.host, "CI_REGISTRY_USER": USER, "CI_REGISTRY_PASSWORD": PASSWORD}
+        variables = [word for key, value in {**given, "IMAGE": name}.items() for word in ("-e", f"{key}={value}")]
+        place = ["--network", "host", "-v", f"{tmp_path}:/builds", "-w", "/builds"]
+        for job in ("lint", "slim"):
+            assert document[job]["extends"] == ".deadweight"
+            lines = [*document[job].get("before_script", []), *document[job]["script"]]
+            script = "set -e\n" + "\n".join(lines)
+            said = run(*docker, "run", "--rm", *place, *variables, "--entrypoint", "sh", "deadweight", "-c", script)
+            assert PASSWORD not in said
+        assert registry.tags("team/service") == {"0123abc", "0123abc-slim"}
+    report = json.loads((tmp_path / "slim.json").read_text())
+    assert report["after_bytes"] < report["before_bytes"] - 6_000_000
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def docker_host(stack: ExitStack, more: Sequence[str] = ()) -> str:
     places = ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
     offline = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
     log = stack.enter_context(Path(folder, "log").open("wb"))
+    # The host's network, where a container had it, stays mounted.
+    stack.callback(subprocess.run, ["umount", f"{folder}/exec/netns/default"], check=False, capture_output=True)
     engine = subprocess.Popen(["dockerd", "-H", socket, *places, *offline, *more], stdout=log, stderr=log)
     stack.callback(engine.wait, 60)
     stack.callback(engine.terminate)
