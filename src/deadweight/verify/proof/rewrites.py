@@ -11,6 +11,7 @@ import msgspec
 from deadweight.binary.elf import ET_DYN, ET_EXEC, MACHINES, is_elf, parse
 from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
+from deadweight.binary.leftovers import check_dropped, drop_leftovers
 from deadweight.binary.shrink import shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
 from deadweight.binary.strip import check, strip_symbols
@@ -19,6 +20,7 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.models.check import check_converted
 from deadweight.models.convert import WEIGHTS as CONVERSIONS
 from deadweight.passes.base import rewritten
+from deadweight.passes.leftovers import PASS as LEFTOVERS
 from deadweight.passes.symbols import NOTHING
 from deadweight.passes.symbols import PASS as SYMBOLS
 from deadweight.passes.target import GPU_CODE
@@ -39,9 +41,9 @@ def check_declared(
 ) -> bytes | None:
     """The sha256 of `new`; ValueError unless it is what these passes make of their file, byte for byte.
 
-    What the pass gpu-code makes is compared with the original when it is made (`check_shrunk`), what symbols and
-    weights make is here: so none rests on the code that makes it. Where the plan is by another version of deadweight,
-    what loaders do not map may differ, and the digest is None then.
+    What the pass gpu-code makes is compared with the original when it is made (`check_shrunk`), what symbols, leftovers
+    and weights make is here: so none rests on the code that makes it. Where the plan is by another version of
+    deadweight, what loaders do not map may differ, and the digest is None then.
     """
     old = plain_file(before.fs, before.fs.nodes[steps[0].path])
     stages = [old]
@@ -62,6 +64,8 @@ def check_declared(
     for step, one, two in zip(steps, stages[:-1], stages[1:], strict=True):
         if step.by.name == SYMBOLS.name:
             check(*one, *two)
+        elif step.by.name == LEFTOVERS.name:
+            check_dropped(*one, *two)
         elif step.by.name == WEIGHTS.name and step.to in CONVERSIONS:
             check_converted(*one, *two, step.to)
     return digest.digest()
@@ -80,7 +84,7 @@ def undeclared_rewrite(before: Ledger, old: File, new: File, target: Target | No
         raise ValueError(f"{fixed} changed")
     machine = _machine(before)
     reasons: list[ValueError] = []
-    for what, witness in _witnesses(old, target):
+    for what, witness in _witnesses(old, target, machine):
         try:
             if what and first_difference(witness, new) is None:
                 return what
@@ -92,8 +96,19 @@ def undeclared_rewrite(before: Ledger, old: File, new: File, target: Target | No
     raise reasons[min(1, len(reasons) - 1)]  # of a file with GPU code, rather what differs when that has left
 
 
-def _witnesses(old: File, target: Target | None) -> Iterator[tuple[str, File]]:
-    """The file, and what it is without the GPU code that the target does without, compared with the file already."""
+def _witnesses(old: File, target: Target | None, machine: int | None) -> Iterator[tuple[str, File]]:
+    """What the file may be for loaders, each compared with the file already: as it is, and as other passes make it."""
+    for what, file in _without_gpu_code(old, target):
+        yield what, file
+        try:
+            dropped = file.rewritten(drop_leftovers(*file, machine or 0))
+        except ValueError:  # nothing was left behind, or it cannot leave
+            continue
+        yield ", ".join(filter(None, (what, LEFTOVERS.name))), dropped
+
+
+def _without_gpu_code(old: File, target: Target | None) -> Iterator[tuple[str, File]]:
+    """The file, and what it is without the GPU code that the target does without."""
     yield "", old
     if target is not None:
         for recompress in (False, True):
