@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deadweight.binary.gpu import Target
+from deadweight.cache.layers import Cache
+from deadweight.cache.written import find_written, note_written
 from deadweight.errors import PlanError, shown
 from deadweight.image.changed import ChangedLayer
 from deadweight.image.edit import LayerEdit, layer_chunks
@@ -53,6 +55,7 @@ def apply_plan(
     progress: Progress | None = None,
     announce: Callable[[Plan, bool], None] | None = None,
     swapped: Swapped | None = None,
+    cache: Cache | None = None,
 ) -> Applied:
     """Builds what `plan` says from the image of `ledger`, at `destination`.
 
@@ -70,7 +73,7 @@ def apply_plan(
     edited = not _same(plan, worked.plan)
     if announce is not None:
         announce(worked.plan, edited)
-    return Applied(worked, edited, build(worked, image, destination, compression, force, progress))
+    return Applied(worked, edited, build(worked, image, destination, compression, force, progress, cache))
 
 
 def build(
@@ -80,18 +83,26 @@ def build(
     compression: CompressionChoice = "keep",
     force: bool = False,
     progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> Written:
-    """Writes what a worked-out plan over `image` says, and holds it to the predicted size."""
+    """Writes what a worked-out plan over `image` says, and holds it to the predicted size.
+
+    With a `cache` layers that were made before are not made again.
+    """
     total = worked.plan.predicted_bytes
     written = write_image(
-        new_image(worked, image),
+        new_image(worked, image, cache),
         destination,
         compression=compression,
         force=force,
         progress=None if progress is None else lambda done: progress("writing", done, total),
+        memory=None if cache is None else cache.memory,
     )
     if sum(written.sizes) != total:
         raise PredictionError(f"predicted {total:,} bytes, built {sum(written.sizes):,}: a defect of deadweight")
+    if cache is not None:
+        folder = destination.path if destination.transport == "oci" else None
+        note_written(cache, image, worked.edited.layers, written, folder)
     return written
 
 
@@ -214,16 +225,18 @@ def _same(given: Plan, worked: Plan) -> bool:
     ) and set(given.cuts) == set(worked.cuts)
 
 
-def new_image(worked: Worked, image: Image) -> NewImage:
+def new_image(worked: Worked, image: Image, cache: Cache | None = None) -> NewImage:
     """The result of a plan, ready to be written."""
     layers = tuple(
-        keep_layer(layer) if edit.pieces is None and not isinstance(layer, ChangedLayer) else _output(image, edit)
+        keep_layer(layer)
+        if edit.pieces is None and not isinstance(layer, ChangedLayer)
+        else _output(image, edit, cache)
         for layer, edit in zip(image.layers, worked.edited.layers, strict=True)
     )
     return NewImage(layers, lambda diff_ids: _config(image, worked, diff_ids), image.tag, image.manifest_type)
 
 
-def _output(image: Image, edit: LayerEdit) -> OutputLayer:
+def _output(image: Image, edit: LayerEdit, cache: Cache | None) -> OutputLayer:
     source = image.layers[edit.position]
     stored = source.original if isinstance(source, ChangedLayer) else source
 
@@ -234,7 +247,10 @@ def _output(image: Image, edit: LayerEdit) -> OutputLayer:
             yield from layer_chunks(image, edit)
             check.result()
 
-    return OutputLayer(edit.size, chunks, None, stored.compression)
+    known = None if cache is None else find_written(cache, image, edit)
+    if known is None:
+        return OutputLayer(edit.size, chunks, None, stored.compression)
+    return OutputLayer(edit.size, chunks, None, stored.compression, *known)
 
 
 def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:

@@ -396,7 +396,7 @@ def _assemble(
 ) -> Plan:
     image = ledger.image
     layers = [
-        LayerSize(layer.position, layer.diff_id, layer.tar.size, new.size)
+        LayerSize(layer.position, layer.diff_id, layer.size, new.size)
         for layer, new in zip(image.layers, edited.layers, strict=True)
     ]
     before, predicted = image.size, sum(size.predicted_bytes for size in layers)

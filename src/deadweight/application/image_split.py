@@ -86,7 +86,7 @@ def split_image(ledger: Ledger, names: Collection[str], extra: str | None, entry
 
     other = graph.distributions.keys() - core - ml - both
     check = _check(ledger, code, module, ml) if module in code.paths else None
-    total = sum(layer.tar.size for layer in ledger.image.layers)
+    total = sum(layer.size for layer in ledger.image.layers)
     return ImageSplit(tuple(sorted(found)), by, part(ml), part(core - both), part(both), part(other), total, check)
 
 

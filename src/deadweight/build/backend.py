@@ -14,8 +14,8 @@ from typing import Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from deadweight.build.cache import Cache, key_of
 from deadweight.build.uv import Uv, UvFailed, run_uv
+from deadweight.cache.layers import Cache, key_of
 from deadweight.errors import BadInputError, shown
 from deadweight.image.transports.destination import remove_tree
 

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from deadweight.build.cache import Cache
 from deadweight.build.places import APP, VENV
+from deadweight.cache.layers import Cache
 from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
@@ -89,7 +89,7 @@ def read_base(image: Image, cache: Cache) -> Base:
         _python(fs, path),
         path,
         {name: account for name in ACCOUNTS if (account := _account(fs, name)) is not None},
-        tuple(layer.tar.size for layer in image.layers),
+        tuple(layer.size for layer in image.layers),
         tuple(_folders(fs)),
     )
     # What is remembered by the image ID has to be of that image: a forged layer would speak for the genuine one.

@@ -21,7 +21,6 @@ import msgspec
 
 from deadweight.binary.target_document import gpu_names, labels, target_document
 from deadweight.build.base import Base, read_base
-from deadweight.build.cache import Cache, Cached, default_folder, key_of
 from deadweight.build.configuration import make_config
 from deadweight.build.debian import PREFIX, debian_image
 from deadweight.build.dependencies import Host, Options, Progress, dependencies_layer, find_host, silent
@@ -35,7 +34,10 @@ from deadweight.build.slimming import slim_layers
 from deadweight.build.users import FORMAT, user_items
 from deadweight.build.uv import find_uv, parse_epoch
 from deadweight.build.uv_settings import check_settings
-from deadweight.errors import BadInputError, UsageError, shown
+from deadweight.cache.keeping import trim
+from deadweight.cache.layers import Cache, Cached, key_of
+from deadweight.cache.place import default_folder, distrust, limit, make_folder
+from deadweight.errors import BadInputError, EnvironmentFailure, UsageError, shown
 from deadweight.image.compression import temporary_folder
 from deadweight.image.model import Image, Layer
 from deadweight.image.output import NewImage, OutputLayer, Written
@@ -212,7 +214,7 @@ def build_project(
             progress=None if progress is None else lambda count: progress("writing", count, new.size),
             memory=cache.memory,
         )
-        kept = cache.trim(used)
+        kept = trim(cache, limit(), used)
         notes = dict.fromkeys(
             [
                 *image.notes,
@@ -239,7 +241,12 @@ def build_project(
 @contextmanager
 def _cache_folder(settings: Settings) -> Iterator[Path]:
     if settings.keep:
-        yield settings.cache or default_folder()
+        root = settings.cache or default_folder()
+        make_folder(root)
+        reason = distrust(root)
+        if reason is not None:
+            raise EnvironmentFailure(f"no cache to build with: {reason}; or build with --no-cache")
+        yield root
         return
     with TemporaryDirectory(prefix="deadweight-build-", dir=temporary_folder()) as name:
         yield Path(name)

@@ -20,10 +20,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.pack import Packed
 from deadweight.build.slimming import slim_base
 from deadweight.build.uv import clean, last_lines
+from deadweight.cache.layers import Cache, Cached, key_of
 from deadweight.errors import EnvironmentFailure, UsageError, shown
 from deadweight.image.bytes import CHUNK
 from deadweight.image.model import Image, build_image

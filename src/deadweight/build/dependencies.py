@@ -18,7 +18,6 @@ from packaging.utils import canonicalize_name
 
 from deadweight.binary.gpu import Target
 from deadweight.build.base import Base, Python
-from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.pack import Item, Packed, pack
 from deadweight.build.places import VENV
 from deadweight.build.recipe import Recipe
@@ -26,6 +25,7 @@ from deadweight.build.stage import Layout, Stage, new_stage, platform_words, put
 from deadweight.build.uv import Uv, UvFailed, run_uv
 from deadweight.build.uv_settings import overridden
 from deadweight.build.variant import cpu_requirements, entries_of, pylock_entries, split_requirements
+from deadweight.cache.layers import Cache, Cached, key_of
 from deadweight.errors import BadInputError, shown
 from deadweight.files.cpu_wheel import Sources
 

@@ -23,7 +23,6 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from deadweight.build.backend import build_wheel
 from deadweight.build.base import Base, Python
-from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.dependencies import Host, Progress, silent
 from deadweight.build.history import state, tracked
 from deadweight.build.ignored import ignored_patterns, is_ignored, is_image
@@ -32,6 +31,7 @@ from deadweight.build.places import APP, APP_LIB, VENV
 from deadweight.build.recipe import Recipe
 from deadweight.build.stage import Layout, new_stage, platform_words, put_right
 from deadweight.build.uv import Uv, UvFailed, run_uv
+from deadweight.cache.layers import Cache, Cached, key_of
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 
 FORMAT: Final = 2

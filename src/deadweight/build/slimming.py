@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from deadweight.build.cache import Cache, Cached, key_of
 from deadweight.build.dependencies import Progress
 from deadweight.build.pack import Packed
+from deadweight.cache.layers import Cache, Cached, key_of
 from deadweight.errors import DeadweightError
 from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.model import Image, build_image

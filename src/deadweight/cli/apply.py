@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from deadweight.cli.common import opened, plan_at, swapped_as_planned
+from deadweight.cli.common import opened, plan_at, remember, swapped_as_planned, the_cache
 from deadweight.cli.options import (
     Documents,
+    cache_option,
     registry_options,
     report_options,
     source_options,
@@ -28,6 +29,7 @@ from deadweight.cli.sbom import sbom_option, slim_sboms
 @source_options
 @report_options
 @sbom_option
+@cache_option
 @top_option
 @click.option("--platform", metavar="OS/ARCH", help="Which of an image for several platforms.  [default: the plan's]")
 @registry_options
@@ -41,6 +43,7 @@ def apply_command(
     find_links: tuple[str, ...],
     index_url: str | None,
     documents: Documents,
+    no_cache: bool,
     top: int,
     platform: str | None,
 ) -> None:
@@ -66,9 +69,10 @@ def apply_command(
     to = destination_of(destination, tag, image, force)
     check_outputs(documents.values(), [plan, image], to.local)
     wanted = platform or given.image.platform
-    with progress(f"reading {image}") as report, opened(image, wanted, report) as original:
+    cache = the_cache(wanted=not no_cache)
+    with progress(f"reading {image}") as report, opened(image, wanted, report, cache) as original:
         check_tag(original, to, force)
-        ledger = Ledger(original)
+        ledger = Ledger(original, cache)
         with swapped_as_planned(given, ledger, find_links, index_url, report) as swapped:
             applied = apply_plan(
                 given,
@@ -79,7 +83,9 @@ def apply_command(
                 progress=report,
                 announce=announce_plan,
                 swapped=swapped,
+                cache=cache,
             )
+            remember(ledger, cache)
             over = ledger if swapped is None else swapped.ledger
             found = slim_report(given, ledger, applied, to, over=over)
             makers = slim_sboms(documents, ledger, over, applied, to)

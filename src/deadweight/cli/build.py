@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Take out what `deadweight slim` does by policy: tests, headers, type stubs and the like of distributions.",
 )
-@click.option("--cache", metavar="DIR", help="Where layers are kept.  [default: ~/.cache/deadweight/build]")
+@click.option("--cache", metavar="DIR", help="Where layers are kept.  [default: as `deadweight cache dir` prints]")
 @click.option("--no-cache", is_flag=True, help="Make every layer anew, and keep none.")
 @click.option("--refresh-base", is_flag=True, help="Make debian:SUITE anew, with Debian's packages of today.")
 @click.option("--mirror", metavar="URL", help="Debian's archive, or a snapshot of it, for debian:SUITE.")

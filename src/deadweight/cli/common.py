@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deadweight.binary.gpu import Target
     from deadweight.build.dockerfile import Choices
+    from deadweight.cache.layers import Cache
     from deadweight.cli.progress import Report
     from deadweight.files.cpu_wheel import Sources
     from deadweight.image.model import Image
@@ -23,14 +24,63 @@ if TYPE_CHECKING:
     from deadweight.swap.swapped import Swapped
 
 
+def the_cache(*, wanted: bool) -> Cache | None:
+    """The cache; None where it is not wanted, or not to be trusted, which is said."""
+    if not wanted:
+        return None
+    from deadweight.cache.layers import Cache  # noqa: PLC0415
+    from deadweight.cache.place import default_folder, distrust, make_folder  # noqa: PLC0415
+    from deadweight.cli.output import message  # noqa: PLC0415
+
+    root = default_folder()
+    make_folder(root)
+    reason = distrust(root)
+    if reason is not None:
+        message(f"without a cache: {reason}")
+        return None
+    return Cache(root)
+
+
+def found_cache() -> Cache:
+    """The cache, for commands that are about it. Raises EnvironmentFailure where it is not to be trusted."""
+    from deadweight.cache.layers import Cache  # noqa: PLC0415
+    from deadweight.cache.place import default_folder, distrust  # noqa: PLC0415
+    from deadweight.errors import EnvironmentFailure  # noqa: PLC0415
+
+    root = default_folder()
+    reason = distrust(root)
+    if reason is not None:
+        raise EnvironmentFailure(reason)
+    return Cache(root)
+
+
+def remember(ledger: Ledger, cache: Cache | None) -> None:
+    """Keeps what was found out of an image, and holds the cache to its limit."""
+    if cache is not None:
+        from deadweight.cache.keeping import trim  # noqa: PLC0415
+        from deadweight.cache.place import limit  # noqa: PLC0415
+
+        if ledger.facts.learn():
+            trim(cache, limit())
+
+
 @contextmanager
-def opened(reference: str, platform: str | None, report: Report | None = None) -> Iterator[Image]:
-    """The image, unpacked where it is compressed, with progress; closed at the end."""
+def opened(
+    reference: str, platform: str | None, report: Report | None = None, cache: Cache | None = None
+) -> Iterator[Image]:
+    """The image, unpacked where it is compressed, with progress; closed at the end.
+
+    What the cache knows of its layers is not read again.
+    """
     from deadweight.image.transports import open_image  # noqa: PLC0415
 
     # Entries and rows are many, long-lived and free of cycles: going through them again and again finds nothing.
     gc.set_threshold(200_000, 20, 20)
     with open_image(reference, platform, report) as image:
+        if cache is not None:
+            from deadweight.cache.known import recall  # noqa: PLC0415
+
+            recall(image, cache)
         image.fetch(None if report is None else lambda done, total: report("downloading", done, total))
         count = len(image.layers)
         for layer in image.layers:

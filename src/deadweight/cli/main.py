@@ -19,6 +19,7 @@ import click
 
 from deadweight.cli.apply import apply_command
 from deadweight.cli.build import build_command
+from deadweight.cli.cache import cache_command
 from deadweight.cli.check import check_command
 from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
@@ -94,6 +95,7 @@ for _command in (
     wheel_command,
     compare_command,
     passes_command,
+    cache_command,
     gpus_command,
     doctor_command,
     completion_command,

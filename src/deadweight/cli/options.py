@@ -111,6 +111,9 @@ def document_options(*forms: str) -> Callable[[Callable[..., Any]], Callable[...
 json_option = document_options("json")
 report_options = document_options("json", "markdown")
 page_options = document_options("json", "markdown", "html")
+cache_option = click.option(
+    "--no-cache", is_flag=True, help="Work everything out anew, and keep nothing of it (`deadweight cache --help`)."
+)
 top_option = click.option(
     "-n", "--top", type=click.IntRange(1), default=15, show_default=True, help="How many rows long tables show."
 )

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
-from deadweight.cli.options import Documents, image_argument, page_options, planning_options, top_option
+from deadweight.cli.common import check_passes, declared_target, opened, plan_for, remember, swapped_for, the_cache
+from deadweight.cli.options import Documents, cache_option, image_argument, page_options, planning_options, top_option
 from deadweight.cli.output import STANDARD, check_outputs, deliver, write_document
 from deadweight.cli.pages import plan_pages
 from deadweight.cli.progress import progress
@@ -18,11 +18,13 @@ from deadweight.cli.progress import progress
 @click.option("-o", "--output", metavar="FILE|-", help="Write the plan, to a file or, with -, to standard output.")
 @planning_options
 @page_options
+@cache_option
 @top_option
 def plan_command(
     image: str,
     output: str | None,
     documents: Documents,
+    no_cache: bool,
     top: int,
     platform: str | None,
     gpu: tuple[str, ...],
@@ -52,10 +54,12 @@ def plan_command(
     check_outputs([*documents.values(), output], [image, planning["base"]])
     check_passes(planning["skip"])
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
-    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
-        ledger = Ledger(source)
+    cache = the_cache(wanted=not no_cache)
+    with progress(f"reading {image}") as report, opened(image, platform, report, cache) as source:
+        ledger = Ledger(source, cache)
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:
             worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)
+            remember(ledger, cache)
             over = ledger if swapped is None else swapped.ledger
             savings = saving_lines(over) if target is None else []
             found = slim_report(worked.plan, ledger, savings=savings, over=over)

@@ -19,6 +19,7 @@ from deadweight.doctor import Diagnosis
 from deadweight.plan import Plan
 from deadweight.prune import Pruned
 from deadweight.report.build import BuildReport, SplitBuildReport
+from deadweight.report.cache import CacheReport
 from deadweight.report.gpus import GpusReport
 from deadweight.report.lint import LintReport, RulesReport
 from deadweight.report.model import CompareReport, InspectReport, PlatformsReport, SlimReport, VerifyReport
@@ -30,6 +31,7 @@ from deadweight.verify.spec.schema import DIALECT, docstrings
 
 DOCUMENTS: tuple[type[msgspec.Struct], ...] = (
     BuildReport,
+    CacheReport,
     CompareReport,
     Diagnosis,
     GpusReport,

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deadweight.cli.common import check_passes, declared_target, opened, plan_for, swapped_for
+from deadweight.cli.common import check_passes, declared_target, opened, plan_for, remember, swapped_for, the_cache
 from deadweight.cli.every_platform import slim_every_platform
 from deadweight.cli.options import (
     Documents,
+    cache_option,
     image_argument,
     max_loss_option,
     page_options,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 @max_loss_option
 @page_options
 @sbom_option
+@cache_option
 @top_option
 @click.pass_context
 def slim_command(
@@ -74,6 +76,7 @@ def slim_command(
     tolerance: float,
     max_loss: float | None,
     documents: Documents,
+    no_cache: bool,
     top: int,
     platform: str | None,
     gpu: tuple[str, ...],
@@ -120,16 +123,18 @@ def slim_command(
             image, to, target, compression=compression, force=force, documents=documents, top=top, **planning
         )
         return
-    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
+    cache = the_cache(wanted=not no_cache)
+    with progress(f"reading {image}") as report, opened(image, platform, report, cache) as source:
         check_tag(source, to, force)
-        ledger = Ledger(source)
+        ledger = Ledger(source, cache)
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:
             worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)
             if plan_out is not None:
                 write_document(plan_out, write_plan(worked.plan))
             over = ledger if swapped is None else swapped.ledger
             savings = saving_lines(over) if target is None else []
-            written = build(worked, over.image, to, compression, force, report)  # type: ignore[arg-type]
+            written = build(worked, over.image, to, compression, force, report, cache)  # type: ignore[arg-type]
+            remember(ledger, cache)
             verdict = Verdict()
             if spec is not None:
                 from deadweight.verify.verification import verify  # noqa: PLC0415

@@ -86,6 +86,26 @@ class ByteRange:
         return RangeIO(self)
 
 
+State = tuple[int, ...]
+"""Of a part of a file: device, inode, size, both times in nanoseconds; start and length where it is not all of it.
+
+No write leaves the second time as it was.
+"""
+
+
+def state_of(source: ByteRange) -> State | None:
+    """The state of the file that a range is of, as it is now; None where there is no one file."""
+    if source.fd < 0:
+        return None
+    found = file_state(os.fstat(source.fd))
+    return found if (source.start, source.size) == (0, found[2]) else (*found, source.start, source.size)
+
+
+def file_state(status: os.stat_result) -> State:
+    """The state of a whole file."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 class PiecedRange(ByteRange):
     """Ranges of files one after the other, read as if they were one. It has no file descriptor of its own (-1)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -78,6 +79,20 @@ class Content:
         for piece in self.pieces:
             starts.append(starts[-1] + length_of(piece))
         return starts
+
+    @cached_property
+    def digest(self) -> bytes | None:
+        """Tells it from other contents made of the same original; None where a piece is more than bytes and ranges."""
+        found = hashlib.sha256()
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                found.update(b"b%d:" % len(piece))
+                found.update(piece)
+            elif isinstance(piece, tuple):
+                found.update(b"r%d,%d:" % piece)
+            else:
+                return None
+        return found.digest()
 
     def parts(self, offset: int, length: int) -> Iterable[ContentPiece]:
         """The pieces, or parts of them, that make up a range of the new content."""

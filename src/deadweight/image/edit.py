@@ -276,7 +276,7 @@ class _Emission:
 
     def _layer(self, position: int) -> LayerEdit:
         layer = self.fs.image.layers[position]
-        untouched = LayerEdit(position, None, layer.tar.size)
+        untouched = LayerEdit(position, None, layer.size)
         if position in self.keep:
             return untouched
         first = self._first_names(layer.entries, position)
@@ -312,7 +312,7 @@ class _Emission:
         if not changed:
             return untouched
         out.add(END)
-        self._charge((position, -1), layer.tar.size - end, len(END) + missing)
+        self._charge((position, -1), layer.size - end, len(END) + missing)
         return LayerEdit(position, tuple(out.pieces), out.size)
 
     def _first_names(self, entries: list[Entry], position: int) -> dict[Key, Entry]:

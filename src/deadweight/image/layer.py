@@ -47,7 +47,7 @@ _RECORDS = {"path": _NAME, "linkpath": _NAME, "size": _WHOLE, "uid": _WHOLE, "gi
 _NO_WHITEOUTS = frozenset({".wh.", ".wh..", ".wh..."})
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One name in a layer. Offsets and sizes are bytes of the layer's uncompressed tar."""
 
     index: int
@@ -67,7 +67,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     mode: int
     uid: int
     gid: int
-    mtime: float
+    mtime: int | float
     owner: str
     """The user's and group's names, joined by a colon."""
     linkname: str

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from deadweight.errors import BadInputError, DigestError, shown
-from deadweight.image.bytes import Blob, ByteRange
+from deadweight.image.bytes import Blob, ByteRange, State, state_of
 from deadweight.image.compression import Compression, detect, need_room, spool
 from deadweight.image.layer import Entry, read_entries
 from deadweight.image.parallel import Sum, in_parallel
@@ -84,10 +84,29 @@ class Layer:
         """The layer in words, for messages: positions count from 1."""
         return f"layer {self.position + 1} ({self.diff_id[7:19]})"
 
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the uncompressed tar."""
+        return self.tar.size
+
     @property
     def checked(self) -> bool:
-        """Whether the diff-id has been compared with the content."""
+        """Whether the diff-id was compared with the content when it was unpacked."""
         return "tar" in self.__dict__ and self.tar is not self.blob
+
+    @property
+    def sound(self) -> bool:
+        """Whether the diff-id has been compared with the content, at whatever time."""
+        return self.checked or "sound_since" in self.__dict__
+
+    def proved(self) -> None:
+        """To be called by whoever has read the layer whole, and found it to hash to its diff-id."""
+        self.__dict__["sound_since"] = True
+
+    @property
+    def state(self) -> State | None:
+        """Where the blob lies, and the file as it is now; None where it is not part of one file."""
+        return state_of(self.blob) if isinstance(self.blob, ByteRange) else None
 
     def check(self) -> None:
         """Reads the layer whole and compares it with its diff-id. Raises DigestError."""
@@ -100,6 +119,7 @@ class Layer:
             raise DigestError(
                 f"{self.where} does not hash to its diff-id {self.diff_id}: the image is damaged, get it again"
             )
+        self.proved()
 
 
 @dataclass(frozen=True)
@@ -150,7 +170,7 @@ class Image:
     @property
     def size(self) -> int:
         """The sum of the layers' uncompressed tar bytes."""
-        return sum(layer.tar.size for layer in self.layers)
+        return sum(layer.size for layer in self.layers)
 
     @property
     def stored_size(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deadweight.errors import DeadweightError
@@ -94,8 +95,11 @@ class PredictionError(DeadweightError):
 
 def keep_layer(layer: Layer) -> OutputLayer:
     """The layer as it is. A compressed one is unpacked (once) to know its size and to check its diff-id."""
-    tar = layer.tar
-    return OutputLayer(tar.size, tar.chunks, layer, layer.compression)
+    return OutputLayer(layer.size, partial(_chunks, layer), layer, layer.compression)
+
+
+def _chunks(layer: Layer) -> Iterator[bytes]:
+    yield from layer.tar.chunks()
 
 
 def keep_image(image: Image) -> NewImage:

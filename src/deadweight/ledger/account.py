@@ -170,7 +170,7 @@ def make_account(ledger: Ledger) -> Account:
                     inside.append(_Inside(layer, entry, owner, name, key in elf))
                 else:
                     rows.append(Row(at, owner, category, name, entry.stored))
-        framing += layer.tar.size - end
+        framing += layer.size - end
         if framing:
             rows.append(Row(at, FRAMING, TAR_FRAMING, "", framing))
     files: list[GpuFile] = []
@@ -180,7 +180,7 @@ def make_account(ledger: Ledger) -> Account:
             rows.extend(Row(at, each.owner, category, each.path, size) for category, size in sums.items() if size)
             if code:
                 files.append(GpuFile(at, each.owner, each.path, code))
-    account = Account(tuple(layer.tar.size for layer in ledger.image.layers), rows, hidden, files)
+    account = Account(tuple(layer.size for layer in ledger.image.layers), rows, hidden, files)
     check(account)
     return account
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import cached_property
 
 import msgspec
 
 from deadweight.binary.elf import is_elf
+from deadweight.cache.known import Facts
+from deadweight.cache.layers import Cache
 from deadweight.image.filesystem import Filesystem, Key, Node
 from deadweight.image.model import Image
 from deadweight.ledger.debian import Package, owner_by_path, read_packages
@@ -34,12 +36,12 @@ FRAMING = Owner("framing", "tar framing")
 class Ledger:
     """An image's contents with their owners. Immutable; everything is computed when first asked for."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, cache: Cache | None = None) -> None:
         self.image = image
+        self.facts = Facts(image, cache)
+        """What is known of single files, for whoever would read them again."""
         self.notes: list[str] = []
         """What could not be read, and why."""
-        self.digests: dict[Hashable, object] = {}
-        """Digests of contents that were read whole, for those who would read them again."""
 
     @cached_property
     def fs(self) -> Filesystem:
@@ -145,15 +147,19 @@ class Ledger:
         """The ELF files of the view, one path for each inode, by path."""
         found: dict[str, Node] = {}
         seen: set[tuple[int, int]] = set()
+        known = [self.facts.table("elf", layer.position, bool) for layer in self.image.layers]
         for path, node in self.fs.nodes.items():
             source = node.source
             if source is None or source.kind != "file" or source.sparse or source.stored < 64:
                 continue
-            inode = (node.source_layer, source.index)
+            position, index = inode = (node.source_layer, source.index)
             if inode in seen:
                 continue
             seen.add(inode)
-            if is_elf(self.image.layers[node.source_layer].tar.read_at(source.data, 64)):
+            elf = known[position].get(index)
+            if elf is None:
+                elf = known[position][index] = is_elf(self.image.layers[position].tar.read_at(source.data, 64))
+            if elf:
                 found[path] = node
         return found
 

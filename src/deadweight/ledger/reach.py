@@ -31,7 +31,7 @@ _WHERE: Final = {
 class Reach(NamedTuple):
     """What there is to say of one file."""
 
-    beyond: Mapping[str, int]
+    beyond: dict[str, int]
     """Bytes of GPU code that no pass takes out, by `GpuCode.out_of_reach`."""
     unserved: tuple[int, ...]
     """The declared GPUs that find nothing in it, though it has code for others."""
@@ -45,7 +45,7 @@ def reach(read: Reader, size: int, target: Target) -> Reach:
             sums[code.out_of_reach] += code.bytes
     entries = () if sums else _entries(read, size)  # those out of reach may serve them
     unserved = tuple(gpu for gpu in target.gpus if entries and service(entries, gpu) == "nothing")
-    return Reach(sums, unserved)
+    return Reach(dict(sums), unserved)
 
 
 def _entries(read: Reader, size: int) -> tuple[Entry, ...]:

@@ -9,7 +9,7 @@ from deadweight.errors import BadInputError
 from deadweight.ledger.requirements import is_application
 from deadweight.passes.base import Context
 from deadweight.passes.commands import commands, shebang
-from deadweight.passes.imports import imported, scan, source
+from deadweight.passes.imports import really_imported, scan, source
 
 _TEST = re.compile(r"(?:^|/)(?:tests?/|test_[^/]*\.py\Z|[^/]*_test\.py\Z|conftest\.py\Z|noxfile\.py\Z)")
 _TEXTS = (".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".sh", ".toml", ".yaml", ".yml")
@@ -106,7 +106,7 @@ def importers(context: Context, modules: Iterable[str], leaving: frozenset[str] 
     for path, imports in scan(context.ledger, python_files(context)):
         hits = imports.modules & wanted - found.keys()
         if hits and path not in leaving:
-            for module in hits & imported(source(context.ledger, path)):
+            for module in hits & really_imported(context.ledger, path):
                 found[module] = path
     return found
 

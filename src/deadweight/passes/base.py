@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Literal, NamedTuple
-from weakref import WeakKeyDictionary
 
 import msgspec
 
 from deadweight.binary.gpu import Target
+from deadweight.cache.known import name_of
 from deadweight.errors import PlanError, shown
 from deadweight.image.content import Content, Reader
 from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
+from deadweight.passes.outcomes import outcome
 
 Risk = Literal["lossless", "target", "policy", "observed"]
 RISKS: tuple[Risk, ...] = ("lossless", "target", "policy", "observed")
@@ -194,11 +195,11 @@ class Pass:
     rewrite: Callable[[Rewriting], Content] | None = None
     """For passes that rewrite: a file's new content, in terms of what it is given. Raises ValueError, with the reason,
     when it cannot be done. The same input must give the same content."""
-
-
-_Task = tuple[Pass, str, Content | None, Target | None, str | None]
-_REWRITTEN: WeakKeyDictionary[Ledger, dict[_Task, Content | str]] = WeakKeyDictionary()
-"""What rewriting gave, or why it could not be done: it can take minutes, and a planner asks more than once."""
+    recipe: Callable[[Rewriting], Hashable] | None = None
+    """What a rewrite depends on beside the content that it is given. Where a pass says it, what it makes of a file is
+    kept for other runs: only for passes that are part of deadweight, whose code is known with its version."""
+    slow: bool = False
+    """Whether a rewrite takes longer than hashing the file does: then it is kept for other images, too."""
 
 
 def rewritten(
@@ -210,18 +211,25 @@ def rewritten(
     """
     if one.rewrite is None:
         raise PlanError(f"the pass {one.name} does not rewrite, as the cut of {shown(path)} would")
-    memo = _REWRITTEN.setdefault(ledger, {})
-    task = (one, path, first, target, to)
-    if task not in memo:
+    rewrite, key = one.rewrite, ledger.fs.nodes[path].inode
+    assert key is not None  # it has content
+
+    def task() -> Rewriting:
         read, size = ledger.reader(path), ledger.fs.nodes[path].size
         if first is not None:
             read, size = first.reader(read), first.size
-        try:
-            content = one.rewrite(Rewriting(ledger, path, read, size, target, to))
-            memo[task] = content if first is None else content.after(first)
-        except ValueError as error:
-            memo[task] = str(error)
-    found = memo[task]
+        return Rewriting(ledger, path, read, size, target, to)
+
+    def work() -> Content:
+        content = rewrite(task())
+        return content if first is None else content.after(first)
+
+    memo = ledger.facts.memo
+    asked = (one, path, first, target, to)
+    if asked not in memo:
+        recipe = None if one.recipe is None else f"{one.name}-{name_of(one.recipe(task()))}"
+        memo[asked] = outcome(ledger, key, recipe, first, work, slow=one.slow)
+    found = memo[asked]
     if isinstance(found, Content):
         return found
     raise ValueError(found)

@@ -82,7 +82,12 @@ def _meta(layer: int, e: Entry) -> _Meta:
 
 
 def _digest(context: Context, prefix: int | None, file: _File) -> bytes:
-    layer, index = file[0]
+    kind = "sha256" if prefix is None else "beginning"
+    return context.ledger.facts.of(kind, file[0], bytes, lambda: _hashed(context, prefix, file[0]))
+
+
+def _hashed(context: Context, prefix: int | None, key: Key) -> bytes:
+    layer, index = key
     tar = context.ledger.image.layers[layer].tar
     entry = context.ledger.image.layers[layer].entries[index]
     if prefix is not None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
-from weakref import WeakKeyDictionary
 
 from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
 from deadweight.binary.shrink import NOTHING, shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
 from deadweight.binary.target_document import gpu_names, in_words
+from deadweight.cache.known import name_of
 from deadweight.image.content import Content
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.reach import Reach, reach, reach_notes
@@ -21,8 +20,6 @@ from deadweight.passes.inodes import changeable_name, names_by_inode
 
 _SHOWN = 3
 _THREADS = 2
-_REACH: Final[WeakKeyDictionary[Ledger, dict[tuple[str, Target], Reach]]] = WeakKeyDictionary()
-"""Worked out once for a file: that means searching it, and a planner asks more than once."""
 
 
 def propose(context: Context) -> Iterator[Proposal]:
@@ -79,10 +76,10 @@ def rewrite(file: Rewriting) -> Content:
 
 
 def _reach(ledger: Ledger, path: str, target: Target) -> Reach:
-    known = _REACH.setdefault(ledger, {})
-    if (path, target) not in known:
-        known[path, target] = reach(ledger.reader(path), ledger.fs.nodes[path].size, target)
-    return known[path, target]
+    node = ledger.fs.nodes[path]
+    assert node.inode is not None  # it has content
+    kind = f"reach-{name_of(target)}"
+    return ledger.facts.of(kind, node.inode, Reach, lambda: reach(ledger.reader(path), node.size, target))
 
 
 def cost(target: Target) -> list[str]:
@@ -110,4 +107,6 @@ PASS = Pass(
     summary="GPU code for GPUs that were not declared (--gpu)",
     propose=propose,
     rewrite=rewrite,
+    recipe=lambda file: file.target,
+    slow=True,
 )

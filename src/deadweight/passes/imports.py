@@ -11,9 +11,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
-from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
 
 SOURCE_LIMIT = 4 << 20
@@ -44,20 +42,20 @@ class Imports(NamedTuple):
 
 
 _NOTHING = Imports(frozenset(), (), False)
-_CACHE: WeakKeyDictionary[Ledger, dict[Key, Imports]] = WeakKeyDictionary()
 
 
 def scan(ledger: Ledger, paths: Iterable[str]) -> Iterator[tuple[str, Imports]]:
     """What each of the Python files at `paths` mentions; each file is read once for one ledger."""
-    cache = _CACHE.setdefault(ledger, {})
+    known = [ledger.facts.table("imports", layer.position, Imports) for layer in ledger.image.layers]
     nodes = ledger.fs.nodes
     for path in paths:
-        inode = nodes[path].inode
-        if inode is None:
+        node = nodes[path]
+        if node.source is None:
             continue
-        found = cache.get(inode)
+        table, index = known[node.source_layer], node.source.index
+        found = table.get(index)
         if found is None:
-            found = cache[inode] = mentions(source(ledger, path))
+            found = table[index] = mentions(source(ledger, path))
         yield path, found
 
 
@@ -150,8 +148,15 @@ def parse(data: bytes) -> ast.Module | None:
         return None
 
 
+def really_imported(ledger: Ledger, path: str) -> frozenset[str]:
+    """The top-level modules that the file at `path` really imports, by Python's own parser."""
+    key = ledger.fs.nodes[path].inode
+    assert key is not None  # it has content
+    return ledger.facts.of("imported", key, frozenset[str], lambda: imported(source(ledger, path)))
+
+
 def imported(data: bytes) -> frozenset[str]:
-    """The top-level modules that a file really imports, by Python's own parser; by `mentions` where that fails.
+    """The top-level modules that Python source really imports; by `mentions` where it cannot be parsed.
 
     An import that stands in a docstring does not count; one by a literal name does.
     """

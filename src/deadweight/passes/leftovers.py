@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deadweight.binary.leftovers import NOTHING, drop_leftovers
 from deadweight.image.content import Content
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting
-from deadweight.passes.elf_rewrites import elf_rewrites, must_machine
+from deadweight.passes.elf_rewrites import elf_rewrites, machine_of, must_machine
 
 
 def propose(context: Context) -> Iterator[Proposal]:
@@ -34,4 +34,5 @@ PASS = Pass(
     summary="what patchelf left behind in programs and libraries, where sections were that it moved",
     propose=propose,
     rewrite=rewrite,
+    recipe=lambda file: machine_of(file.ledger),
 )

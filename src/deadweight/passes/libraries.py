@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from deadweight.binary.dynamic import Dynamic, dynamic, interpreter
@@ -50,16 +51,30 @@ def needs(ledger: Ledger) -> dict[str, Needs]:
         machine = MACHINES.get(str(ledger.image.config.get("architecture", "amd64")))
         found = {}
         for path, node in ledger.elf_files.items():
-            read = ledger.reader(path)
-            try:
-                elf = parse(read, node.size)
-                if elf.machine == machine:
-                    asked, program = dynamic(read, elf), interpreter(read, elf)
-                    found[path] = loader.needs(path, asked, program)
-            except ElfError:
-                continue
+            assert node.inode is not None  # it has content
+            asked = ledger.facts.of("asked", node.inode, _Asked, lambda path=path, node=node: _ask(ledger, path, node))  # type: ignore[misc]
+            if asked.machine is not None and asked.machine == machine:
+                found[path] = loader.needs(path, asked.loader, asked.program)
         _NEEDS[ledger] = found
     return found
+
+
+class _Asked(NamedTuple):
+    """What an ELF file asks for, whatever there is."""
+
+    machine: int | None
+    """None where the file cannot be read."""
+    loader: Dynamic
+    program: str | None
+
+
+def _ask(ledger: Ledger, path: str, node: Node) -> _Asked:
+    read = ledger.reader(path)
+    try:
+        elf = parse(read, node.size)
+        return _Asked(elf.machine, dynamic(read, elf), interpreter(read, elf))
+    except ElfError:
+        return _Asked(None, Dynamic(), None)
 
 
 class _Loader:

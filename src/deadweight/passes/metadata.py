@@ -7,7 +7,6 @@ is not made to match.
 from __future__ import annotations
 
 import base64
-import hashlib
 import posixpath
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,19 +25,12 @@ from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rew
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.ledger.record import record_hash, record_paths, rewrite_record
+from deadweight.passes.outcomes import Digests, digests
 from deadweight.passes.target import read_slimmed, slimmed_for
 
 STATUS = "var/lib/dpkg/status"
 EXTENDED_STATES = "var/lib/apt/extended_states"
 WORKERS = 2
-
-
-class Digests(msgspec.Struct, frozen=True):
-    """Digests of one content."""
-
-    sha256: bytes
-    md5: bytes
-    size: int
 
 
 @dataclass
@@ -122,31 +114,17 @@ def _all_digests(ledger: Ledger, edit: Edit) -> tuple[dict[Key, Digests], dict[K
         results = list(pool.map(lambda task: _digests(ledger, *task), tasks))
     before: dict[Key, Digests] = {}
     after: dict[Key, Digests] = {}
-    for (path, new), digests in zip(tasks, results, strict=True):
+    for (path, new), found in zip(tasks, results, strict=True):
         key = ledger.fs.nodes[path].inode
         assert key is not None
-        (before if new is None else after)[key] = digests
+        (before if new is None else after)[key] = found
     return before, after
 
 
 def _digests(ledger: Ledger, path: str, content: Content | None) -> Digests:
-    node = ledger.fs.nodes[path]
-    assert node.source is not None
-    memo = ledger.digests
-    key = (node.inode, content)
-    if key not in memo:
-        original = ledger.image.layers[node.source_layer].tar.window(node.source.data, node.source.stored)
-        sha256, size = hashlib.sha256(), 0
-        md5 = hashlib.md5(usedforsecurity=False) if ledger.owner(path).kind == "debian" else None
-        for chunk in original.chunks() if content is None else content.chunks(original):
-            sha256.update(chunk)
-            size += len(chunk)
-            if md5 is not None:
-                md5.update(chunk)
-        memo[key] = Digests(sha256.digest(), md5.digest() if md5 is not None else b"", size)
-    found = memo[key]
-    assert isinstance(found, Digests)
-    return found
+    key = ledger.fs.nodes[path].inode
+    assert key is not None  # it has content
+    return digests(ledger, key, content, md5=ledger.owner(path).kind == "debian")
 
 
 def _record(

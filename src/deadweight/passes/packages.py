@@ -66,13 +66,17 @@ def _of_elf_files(context: Context) -> Iterator[Need]:
 
 def _of_scripts(context: Context) -> Iterator[Need]:
     ledger = context.ledger
+    known = [ledger.facts.table("shebang", layer.position, list[str]) for layer in ledger.image.layers]
     for path, node in ledger.fs.nodes.items():
         entry = node.source
         if entry is None or entry.kind != "file" or not entry.mode & 0o111 or entry.sparse or path in context.gone:
             continue
         if entry.stored > 2 and not path.endswith((".so", ".pyc")):
-            head = ledger.image.layers[node.source_layer].tar.read_at(entry.data, min(entry.stored, 256))
-            for word in shebang(head):
+            words = known[node.source_layer].get(entry.index)
+            if words is None:
+                head = ledger.image.layers[node.source_layer].tar.read_at(entry.data, min(entry.stored, 256))
+                words = known[node.source_layer][entry.index] = shebang(head)
+            for word in words:
                 for target in locate(ledger.fs, word):
                     yield Need((path,), target.path, f"/{path} begins with #!{word}")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deadweight.binary.strip import strip_symbols
 from deadweight.image.content import Content
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting
-from deadweight.passes.elf_rewrites import elf_rewrites, must_machine
+from deadweight.passes.elf_rewrites import elf_rewrites, machine_of, must_machine
 
 NOTHING = "nothing to strip"
 
@@ -36,4 +36,5 @@ PASS = Pass(
     summary="symbol tables and debug sections of programs and libraries",
     propose=propose,
     rewrite=rewrite,
+    recipe=lambda file: machine_of(file.ledger),
 )

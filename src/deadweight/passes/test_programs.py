@@ -25,16 +25,21 @@ def programs(context: Context) -> Iterator[str]:
         if path in context.gone or context.ledger.owner(path).kind != "python" or node.inode is None:
             continue
         read = context.ledger.reader(path)
-        try:
-            if interpreter(read, parse(read, node.size)) is None:  # a library
-                continue
-        except ElfError:
-            continue
         same = names[node.inode]
-        if not any(name in commands(context.ledger).programs for name in same) and _has_help(read, node.size):
+        if not any(name in commands(context.ledger).programs for name in same) and context.ledger.facts.of(
+            "google-test",
+            node.inode,
+            bool,
+            lambda read=read, node=node: _is_test(read, node.size),  # type: ignore[misc]
+        ):
             found += same
     yield from sorted(found)
 
 
-def _has_help(read: Reader, size: int) -> bool:
+def _is_test(read: Reader, size: int) -> bool:
+    try:
+        if interpreter(read, parse(read, size)) is None:  # a library
+            return False
+    except ElfError:
+        return False
     return any(_HELP in read(at, _CHUNK + len(_HELP)) for at in range(0, size, _CHUNK))

@@ -6,6 +6,7 @@ import ast
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from deadweight.passes.application import mentions, python_sources
 from deadweight.passes.base import Context, Pass, Proposal, noted
@@ -202,11 +203,13 @@ def _candidates(context: Context) -> Iterator[str]:
 
 def _imports(context: Context, path: str, modules: Mapping[str, list[str]]) -> set[str]:
     """The directories of tests that a file imports, or names in a string."""
-    data = source(context.ledger, path)
-    tree = parse(data)
-    if tree is None:
+    ledger = context.ledger
+    key = ledger.fs.nodes[path].inode
+    assert key is not None  # it has content
+    said = ledger.facts.of("statements", key, _Statements, lambda: _statements(source(ledger, path)))
+    if not said.parsed:
         # Too large to parse, or no Python: what it could mean counts.
-        beside = posixpath.dirname(path)
+        data, beside = source(ledger, path), posixpath.dirname(path)
         return {
             directory
             for name, directories in modules.items()
@@ -215,21 +218,45 @@ def _imports(context: Context, path: str, modules: Mapping[str, list[str]]) -> s
         }
     found: set[str] = set()
     package = _package(context, path)
+    for name in said.names:
+        found.update(_named(name, modules))
+    for module, level, names in said.froms:
+        base = _absolute(module, level, package)
+        if base is not None:
+            for name in names:
+                found.update(_named(f"{base}.{name}".strip("."), modules))
+    return found
+
+
+class _Statements(NamedTuple):
+    """What a Python file names: modules that it imports or has in a string, and what it imports from modules."""
+
+    parsed: bool
+    names: list[str]
+    froms: list[tuple[str | None, int, list[str]]]
+    """The module, how many packages up from the file's it is (PEP 328), and what is imported from it."""
+
+
+def _statements(data: bytes) -> _Statements:
+    tree = parse(data)
+    if tree is None:
+        return _Statements(False, [], [])
     compared = _compared(tree)
+    names: dict[str, None] = {}
+    froms: list[tuple[str | None, int, list[str]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                found.update(_named(alias.name, modules))
+            names.update((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, package)
-            if base is not None:
-                for alias in node.names:
-                    found.update(_named(f"{base}.{alias.name}".strip("."), modules))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DOTTED.match(node.value):
-            if node in compared:
-                continue
-            found.update(_named(node.value.partition(":")[0], modules))
-    return found
+            froms.append((node.module, node.level, [alias.name for alias in node.names]))
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and _DOTTED.match(node.value)
+            and node not in compared
+        ):
+            names[node.value.partition(":")[0]] = None
+    return _Statements(True, list(names), froms)
 
 
 def _compared(tree: ast.AST) -> set[ast.expr]:
@@ -249,14 +276,14 @@ def _package(context: Context, path: str) -> list[str]:
     return posixpath.dirname(path[len(site) + 1 if site else 0 :]).split("/")
 
 
-def _absolute(node: ast.ImportFrom, package: Sequence[str]) -> str | None:
+def _absolute(module: str | None, level: int, package: Sequence[str]) -> str | None:
     """The module that a `from` statement names; None where it climbs too high."""
-    if not node.level:
-        return node.module
-    if node.level > len(package):
+    if not level:
+        return module
+    if level > len(package):
         return None
-    parts = package[: len(package) - node.level + 1]
-    return ".".join([*parts, *([node.module] if node.module else [])])
+    parts = package[: len(package) - level + 1]
+    return ".".join([*parts, *([module] if module else [])])
 
 
 PASS = Pass(

@@ -19,7 +19,7 @@ def joined(worked: Worked, swapped: Swapped) -> Worked:
     """What was worked out over the swapped image, as a plan for the original: the swaps' cuts come first."""
     plan, original = worked.plan, swapped.original.image
     layers = [
-        LayerSize(layer.position, layer.diff_id, layer.tar.size, size.predicted_bytes)
+        LayerSize(layer.position, layer.diff_id, layer.size, size.predicted_bytes)
         for layer, size in zip(original.layers, plan.layers, strict=True)
     ]
     image = PlanImage(
@@ -64,7 +64,7 @@ def inner(plan: Plan, swapped: Swapped) -> Plan:
         image=msgspec.structs.replace(plan.image, diff_ids=[layer.diff_id for layer in image.layers]),
         before_bytes=image.size,
         layers=[
-            LayerSize(layer.position, layer.diff_id, layer.tar.size, sizes.get(layer.position, layer.tar.size))
+            LayerSize(layer.position, layer.diff_id, layer.size, sizes.get(layer.position, layer.size))
             for layer in image.layers
         ],
         cuts=[cut for cut in plan.cuts if cut.pass_ != SWAP],

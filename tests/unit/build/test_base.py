@@ -8,9 +8,9 @@ import pytest
 
 from deadweight.build.base import Base, read_base
 from deadweight.build.builder import check_python
-from deadweight.build.cache import Cache
 from deadweight.build.recipe import Recipe, read_recipe
 from deadweight.build.users import user_items
+from deadweight.cache.layers import Cache
 from deadweight.errors import BadInputError, DigestError
 from deadweight.image.transports import open_image
 from support.images import FixtureImage, Member, directory, file, make_image, make_tar, symlink, write_oci

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from deadweight.build.base import Base, Python
-from deadweight.build.cache import Cache, Cached
 from deadweight.build.dependencies import Host, Options, dependencies_layer
 from deadweight.build.recipe import read_recipe
 from deadweight.build.uv import find_uv
+from deadweight.cache.layers import Cache, Cached
 from deadweight.errors import BadInputError
 from support.recipes import project
 from support.weights import weights as made_weights

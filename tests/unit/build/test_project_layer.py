@@ -14,12 +14,12 @@ import pytest
 
 from deadweight.build import project as module
 from deadweight.build.base import Base, Python
-from deadweight.build.cache import Cache, Cached
 from deadweight.build.dependencies import Host
 from deadweight.build.dockerfile import render
 from deadweight.build.project import project_layer
 from deadweight.build.recipe import read_recipe
 from deadweight.build.uv import Uv, find_uv, run_uv
+from deadweight.cache.layers import Cache, Cached
 from deadweight.errors import BadInputError
 from support.recipes import project
 from support.wheels import make_wheel

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from deadweight.build.cache import Cache
 from deadweight.build.slimming import slim_base
+from deadweight.cache.layers import Cache
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
 from support.contexts import Dpkg

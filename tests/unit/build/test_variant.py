@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from deadweight.build.base import Base, Python
-from deadweight.build.cache import Cache
 from deadweight.build.dependencies import Host, Options, dependencies_layer
 from deadweight.build.recipe import read_recipe
 from deadweight.build.uv import find_uv
 from deadweight.build.variant import cpu_requirements, entries_of, pylock_entries, split_requirements
+from deadweight.cache.layers import Cache
 from deadweight.errors import BadInputError, UsageError
 from deadweight.files.cpu_wheel import Sources
 from support.recipes import project

@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DEADWEIGHT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine")
     return tmp_path
 
@@ -85,5 +85,5 @@ def test_a_bootstrap_that_fails_leaves_nothing(
     said = capfd.readouterr().err
     assert "E: no suite" in said
     assert "\x1b" not in said
-    assert not list((folder / "cache/deadweight/build/blobs").iterdir())
-    assert not list((folder / "cache/deadweight/build/work").iterdir())
+    assert not list((folder / "cache/blobs").iterdir())
+    assert not list((folder / "cache/work").iterdir())

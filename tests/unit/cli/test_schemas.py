@@ -68,6 +68,7 @@ COMMANDS = {
     "gpus": [],
     "doctor": ["--root", "tree"],
     "passes": [],
+    "cache info": [],
 }
 STATUSES = {"lint": (1,), "doctor": (0, 4)}
 """Of commands whose answer is not yes; doctor's depends on whether `prune` was there before."""

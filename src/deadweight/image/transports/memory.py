@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from deadweight.image.bytes import State, file_state
 from deadweight.image.compression import Compression
 from deadweight.image.transports.stream import Stored
 
@@ -27,7 +28,7 @@ _HEX = re.compile(r"sha256:([0-9a-f]{64})")
 class _Seen(msgspec.Struct, frozen=True):
     """Files that hold a digest's content, newest first."""
 
-    files: list[tuple[int, int, int, int, int]]
+    files: list[tuple[int, ...]]
 
 
 class _Packed(msgspec.Struct, frozen=True):
@@ -46,14 +47,24 @@ class Memory:
 
     def vouches(self, digest: str, status: os.stat_result) -> bool:
         """Whether the file of which `status` speaks is known to have this digest."""
-        return _identity(status) in self._seen(digest)
+        return self.vouches_part(digest, file_state(status))
 
     def note(self, digest: str, status: os.stat_result) -> None:
         """Remembers that the file, as it is now, has this digest: whoever says so has hashed all of it."""
-        new = _identity(status)
+        self.note_part(digest, file_state(status))
+
+    def vouches_part(self, digest: str, state: State) -> bool:
+        """Whether a part of a file, a layer in an archive say, is known to have this digest."""
+        return state in self._seen(digest)
+
+    def note_part(self, digest: str, state: State) -> None:
+        """Remembers that a part of a file has this digest."""
+        seen = self._seen(digest)
+        if state in seen[:1]:
+            return
         # An inode holds one content: what was known of it is no more.
-        others = [each for each in self._seen(digest) if each[:2] != new[:2]]
-        self._write(self._place("seen", digest), _Seen([new, *others][:_PLACES]))
+        others = [each for each in seen if each[:2] != state[:2] or (each[:5] == state[:5] and each != state)]
+        self._write(self._place("seen", digest), _Seen([state, *others][:_PLACES]))
 
     def packed(self, diff_id: str, compression: Compression) -> Stored | None:
         """What the layer came to when it was last compressed so."""
@@ -71,7 +82,7 @@ class Memory:
             packed = _Packed(stored.digest, stored.size, stored.stored)
             self._write(self._place(stored.compression, stored.diff_id), packed)
 
-    def _seen(self, digest: str) -> list[tuple[int, int, int, int, int]]:
+    def _seen(self, digest: str) -> list[State]:
         with suppress(OSError, msgspec.MsgspecError):
             return msgspec.json.decode(self._place("seen", digest).read_bytes(), type=_Seen).files
         return []
@@ -91,7 +102,3 @@ class Memory:
         except OSError:
             with suppress(OSError):
                 partial.unlink()
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -167,7 +167,7 @@ def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _copy_blob(layer: OutputLayer, source: Layer, file: BinaryIO, progress: Progress | None) -> Stored:
     # A compressed layer's diff-id is checked when it is unpacked; that has happened, if its size is known.
-    size = source.tar.size
+    size = source.size
     done = 0
     with Hasher() as content:
         for chunk in source.blob.chunks():
@@ -179,6 +179,7 @@ def _copy_blob(layer: OutputLayer, source: Layer, file: BinaryIO, progress: Prog
         digest = content.digest()
     if source.compression == "none":
         _same(digest, source.diff_id, source.where)
+        source.proved()
     if source.digest is not None:
         _same(digest, source.digest, source.where)
     if size != layer.size:

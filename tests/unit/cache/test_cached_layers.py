@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import BinaryIO
 
 import pytest
 
-from deadweight.build import cache as module
-from deadweight.build.cache import Cache, default_folder
 from deadweight.build.pack import Item, Packed, pack
+from deadweight.cache.keeping import trim
+from deadweight.cache.layers import Cache
+from deadweight.cache.place import default_folder, distrust, limit
+from deadweight.errors import UsageError
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_a_blob_that_was_copied_is_hashed_and_then_known(cache: Cache) -> None:
     assert cache.memory.vouches(f"sha256:{path.name}", path.stat())
 
 
-@pytest.mark.parametrize("name", ["layers/k.json", "blobs"])
+@pytest.mark.parametrize("name", ["layers/k", "blobs"])
 def test_half_of_anything_is_nothing(cache: Cache, name: str) -> None:
     diff_id = make(cache, "k")
     path = blob(cache, diff_id) if name == "blobs" else cache.root / name
@@ -86,26 +89,25 @@ def test_a_failure_leaves_nothing(cache: Cache) -> None:
     assert not there(cache, "k")
 
 
-def test_old_and_many_layers_leave_but_never_those_in_use(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_and_many_layers_leave_but_never_those_in_use(cache: Cache) -> None:
     ids = {key: make(cache, key, key.encode() * 3000) for key in ("a", "b", "c", "d")}
     now = time.time()
     for age, key in enumerate(("d", "c", "b", "a")):
-        os.utime(cache.root / "layers" / f"{key}.json", (now - age * 100, now - age * 100))
+        os.utime(cache.root / "layers" / key, (now - age * 100, now - age * 100))
         os.utime(blob(cache, ids[key]), (now - 9999, now - 9999))
-    size = blob(cache, ids["a"]).stat().st_size
-    monkeypatch.setattr(module, "LIMIT", 2 * size)
-    assert cache.trim({"a"}) == 2 * size
+    size = blob(cache, ids["a"]).stat().st_blocks * 512 + (cache.root / "layers" / "a").stat().st_size
+    shutil.rmtree(cache.root / "memory")
+    assert trim(cache, 2 * size, {"a"}) == 2 * size
     assert [key for key in ids if there(cache, key)] == ["a", "d"]
     assert {path.name for path in (cache.root / "blobs").iterdir()} == {ids["a"][7:], ids["d"][7:]}
-    monkeypatch.setattr(module, "AGE", -1)
-    cache.trim({"a"})
+    trim(cache, 10**9, {"a"}, age=-1)
     assert [key for key in ids if there(cache, key)] == ["a"]
 
 
 def test_a_blob_whose_record_is_to_come_stays(cache: Cache) -> None:
     diff_id = make(cache, "k")
-    (cache.root / "layers" / "k.json").unlink()
-    cache.trim(())
+    (cache.root / "layers" / "k").unlink()
+    trim(cache, 10**9)
     assert blob(cache, diff_id).exists()
 
 
@@ -121,9 +123,9 @@ def test_what_killed_builds_left_unfinished_leaves_after_a_day(cache: Cache) -> 
             else:
                 (place / "bin").mkdir(parents=True)
             os.utime(place, (time.time() - age, time.time() - age))
-    cache.trim(())
+    trim(cache, 10**9)
     gone = {name for name, place in there.items() if not place.exists()}
-    assert gone == {"layers/.partial-old", "environments/.partial-old"}
+    assert gone == {"layers/.partial-old", "environments/.partial-old", "layers/whole"}  # which is no record
 
 
 def test_a_workplace_vanishes_and_takes_those_of_killed_builds_along(cache: Cache) -> None:
@@ -143,8 +145,35 @@ def test_a_workplace_vanishes_and_takes_those_of_killed_builds_along(cache: Cach
 
 
 def test_the_usual_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEADWEIGHT_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert default_folder() == Path("/x/deadweight/build")
+    assert default_folder() == Path("/x/deadweight")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
     monkeypatch.setenv("HOME", "/h")
-    assert default_folder() == Path("/h/.cache/deadweight/build")
+    assert default_folder() == Path("/h/.cache/deadweight")
+    monkeypatch.setenv("DEADWEIGHT_CACHE_DIR", "/y")
+    assert default_folder() == Path("/y")
+
+
+def test_the_limit_is_said_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limit() == 20_000_000_000
+    monkeypatch.setenv("DEADWEIGHT_CACHE_LIMIT", "5GB")
+    assert limit() == 5_000_000_000
+    monkeypatch.setenv("DEADWEIGHT_CACHE_LIMIT", "much")
+    with pytest.raises(UsageError, match="DEADWEIGHT_CACHE_LIMIT"):
+        limit()
+
+
+def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    assert distrust(place) is None
+    place.mkdir(0o700)
+    assert distrust(place) is None
+    place.chmod(0o770)
+    assert "others may write" in (distrust(place) or "")
+    place.chmod(0o700)
+    (tmp_path / "link").symlink_to(place)
+    assert "no directory" in (distrust(tmp_path / "link") or "")
+    if os.geteuid() == 0:
+        os.chown(place, 12345, -1)
+        assert "another user" in (distrust(place) or "")

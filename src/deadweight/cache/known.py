@@ -1,0 +1,171 @@
+"""What is known of layers and of their files: by a layer's diff-id, and by a file's digest.
+
+    known/VERSION/HEX.entries   the entries of the layer with this diff-id
+    known/VERSION/HEX.KIND      what is known of its files, by their index
+    made/VERSION/RECIPE-HEX     what a recipe makes of the file with this digest
+
+VERSION is a digest of deadweight's own code and of what it computes with, so that no version believes another.
+
+Of a layer only that is kept which was read from one whose diff-id was compared with its content, in a file that nobody
+touched in between. It is believed of every layer that states the diff-id: the result is then right for that layer, or
+the layer turns out not to be it, where its content is copied or rewritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import cache as once
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+
+from deadweight.cache.entries import keep, load
+from deadweight.cache.layers import Cache
+from deadweight.image.changed import ChangedLayer
+from deadweight.image.filesystem import Key
+from deadweight.image.layer import Entry
+from deadweight.image.model import Image, Layer
+
+T = TypeVar("T")
+_COMPUTES: Final = ("lz4", "isal", "backports.zstd", "packaging", "msgspec", "numpy")
+"""Distributions that what is worked out depends on."""
+_MISSING: Final = object()
+
+
+class _Index(msgspec.Struct, frozen=True, array_like=True):
+    size: int
+    entries: list[Entry]
+
+
+class Facts:
+    """What is known of the files of an image, each thing worked out once: from the cache, or in this run.
+
+    Without a cache it knows what this run has worked out.
+    """
+
+    def __init__(self, image: Image, cache: Cache | None = None) -> None:
+        self._image = image
+        self._cache = cache
+        self._tables: dict[tuple[str, int], dict[int | str, Any]] = {}
+        self._loaded: dict[tuple[str, int], int] = {}
+        self._recipes: set[str] | None = None
+        self.memo: dict[Hashable, Any] = {}
+        """What no other run is told: for whoever would work it out again in this one."""
+
+    def table(self, kind: str, position: int, of: type[T]) -> dict[int | str, T]:
+        """What is known in this regard of the files of a layer, by the index of their entry; to be added to."""
+        found = self._tables.get((kind, position))
+        if found is None:
+            layer = self._image.layers[position]
+            if self._cache is not None and not isinstance(layer, ChangedLayer):
+                found = load(_place(self._cache, layer, kind), dict[int | str, of])  # type: ignore[valid-type]
+            found = {} if found is None else found
+            self._loaded.setdefault((kind, position), len(found))
+            found = self._tables.setdefault((kind, position), found)  # another thread may have been faster
+        return found
+
+    def of(self, kind: str, key: Key, of: type[T], work: Callable[[], T], more: str = "") -> T:
+        """What is known in this regard of the file that an entry carries, worked out by `work` where it is not.
+
+        It must follow from the file's content and `more` alone. Only what msgspec can write is kept for other runs.
+        """
+        table = self.table(kind, key[0], of)
+        name = f"{key[1]} {more}" if more else key[1]
+        found: Any = table.get(name, _MISSING)
+        if found is _MISSING:
+            found = table[name] = work()
+        return cast(T, found)
+
+    def has_made(self, recipe: str) -> bool:
+        """Whether it is known what a recipe makes of any file at all: if not, nothing has to be hashed to ask."""
+        if self._recipes is None:
+            self._recipes = set()
+            if self._cache is not None:
+                with suppress(OSError):
+                    places = (self._cache.root / "made" / code()).iterdir()
+                    self._recipes = {place.name.rpartition("-")[0] for place in places}
+        return recipe in self._recipes
+
+    def made(self, recipe: str, digest: bytes, of: type[T]) -> T | None:
+        """What a recipe made of a file with this digest."""
+        if self._cache is None:
+            return None
+        found: T | None = load(self._cache.root / "made" / code() / f"{recipe}-{digest.hex()}", of)
+        return found
+
+    def note_made(self, recipe: str, digest: bytes, value: object) -> None:
+        """Remembers what a recipe made of a file. Its content must have been hashed for this."""
+        if self._cache is not None:
+            keep(self._cache.root / "made" / code() / f"{recipe}-{digest.hex()}", value)
+
+    def learn(self) -> bool:
+        """Keeps what was worked out of layers that are proved to be what their diff-ids say; whether there was any."""
+        if self._cache is None:
+            return False
+        learnt = False
+        for layer in self._image.layers:
+            if isinstance(layer, ChangedLayer) or not proved(layer, self._cache):
+                continue
+            place = _place(self._cache, layer, "entries")
+            if "recalled" not in layer.__dict__:
+                keep(place, _Index(layer.size, layer.entries))
+                learnt = True
+            for (kind, position), table in self._tables.items():
+                if position == layer.position and len(table) > self._loaded[kind, position]:
+                    keep(_place(self._cache, layer, kind), table)
+                    self._loaded[kind, position] = len(table)
+                    learnt = True
+        return learnt
+
+
+def recall(image: Image, cache: Cache) -> None:
+    """Gives the image's layers the entries that are known of them."""
+    for layer in image.layers:
+        layer.__dict__["found_as"] = layer.state
+        if layer.compression != "none" or "entries" in layer.__dict__:
+            continue
+        index = load(_place(cache, layer, "entries"), _Index)
+        if index is not None and index.size == layer.size:
+            layer.__dict__["entries"] = index.entries
+            layer.__dict__["recalled"] = True
+
+
+def proved(layer: Layer, cache: Cache) -> bool:
+    """Whether what was read of the layer is the content of its diff-id."""
+    if layer.checked:
+        return True
+    state = layer.state
+    if state is None or state != layer.__dict__.get("found_as"):
+        return False
+    if layer.sound:
+        cache.memory.note_part(layer.diff_id, state)
+        return True
+    return cache.memory.vouches_part(layer.diff_id, state)
+
+
+def _place(cache: Cache, layer: Layer, kind: str) -> Path:
+    return cache.root / "known" / code() / f"{layer.diff_id[7:]}.{kind}"
+
+
+@once
+def code() -> str:
+    """A digest of all that decides what is worked out: deadweight's code, Python, and libraries."""
+    found = hashlib.sha256(repr(sys.version_info).encode())
+    for name in _COMPUTES:
+        with suppress(PackageNotFoundError):
+            found.update(f"{name} {version(name)}\0".encode())
+    root = Path(__file__).parents[1]
+    for path in sorted(path for ending in ("py", "toml") for path in root.rglob(f"*.{ending}")):
+        data = path.read_bytes()
+        found.update(f"{path.relative_to(root)} {len(data)}\0".encode() + data)
+    return found.hexdigest()[:32]
+
+
+def name_of(*inputs: Hashable) -> str:
+    """A short name for what follows from these inputs alone."""
+    return hashlib.sha256(repr(inputs).encode()).hexdigest()[:32]

@@ -1,0 +1,69 @@
+"""Layers that plans have made: what they came to, and their bytes where that costs no room."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+from deadweight.cache.known import proved
+from deadweight.cache.layers import Cache, Record
+from deadweight.image.bytes import ByteRange
+from deadweight.image.changed import ChangedLayer
+from deadweight.image.edit import LayerEdit
+from deadweight.image.model import Image
+from deadweight.image.output import Written
+from deadweight.image.pieces import Span
+from deadweight.image.transports.store import BLOBS
+
+
+def written_key(image: Image, edit: LayerEdit) -> str | None:
+    """By what the result of an edit is known: the layers that it is made from, and every piece.
+
+    None where a piece is more than bytes and ranges of layers, or nothing is changed.
+    """
+    if edit.pieces is None:
+        return None
+    found = hashlib.sha256(b"deadweight.layer/1")
+    for piece in edit.pieces:
+        if isinstance(piece, bytes):
+            found.update(b"b%d:" % len(piece))
+            found.update(piece)
+        elif isinstance(piece, Span) and not isinstance(image.layers[piece.layer], ChangedLayer):
+            found.update(b"r%s,%d,%d:" % (image.layers[piece.layer].diff_id.encode(), piece.start, piece.length))
+        else:
+            return None
+    return found.hexdigest()
+
+
+def find_written(cache: Cache, image: Image, edit: LayerEdit) -> tuple[str, ByteRange | None] | None:
+    """The diff-id of what an edit makes of a layer, where that was made before, and its bytes where they are here.
+
+    The file is closed with the image.
+    """
+    key = written_key(image, edit)
+    record = None if key is None else cache.record(key)
+    if record is None or record.bytes != edit.size:
+        return None
+    return record.diff_id, cache.blob(record, image.resources, read=False)
+
+
+def note_written(
+    cache: Cache, image: Image, edits: tuple[LayerEdit, ...], written: Written, folder: Path | None
+) -> None:
+    """Remembers what an image's layers came to. `folder` is the OCI layout that has them, where it is one.
+
+    Not where a layer that it was made from has not been compared with its diff-id.
+    """
+    for edit, diff_id, size in zip(edits, written.diff_ids, written.sizes, strict=True):
+        key = written_key(image, edit)
+        if key is None or edit.pieces is None:
+            continue
+        sources = {edit.position, *(piece.layer for piece in edit.pieces if isinstance(piece, Span))}
+        if all(proved(image.layers[position], cache) for position in sources):
+            cache.note_record(key, Record(diff_id, size))
+            if folder is not None:
+                blob = folder / BLOBS / diff_id[7:]
+                with suppress(OSError):
+                    if cache.memory.vouches(diff_id, blob.lstat()):
+                        cache.adopt(diff_id, blob)

@@ -1,0 +1,141 @@
+"""What passes make of files, and digests of files before and after: worked out once, and kept for other runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from deadweight.image.content import Content, ContentPiece, zeros
+from deadweight.image.filesystem import Key
+from deadweight.ledger.ledger import Ledger
+
+_LARGE: Final = 1 << 20
+"""Bytes of files that are looked for by their digest, in what was made of other images."""
+_ZEROS: Final = 512
+"""Bytes of zeros from which on only their number is kept."""
+
+
+class Digests(NamedTuple):
+    """Digests of one content."""
+
+    sha256: bytes
+    md5: bytes
+    """Empty where it was not asked for."""
+    size: int
+
+
+class _Kept(NamedTuple):
+    """What a pass made of a file: pieces, or the reason why nothing can be made of it."""
+
+    reason: str | None
+    pieces: list[bytes | tuple[int, int] | int]
+    """A number is that of zeros."""
+
+
+def outcome(
+    ledger: Ledger,
+    key: Key,
+    recipe: str | None,
+    first: Content | None,
+    work: Callable[[], Content],
+    *,
+    slow: bool,
+) -> Content | str:
+    """What `work` makes of the file that an entry carries, where passes before it left `first`; or why it cannot.
+
+    It is worked out anew where it does not follow from the content and the name `recipe` alone (None).
+    """
+    before = b"" if first is None else first.digest
+    if recipe is None or before is None:
+        return _try(work)
+    facts = ledger.facts
+    table = facts.table(recipe, key[0], _Kept)
+    name: int | str = f"{key[1]} {before.hex()}" if before else key[1]
+    kept = table.get(name)
+    if kept is not None:
+        return _thaw(kept)
+    of_file = f"{recipe}{before.hex()}"
+    large = slow and ledger.fs.entry(key).stored >= _LARGE
+    if large and facts.has_made(of_file):
+        kept = facts.made(of_file, digests(ledger, key, None).sha256, _Kept)
+        if kept is not None:
+            table[name] = kept
+            return _thaw(kept)
+    made = _try(work)
+    kept = _freeze(made)
+    if kept is not None:
+        table[name] = kept
+        if large and isinstance(made, Content):
+            facts.note_made(of_file, digests(ledger, key, None).sha256, kept)
+    return made
+
+
+def digests(ledger: Ledger, key: Key, content: Content | None, *, md5: bool = False) -> Digests:
+    """The digests of the file that an entry carries, or of its new content."""
+    after = b"" if content is None else content.digest
+    more = "md5" if md5 else ""
+
+    def work() -> Digests:
+        return _hashed(ledger, key, content, md5)
+
+    if after is None:
+        memo = ledger.facts.memo
+        asked = (key, content, md5)
+        if asked not in memo:
+            memo[asked] = work()
+        found: Digests = memo[asked]
+        return found
+    return ledger.facts.of("digests", key, Digests, work, f"{more}{after.hex()}")
+
+
+def _hashed(ledger: Ledger, key: Key, content: Content | None, md5: bool) -> Digests:
+    entry = ledger.fs.entry(key)
+    original = ledger.image.layers[key[0]].tar.window(entry.data, entry.stored)
+    sha256, size = hashlib.sha256(), 0
+    other = hashlib.md5(usedforsecurity=False) if md5 else None
+    for chunk in original.chunks() if content is None else content.chunks(original):
+        sha256.update(chunk)
+        size += len(chunk)
+        if other is not None:
+            other.update(chunk)
+    return Digests(sha256.digest(), other.digest() if other is not None else b"", size)
+
+
+def _try(work: Callable[[], Content]) -> Content | str:
+    try:
+        return work()
+    except ValueError as error:
+        return str(error)
+
+
+def _freeze(made: Content | str) -> _Kept | None:
+    """As it can be kept; None where a piece is neither bytes nor a range."""
+    if isinstance(made, str):
+        return _Kept(made, [])
+    pieces: list[bytes | tuple[int, int] | int] = []
+    for piece in made.pieces:
+        if isinstance(piece, bytes):
+            if len(piece) < _ZEROS or piece.strip(b"\0"):
+                pieces.append(piece)
+            elif pieces and isinstance(pieces[-1], int):
+                pieces[-1] += len(piece)
+            else:
+                pieces.append(len(piece))
+        elif isinstance(piece, tuple):
+            pieces.append(piece)
+        else:
+            return None
+    return _Kept(None, pieces)
+
+
+def _thaw(kept: _Kept) -> Content | str:
+    return Content(tuple(_pieces(kept))) if kept.reason is None else kept.reason
+
+
+def _pieces(kept: _Kept) -> Iterator[ContentPiece]:
+    for piece in kept.pieces:
+        if isinstance(piece, int):
+            yield from (part for part in zeros(piece) if part)
+        else:
+            yield piece
