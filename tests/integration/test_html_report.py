@@ -16,8 +16,8 @@ from deadweight.cli.main import main
 from deadweight.image.transports import open_image
 from deadweight.ledger.ledger import Ledger
 from deadweight.plan import draw_up
-from deadweight.report.html.pages import slim_page
 from deadweight.report.html.sections import asset
+from deadweight.report.html.slim import slim_page
 from deadweight.report.slim import slim_report
 from deadweight.report.text import plain
 from deadweight.report.tree import plan_tree, side
@@ -64,7 +64,8 @@ def pages(image: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     """Pages by command, as the command line writes them, and the documents that belong to them."""
     folder = tmp_path_factory.mktemp("pages")
     slim = ("slim", str(image), "--to", f"docker-archive:{folder}/slim.tar", "--gpu", "sm_90", "--all-layers")
-    for name, *words in (("inspect", "inspect", str(image)), ("slim", *slim)):
+    compare = ("compare", str(image), f"{folder}/slim.tar")
+    for name, *words in (("inspect", "inspect", str(image)), ("slim", *slim), ("compare", *compare)):
         assert main([*words, "--html", f"{folder}/{name}.html", "--json", f"{folder}/{name}.json"]) == 0
     return {path.name: path for path in folder.iterdir()}
 
@@ -134,6 +135,19 @@ def test_what_left_is_the_plans(browser: Browser, pages: dict[str, Path]) -> Non
             for column in (2, 3)
         )
         assert (before, after) == (report["before_bytes"], report["after_bytes"])
+
+
+def test_changes_are_those_between_two_images(browser: Browser, pages: dict[str, Path]) -> None:
+    (change,) = json.loads(pages["compare.json"].read_text())["changes"]
+    with opened_page(browser, pages["compare.html"]) as page:
+        for column, field in ((3, "before_bytes"), (4, "after_bytes")):
+            *found, total = bytes_of(page, "Packages that changed", column)
+            assert sorted(found[:-1]) == sorted(line[field] for line in change["owners"])
+            assert sum(found) == total == change[field]
+        choose(page, "change")
+        assert page.locator("#legend li").all_inner_texts()[0].startswith("gone")
+        choose(page, "packages")
+        assert page.get_by_role("radio", name="layers").count() == 0
 
 
 def test_zooming_by_keys_by_mouse_and_by_the_table(browser: Browser, pages: dict[str, Path]) -> None:
@@ -233,7 +247,7 @@ def test_cuts_are_filtered_and_lead_to_their_files(browser: Browser, pages: dict
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("command", ["inspect", "slim"])
+@pytest.mark.parametrize("command", ["inspect", "slim", "compare"])
 def test_accessibility_in_every_view(browser: Browser, pages: dict[str, Path], command: str, scheme: Scheme) -> None:
     with opened_page(browser, pages[f"{command}.html"], scheme=scheme) as page:
         assert violations(page) == []
@@ -265,14 +279,14 @@ def test_light_and_dark(browser: Browser, pages: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("width", [380, 900, 1600])
 def test_no_page_is_wider_than_the_window(browser: Browser, pages: dict[str, Path], width: int) -> None:
-    for command in ("inspect", "slim"):
+    for command in ("inspect", "slim", "compare"):
         with opened_page(browser, pages[f"{command}.html"], width=width) as page:
             assert page.evaluate("document.documentElement.scrollWidth") == width
             assert page.locator("canvas").bounding_box()["height"] >= 300  # type: ignore[index]
 
 
 def test_hostile_names_are_text(browser: Browser, pages: dict[str, Path]) -> None:
-    for command in ("inspect", "slim"):
+    for command in ("inspect", "slim", "compare"):
         with opened_page(browser, pages[f"{command}.html"]) as page:
             assert page.locator("script").count() == 3
             assert page.locator("img").count() == 0

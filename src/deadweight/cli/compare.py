@@ -5,15 +5,17 @@ from __future__ import annotations
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import Documents, platform_option, report_options, size, top_option
+from deadweight.cli.options import Documents, page_options, platform_option, size, top_option
 from deadweight.cli.output import check_outputs, deliver
+from deadweight.cli.pages import compare_pages
 from deadweight.cli.progress import progress
+from deadweight.errors import UsageError
 
 
 @click.command("compare")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--target-size", type=size, metavar="SIZE", help="The size to reach, as 3GB or 2.5GiB.")
-@report_options
+@page_options
 @top_option
 @platform_option
 def compare_command(
@@ -27,6 +29,7 @@ def compare_command(
     \b
     Examples:
       deadweight compare before.tar slim.tar --target-size 3GB
+      deadweight compare before.tar slim.tar --html changes.html
       deadweight compare docker://host/app:main app:pr --markdown summary.md
       deadweight compare oci:out:original oci:out:passes oci:out:gpu --json -
     """
@@ -34,14 +37,22 @@ def compare_command(
     from deadweight.report.compare import compare_report  # noqa: PLC0415
     from deadweight.report.inspect import inspect_report  # noqa: PLC0415
     from deadweight.report.print_compare import print_compare  # noqa: PLC0415
+    from deadweight.report.tree import side  # noqa: PLC0415
 
     check_outputs(documents.values(), images)
+    if documents["html"] is not None and len(images) < 2:
+        raise UsageError("--html shows one image beside another: name two or more (inspect --html shows one)")
     inspected = []
+    ends = []
     with progress("reading images") as report:
         for number, image in enumerate(images):
             with opened(image, platform, report) as source:
                 if report is not None:
                     report(f"accounting {image}", number, len(images))
-                inspected.append(inspect_report(Ledger(source)))
+                one = side(Ledger(source))
+                inspected.append(inspect_report(one.ledger, one.account))
+                if documents["html"] is not None and number in (0, len(images) - 1):
+                    ends.append(one)
     found = compare_report(inspected, target_size)
-    deliver(found, documents, lambda console: print_compare(console, found, top))
+    pages = compare_pages(found, ends)
+    deliver(found, documents, lambda console: print_compare(console, found, top), quiet=False, **pages)

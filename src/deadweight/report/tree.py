@@ -156,7 +156,10 @@ def plan_tree(before: Side, over: Ledger, worked: Worked) -> Tree:
 
 
 def compare_tree(before: Side, after: Side) -> Tree:
-    """The tree of two images, whatever they have in common. Which layer bytes are in is left out of it."""
+    """The tree of two images, whatever they have in common. Which layer bytes are in is left out of it.
+
+    The images may be closed, once a report of theirs has been made.
+    """
     return _tree(before, after, (), layers=False)
 
 

@@ -72,12 +72,12 @@ def strip(parts: Sequence[tuple[str, int, str]], named: int = 7) -> Markup:
         rects.append(tag("rect", x=f"{at:.3f}%", width=f"{width:.3f}%", height="100%", class_=kind))
         at += width
     key = [
-        tag("li", _swatch(kind), f"{title} ", tag("span", show_size(amount), class_="n exact"))
+        tag("li", _swatch(kind), f"{title} ", tag("span", show_size(amount), class_="n size"))
         for title, amount, kind in parts[:named]
     ]
     rest = sum(amount for _, amount, _ in parts[named:])
     if rest:
-        key.append(tag("li", "others ", tag("span", show_size(rest), class_="n exact")))
+        key.append(tag("li", "others ", tag("span", show_size(rest), class_="n size")))
     bar_ = tag("svg", rects, class_="strip", aria_hidden="true")
     return joined([bar_, tag("ul", key, class_="key")])
 

@@ -285,7 +285,12 @@ function start(tree) {
       at("canvas").focus();
     }
   });
-  new ResizeObserver(() => drawCanvas()).observe(at("canvas"));
+  let drawn = "";
+  new ResizeObserver(() => {
+    const size = `${canvas.clientWidth} ${canvas.clientHeight}`;
+    if (size !== drawn) drawCanvas();
+    drawn = size;
+  }).observe(at("canvas"));
 
   const groupings = Object.keys(GROUPINGS).filter((by) => by !== "layers" || tree.layers.length > 1);
   choices("by", groupings.map((by) => [by, by]), state.by, regroup);
@@ -298,9 +303,10 @@ function start(tree) {
   at("hatch-key").textContent = tree.two ? "Hatched: what left." : "";
   for (const part of at("map").querySelectorAll(".controls, nav, .stage, .contents")) part.hidden = false;
   state.node = root();
+  drawn = `${canvas.clientWidth} ${canvas.clientHeight}`;
   draw();
   const cuts = at("cuts");
-  if (cuts && tree.cuts.pass.length) cutsTable(tree, cuts, show);
+  if (cuts && tree.cuts.pass.length) setTimeout(() => cutsTable(tree, cuts, show)); // the map is there first
   return () => {
     colours = themeColours();
     paint();
