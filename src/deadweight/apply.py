@@ -64,12 +64,8 @@ def apply_plan(
     image. Raises PlanError when the plan is not for this image or names what is not in it, and whatever `write_image`
     raises; nothing is left behind then.
     """
-    image = ledger.image
-    if swapped is None:
-        worked = rework(plan, ledger)
-    else:
-        image = swapped.ledger.image
-        worked = joined(rework(inner(plan, swapped), swapped.ledger), swapped)
+    image = ledger.image if swapped is None else swapped.ledger.image
+    worked = reworked(plan, ledger, swapped)
     edited = not _same(plan, worked.plan)
     if announce is not None:
         announce(worked.plan, edited)
@@ -104,6 +100,13 @@ def build(
         folder = destination.path if destination.transport == "oci" else None
         note_written(cache, image, worked.edited.layers, written, folder)
     return written
+
+
+def reworked(plan: Plan, ledger: Ledger, swapped: Swapped | None) -> Worked:
+    """Works a plan out anew, with its builds `swapped` where it has any. Raises PlanError when it does not fit."""
+    if swapped is None:
+        return rework(plan, ledger)
+    return joined(rework(inner(plan, swapped), swapped.ledger), swapped)
 
 
 def rework(plan: Plan, ledger: Ledger) -> Worked:

@@ -59,9 +59,10 @@ ALLOWED = {
         "build",
     },
     "sbom": {"errors", "image", "ledger", "models", "passes", "plan", "apply", "report"},
+    "explore": {"sizes", "report"},
     "cli": {
         *("errors", "sizes", "image", "binary", "ledger", "passes", "plan", "apply", "report", "doctor", "prune"),
-        *("wheel", "files", "application", "verify", "build", "swap", "sbom", "cache", "__init__"),
+        *("wheel", "files", "application", "verify", "build", "swap", "sbom", "explore", "cache", "__init__"),
     },
     "__init__": {"errors", "binary", "image", "ledger", "passes", "plan", "apply"},
     "__main__": {"cli"},

@@ -25,6 +25,7 @@ from deadweight.cli.compare import compare_command
 from deadweight.cli.completion import completion_command
 from deadweight.cli.dockerfile import dockerfile_command
 from deadweight.cli.doctor import doctor_command
+from deadweight.cli.explore import explore_command
 from deadweight.cli.gpus import gpus_command
 from deadweight.cli.init import init_command
 from deadweight.cli.inspect import inspect_command
@@ -80,6 +81,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 for _command in (
     inspect_command,
+    explore_command,
     plan_command,
     apply_command,
     slim_command,
