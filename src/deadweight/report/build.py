@@ -144,7 +144,7 @@ def print_build(console: Console, report: BuildReport) -> None:
     for header in ("bytes", "size", "seconds"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("layer", overflow="fold", ratio=1)
+    table.add_column("layer")
     for layer in report.layers:
         state = "cached" if layer.cached else "made"
         row = (f"{layer.bytes:,}", show_size(layer.bytes), f"{layer.seconds:.1f}", state, plain(layer.created_by, 300))

@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from deadweight.report.model import GpuLibraryLine, GpuLine, InspectReport, OutOfReachLine, SavingLine
-from deadweight.report.tables import DIM, Line, bytes_table, heading, new_table
-from deadweight.report.text import plain
+from deadweight.report.tables import DIM, Fitted, Line, bytes_table, heading, new_table
 from deadweight.sizes import show_size
 
-_NAMED: Final = 4  # architectures in a line
+_NAMED: Final = 3  # architectures in a line
 _PRODUCTS: Final = 3
 _PTX: Final = re.compile(r"compute_(\d+)(\d)([af]?)")
 _WORDS: Final = {
@@ -43,7 +42,7 @@ def print_gpu_code(console: Console, report: InspectReport, top: int) -> None:
     bytes_table(
         console,
         "GPU code by library",
-        [Line(line.bytes, _library(line), _parts(line)) for line in report.gpu_libraries],
+        [Line(line.bytes, line.path, _parts(line)) for line in report.gpu_libraries],
         what="library, and its largest architectures",
         top=min(top, 10),
     )
@@ -58,11 +57,11 @@ def print_savings(console: Console, savings: Sequence[SavingLine]) -> None:
     table.add_column("declared", no_wrap=True)
     table.add_column("PTX kept", justify="right", no_wrap=True)
     table.add_column("PTX dropped", justify="right", no_wrap=True)
-    table.add_column("GPUs", overflow="fold", ratio=1)
+    table.add_column("GPUs")
     for line in savings:
         names = _names(line.products) if line.gpu != "none" else "machines without a GPU"
         table.add_row(
-            f"--gpu {line.gpu}", show_size(line.ptx_kept), show_size(line.ptx_dropped), Text(plain(names), DIM)
+            f"--gpu {line.gpu}", show_size(line.ptx_kept), show_size(line.ptx_dropped), Fitted("", names, lines=1)
         )
     heading(console, "What declaring a GPU would save, about")
     console.print(table)
@@ -86,17 +85,13 @@ def _names(products: Sequence[str]) -> str:
     return ", ".join([*products[:_PRODUCTS], *(["..."] if len(products) > _PRODUCTS else [])])
 
 
-def _library(line: GpuLibraryLine) -> str:
-    files = f"  {line.files:,} files of GPU code alone" if line.files > 1 else ""
-    return f"{line.path}  ({line.owner}){files}"
-
-
 def _parts(line: GpuLibraryLine) -> str:
     """The largest architectures of a library, and how much of it is out of reach."""
     parts = [f"{arch} {show_size(size)}" for arch, size in list(line.by_arch.items())[:_NAMED]]
     more = len(line.by_arch) - len(parts)
     beyond = f"; out of reach: {show_size(line.out_of_reach)}" if line.out_of_reach else ""
-    return ", ".join(parts) + (f", {more:,} more" if more else "") + beyond
+    files = f", {line.files:,} files of GPU code alone" if line.files > 1 else ""
+    return f"{line.owner}{files}: {', '.join(parts)}" + (f", {more:,} more" if more else "") + beyond
 
 
 def _out_of_reach(line: OutOfReachLine) -> str:

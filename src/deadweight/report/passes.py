@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deadweight.passes.base import Pass
-from deadweight.report.tables import new_table
+from deadweight.report.tables import Fitted, new_table
 from deadweight.report.text import plain, valid
 
 
@@ -38,7 +38,7 @@ def print_passes(console: Console, report: PassesReport) -> None:
     table = new_table()
     for header in ("pass", "risk"):
         table.add_column(header, no_wrap=True)
-    table.add_column("what leaves", overflow="fold")
+    table.add_column("what leaves")
     for one in report.passes:
-        table.add_row(*(Text(plain(cell)) for cell in (one.name, one.risk, one.summary)))
+        table.add_row(Text(plain(one.name)), one.risk, Fitted(one.summary, lines=0))
     console.print(table)

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from deadweight.report.model import BytesChange, CompareReport, ImageChange, LayerName, OwnerChange
-from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
+from deadweight.report.tables import BOLD, DIM, Fitted, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.terminal import command
-from deadweight.report.text import plain
 from deadweight.sizes import show_size
 
 TOP = 15
@@ -44,10 +43,9 @@ def print_compare(console: Console, report: CompareReport, top: int = TOP) -> No
     console.print(table)
     console.print()
     for number, line in enumerate(report.images, 1):
-        text = Text(f"{number}  {plain(line.reference)}")
-        if line.stored_bytes != line.bytes:
-            text.append(f"  stored as {line.stored_bytes:,} bytes ({show_size(line.stored_bytes)})", DIM)
-        console.print(text)
+        stored = line.stored_bytes != line.bytes
+        more = f"   stored as {line.stored_bytes:,} bytes ({show_size(line.stored_bytes)})" if stored else ""
+        console.print(Fitted(f"{number}  {line.reference}", more))
     if report.target_bytes is not None:
         console.print(Text(f"target: {report.target_bytes:,} bytes ({show_size(report.target_bytes)})", DIM))
     for change in report.changes:
@@ -103,10 +101,10 @@ def _difference_table(
     table = new_table()
     for header in ("difference", "before", "after"):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column(what, overflow="fold", ratio=1)
+    table.add_column(what)
     *shown, total = top_rows(rows, same, top)
     for row in shown:
-        table.add_row(f"{row.after - row.before:+,}", _size(row.before), _size(row.after), Text(plain(row.label)))
+        table.add_row(f"{row.after - row.before:+,}", _size(row.before), _size(row.after), Fitted(row.label))
     difference = f"{total.after - total.before:+,}"
     table.add_row(difference, show_size(total.before), show_size(total.after), total.label, style=BOLD)
     heading(console, title)

@@ -25,14 +25,28 @@ def shorten(text: str, width: int) -> str:
     return f"{front}{ELLIPSIS}{_front(text[::-1], width - 1 - cell_len(front))[::-1]}"
 
 
-def shorten_words(text: str, width: int) -> str:
-    """`text` with each word shortened that is too long for a line of `width` cells."""
-    return " ".join(shorten(word, width) for word in text.split(" "))
+def fit(text: str, width: int, lines: int = 0) -> list[str]:
+    """`text` in lines of at most `width` cells, broken between words; words that are longer are shortened.
+
+    With `lines`, at most so many, the last of which ends in an ellipsis where something is left out.
+    """
+    rows = [""]
+    for word in text.split(" "):
+        longer = f"{rows[-1]} {word}" if rows[-1] else word
+        if cell_len(longer) <= width:
+            rows[-1] = longer
+        elif not rows[-1]:
+            rows[-1] = shorten(word, width)
+        else:
+            rows.append(shorten(word, width))
+    if not lines or len(rows) <= lines:
+        return rows
+    return [*rows[: lines - 1], _front(rows[lines - 1], width - 1) + ELLIPSIS]
 
 
 def _front(text: str, width: int) -> str:
     """The most of the beginning that fits."""
-    end = min(len(text), width)
+    end = max(0, min(len(text), width))
     while end and cell_len(text[:end]) > width:
         end -= 1
     return text[:end]

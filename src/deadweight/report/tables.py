@@ -5,18 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from deadweight.report.shorten import fit
 from deadweight.report.text import plain
 from deadweight.sizes import show_share, show_size
 
 DIM = Style(dim=True)
 BOLD = Style(bold=True)
 BAR = 10
+NARROW_BAR = 6
+WIDE = 100
+"""Columns from which on there is room."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+_GAP = 2
+_LEAST = 12
+
+
+class Fitted:
+    """Text that takes what room there is, in a table or by itself: broken between words, long words shortened.
+
+    `lines` is how many lines each of its two parts may take, 0 for as many as it needs; the second part is dim.
+    """
+
+    def __init__(self, label: str, more: str = "", *, lines: int = 2, style: Style | None = None) -> None:
+        self.parts = [(plain(text), style) for text, style in ((label, style), (more, DIM)) if text]
+        self.lines = lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style in self.parts or [("", None)]:
+            yield Text("\n".join(fit(text, options.max_width, self.lines)), style or "")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max((cell_len(text) for text, _ in self.parts), default=0)
+        return Measurement(min(longest, _LEAST), longest)
 
 
 class Line(NamedTuple):
@@ -30,31 +57,48 @@ class Line(NamedTuple):
 def bytes_table(
     console: Console, title: str, lines: Sequence[Line], *, what: str, top: int | None = None, total: str = "total"
 ) -> None:
-    """Prints `lines` as a table whose last row is their sum; what `top` leaves out is one row, `others (N)`."""
+    """Prints `lines` as a table whose last row is their sum; what `top` leaves out is one row, `others (N)`.
+
+    `what` says what the labels are and, after a comma, what stands beside or below them.
+    """
     whole = sum(line.bytes for line in lines)
     shown = list(lines if top is None or len(lines) <= top + 1 else lines[:top])
     rest = len(lines) - len(shown)
     if rest:
         shown.append(Line(whole - sum(line.bytes for line in shown), f"others ({rest:,})"))
-    table = new_table()
-    for header, justify in (("bytes", "right"), ("size", "right"), ("share", "right"), ("", "left")):
-        table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column(what, overflow="fold", ratio=1)
-    for line in shown:
-        label = Text(plain(line.label))
-        if line.more:
-            label.append("\n" + plain(line.more), DIM)
-        table.add_row(
+    width = BAR if console.width >= WIDE else NARROW_BAR
+    cells = [
+        (
             f"{line.bytes:,}",
             show_size(line.bytes),
             show_share(line.bytes, whole),
-            Text(bar(line.bytes, whole, console), "cyan"),
-            label,
+            bar(line.bytes, whole, console, width),
         )
-    table.add_section()
-    table.add_row(f"{whole:,}", show_size(whole), show_share(whole, whole), "", Text(total), style=BOLD)
+        for line in shown
+    ]
+    sums = (f"{whole:,}", show_size(whole), show_share(whole, whole), "")
+    table = new_table()
+    headers = ("bytes", "size", "share", "")
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="right" if number < 3 else "left", no_wrap=True)
+    taken = sum(max(map(len, column)) + _GAP for column in zip(headers, sums, *cells, strict=True))
+    beside = _beside(shown, console.width - taken)
+    kind, _, more = what.partition(", ")
+    for header in (kind, more.removeprefix("and ")) if beside else (what,):
+        table.add_column(header)
+    for line, (*numbers, share) in zip(shown, cells, strict=True):
+        label = [Text(plain(line.label)), Text(plain(line.more), DIM)] if beside else [Fitted(line.label, line.more)]
+        table.add_row(*numbers, Text(share, "cyan"), *label)
+    table.add_row(*sums, total, style=BOLD)
     heading(console, title)
     console.print(table)
+
+
+def _beside(lines: Sequence[Line], room: int) -> bool:
+    """Whether what more there is to say has room beside the labels, in all rows."""
+    label = max((cell_len(plain(line.label)) for line in lines), default=0)
+    more = max((cell_len(plain(line.more)) for line in lines), default=0)
+    return more > 0 and label + _GAP + more <= room
 
 
 def new_table() -> Table:
@@ -86,8 +130,6 @@ def paragraphs(console: Console, title: str, texts: Sequence[str]) -> None:
         return
     heading(console, title)
     table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
     for text in texts:
-        table.add_row("-", Text(plain(text)))
+        table.add_row("-", Fitted(text, lines=0))
     console.print(table)

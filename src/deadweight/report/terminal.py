@@ -14,7 +14,8 @@ from rich.text import Text
 
 from deadweight.report.gpu_code import print_gpu_code, print_savings
 from deadweight.report.model import ImageLine, InspectReport, LayerLine, ModelLine, SlimReport
-from deadweight.report.tables import BOLD, DIM, Line, bytes_table, heading, new_table, paragraphs
+from deadweight.report.shorten import ELLIPSIS
+from deadweight.report.tables import BOLD, DIM, WIDE, Fitted, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.text import plain
 from deadweight.report.verdict import print_verdict
 from deadweight.sizes import show_share, show_size
@@ -24,7 +25,9 @@ NARROWEST = 60
 """Columns that tables need; a narrower terminal wraps the lines itself."""
 _COMMAND_LIMIT = 150
 _LARGEST = 4
-_SHELL = re.compile(r"(?:/bin/sh -c #\(nop\)\s*|(?:RUN )?/bin/sh -c )")
+_SHELL = re.compile(r"/bin/sh -c #\(nop\)\s*|(?:RUN (?:\|\d+ .*?)?)?/bin/sh -c ", re.DOTALL)
+"""What every line starts with: the shell, and before it, of BuildKit, how many build arguments there were and which."""
+_BUILDKIT = re.compile(r"\s*# buildkit\s*$")
 
 
 def make_console(file: TextIO, environment: Mapping[str, str]) -> Console:
@@ -58,6 +61,8 @@ def show(file: TextIO, environment: Mapping[str, str], render: Callable[[Console
         render(console)
     text = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
     encoding = file.encoding or "utf-8"  # what it has no letters for is escaped rather than refused
+    if not encoding.lower().startswith("utf"):
+        text = text.replace(ELLIPSIS, "~")
     file.write(text.encode(encoding, "backslashreplace").decode(encoding))
     file.flush()
 
@@ -69,10 +74,14 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
         console,
         "Layers",
         [
-            Line(layer.bytes, f"{layer.layer + 1}  {command(layer.created_by)}", _inside(layer))
+            Line(
+                layer.bytes,
+                f"{layer.layer + 1}  {command(layer.created_by)}",
+                _inside(layer, _LARGEST if console.width >= WIDE else 2),
+            )
             for layer in report.layers
         ],
-        what="layer, what made it, and the largest in it",
+        what="layer, what made it, largest owners",
     )
     bytes_table(
         console,
@@ -88,7 +97,7 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
     bytes_table(console, "Categories", [Line(each.bytes, each.name) for each in report.categories], what="what it is")
     print_gpu_code(console, report, top)
     if report.models:
-        lines = [Line(each.bytes, f"{each.folder}  ({each.owner})", _model(each)) for each in report.models]
+        lines = [Line(each.bytes, each.folder, f"{each.owner}: {_model(each)}") for each in report.models]
         bytes_table(console, "Models", lines, what="folder, and what is there", top=min(top, 10))
     if report.unlisted:
         lines = [Line(p.bytes, p.path, _count(p.files, "file")) for p in report.unlisted]
@@ -97,15 +106,9 @@ def print_inspect(console: Console, report: InspectReport, top: int = TOP) -> No
         _hidden(console, report, min(top, 6))
     if report.unchecked:
         console.print()
-        one = len(report.unchecked) == 1
-        console.print(
-            Text(
-                f"{_count(len(report.unchecked), 'layer')} {'was' if one else 'were'} not read whole, so "
-                f"{'its digest is' if one else 'their digests are'} not checked (plan and slim check what they copy): "
-                + ", ".join(plain(diff_id)[:19] for diff_id in report.unchecked),
-                DIM,
-            )
-        )
+        layers = f"{len(report.unchecked):,} of {_count(len(report.layers), 'layer')}"
+        text = f"Not read whole, and so not held to their digests: {layers} (plan and slim check what they copy)."
+        console.print(Text(text, DIM))
     paragraphs(console, "Notes", report.notes)
 
 
@@ -115,9 +118,9 @@ def _model(line: ModelLine) -> str:
     return f"{line.format}, {_count(line.files, 'file')}" + (f": {numbers}" if numbers else "")
 
 
-def _inside(layer: LayerLine) -> str:
+def _inside(layer: LayerLine, largest: int) -> str:
     """The largest owners of a layer's bytes."""
-    named = [f"{part.name} {show_size(part.bytes)}" for part in layer.owners[:_LARGEST]]
+    named = [f"{part.name} {show_size(part.bytes)}" for part in layer.owners[:largest]]
     more = len(layer.owners) - len(named)
     return ", ".join(named) + (f", {more:,} more" if more else "")
 
@@ -134,7 +137,9 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
         console.print(Text("The plan was edited by hand; everything here was worked out anew from it."))
     if report.passes:
         lines = [Line(p.bytes, p.pass_, f"{p.risk}, {_count(p.cuts, 'cut')}") for p in report.passes]
-        bytes_table(console, "Saved, by pass", lines, what="pass, its risk, and how much it cuts", total="saved")
+        bytes_table(console, "Saved, by pass", lines, what="pass, its risk and cuts", total="saved")
+        owners = [Line(one.bytes, one.name, f"{one.kind}, {_count(one.cuts, 'cut')}") for one in report.owners]
+        bytes_table(console, "Saved, by owner", owners, what="owner, and how many cuts", top=min(top, 8), total="saved")
         _layers(console, report)
         cuts = sorted(report.cuts, key=lambda cut: (cut.after_bytes - cut.before_bytes, cut.path))
         bytes_table(
@@ -160,7 +165,7 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
 
 def command(created_by: str) -> str:
     """What made a layer, for people: without the shell that every line starts with, and not too long."""
-    text = " ".join(plain(_SHELL.sub("", created_by, count=1).replace("\t", " ")).split())
+    text = " ".join(plain(_BUILDKIT.sub("", _SHELL.sub("", created_by, count=1)).replace("\t", " ")).split())
     return plain(text, _COMMAND_LIMIT) or "(no history)"
 
 
@@ -211,11 +216,9 @@ def _layers(console: Console, report: SlimReport) -> None:
     table = new_table()
     for header in ("before", "after", "saved"):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("layer, and what made it", overflow="fold", ratio=1)
+    table.add_column("layer, and what made it")
     for layer in report.layers:
-        label = Text(f"{layer.layer + 1}  {command(layer.created_by)}")
-        if layer.kept:
-            label.append("  stays as it is", DIM)
+        label = Fitted(f"{layer.layer + 1}  {command(layer.created_by)}", "stays as it is" if layer.kept else "")
         saved = layer.before_bytes - layer.predicted_bytes
         table.add_row(f"{layer.before_bytes:,}", f"{layer.predicted_bytes:,}", f"{saved:,}", label)
     saved = report.before_bytes - report.predicted_bytes

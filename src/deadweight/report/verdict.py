@@ -10,7 +10,7 @@ from rich.text import Text
 from deadweight.image.model import Image
 from deadweight.report.inspect import image_line
 from deadweight.report.model import VerifyReport
-from deadweight.report.tables import BOLD, DIM, heading, new_table, paragraphs
+from deadweight.report.tables import BOLD, DIM, Fitted, heading, new_table, paragraphs
 from deadweight.report.text import plain, valid
 from deadweight.verify.model import Outcome, ProbeResult, Verdict
 
@@ -25,7 +25,6 @@ WORDS: dict[Outcome, str] = {
     "no answer": "NO ANSWER",
 }
 """Outcomes for people."""
-_SUMMARY = 60
 _DETAIL = 400
 
 
@@ -69,15 +68,15 @@ def print_verdict(console: Console, verdict: Verdict, top: int = TOP) -> None:
     heading(console, "Verdict")
     two = any(probe.before is not None for probe in verdict.probes)
     table = new_table()
-    table.add_column("probe", overflow="fold", ratio=4)
+    table.add_column("probe")
     for title in ("before", "after") if two else ("image",):
-        table.add_column(title, overflow="fold", ratio=3)
+        table.add_column(title)
     table.add_column("same?" if two else "so?", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
     for probe in verdict.probes:
         seen = [probe.before or "", probe.after] if two else [probe.after]
         seconds = (probe.before_seconds or 0.0) + probe.after_seconds
-        row = [Text(plain(probe.name, _SUMMARY)), *(Text(plain(text, _SUMMARY)) for text in seen)]
+        row = [Fitted(probe.name, lines=0), *(Fitted(text) for text in seen)]
         table.add_row(*row, Text(WORDS[probe.outcome], _style(probe)), f"{seconds:.1f}")
     console.print(table)
     for probe in verdict.probes:

@@ -275,7 +275,7 @@ def test_slim_adds_up_and_says_that_what_was_predicted_was_built(image: Path, tm
     assert document["after"]["digest"] != document["image"]["digest"]
     text = text_of(report)
     found = tables(text)
-    assert set(found) == {"Saved, by pass", "Largest cuts"}
+    assert set(found) == {"Saved, by pass", "Saved, by owner", "Largest cuts"}
     for numbers in found.values():
         assert sum(numbers[:-1]) == numbers[-1] == saved
     assert f"predicted: {report.predicted_bytes:,} = built: {report.after_bytes:,}" in text
@@ -347,7 +347,8 @@ def test_no_line_ends_in_spaces_and_narrow_encodings_do(image: Path) -> None:
     report = inspected(image)
     show(out, {}, lambda console: print_inspect(console, report))
     text = raw.getvalue().decode("ascii")
-    assert "####" in text
+    assert "###" in text
+    assert "\\u" not in text
     assert all(line == line.rstrip() for line in text.splitlines())
     out.close()
 
@@ -356,8 +357,11 @@ def test_no_line_ends_in_spaces_and_narrow_encodings_do(image: Path) -> None:
     ("created_by", "shown"),
     [
         ('/bin/sh -c #(nop)  CMD ["x"]', 'CMD ["x"]'),
-        ("RUN /bin/sh -c apt-get   update\t&& x # buildkit", "apt-get update && x # buildkit"),
-        ("RUN |1 A=b /bin/sh -c make", "RUN |1 A=b make"),
+        ("RUN /bin/sh -c apt-get   update\t&& x # buildkit", "apt-get update && x"),
+        ("RUN |1 A=b /bin/sh -c make", "make"),
+        ("RUN |2 A=b c D= /bin/sh -c make # buildkit", "make"),
+        ("RUN python -c 1", "RUN python -c 1"),
+        ("COPY . . # buildkit", "COPY . ."),
         ("", "(no history)"),
         ("x" * 400, "x" * 149 + "…"),
     ],
