@@ -40,6 +40,7 @@ from deadweight.cli.split import split_command
 from deadweight.cli.verify import verify_command
 from deadweight.cli.wheel import wheel_command
 from deadweight.errors import DeadweightError
+from deadweight.passes.base import unregistered
 
 DEFECT = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -77,6 +78,10 @@ def cli(context: click.Context, debug: bool) -> None:
     """
     if isinstance(context.obj, dict):
         context.obj["debug"] = debug
+    missing = unregistered()
+    if missing:
+        names = ", ".join(missing)
+        _say(f"this installation is older than its code and runs without passes ({names}): install it again")
 
 
 for _command in (

@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import resources
 from importlib.metadata import entry_points
 from typing import Literal, NamedTuple
 
@@ -251,3 +252,14 @@ def all_passes() -> tuple[Pass, ...]:
     """Every pass that is installed, in the order in which they run (entry points of the group `deadweight.passes`)."""
     found: list[Pass] = [point.load() for point in entry_points(group="deadweight.passes")]
     return tuple(sorted(found, key=lambda p: (p.order, p.name)))
+
+
+def unregistered() -> list[str]:
+    """The modules here that are passes and are installed under no name: an editable install older than its code.
+
+    `all_passes` does not know them, so that plans would silently be without them.
+    """
+    known = {point.module for point in entry_points(group="deadweight.passes")}
+    files = [file for file in resources.files(__package__).iterdir() if file.name.endswith(".py")]
+    passes = [file.name.removesuffix(".py") for file in files if b"\nPASS = Pass(" in file.read_bytes()]
+    return sorted(name for name in passes if f"{__package__}.{name}" not in known)

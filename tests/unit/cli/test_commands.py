@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -362,3 +363,15 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_an_installation_that_is_older_than_its_code_is_said(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "older" not in Run(capfd, "gpus").err
+    points = [one for one in entry_points(group="deadweight.passes") if one.name not in ("tests", "symbols")]
+    monkeypatch.setattr("deadweight.passes.base.entry_points", lambda **_: points)
+    run = Run(capfd, "gpus")
+    assert run.status == 0
+    assert run.err.count("\n") == 1
+    assert "runs without passes (symbols, tests): install it again" in run.err
