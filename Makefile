@@ -10,7 +10,7 @@ help:
 	@echo "make test-all    the slow ones too (the whole torch stack, 25 GB of disk)"
 	@echo "make lint        ruff and mypy --strict"
 	@echo "make image       deadweight as an image of its own, in build/image (TO=docker://HOST/NAME:TAG pushes it)"
-	@echo "make bench       speed and memory beside openssl, dive, syft and docker save (40 GB of disk)"
+	@echo "make bench       speed and memory beside openssl, dive, syft, docker and skopeo (45 GB of disk, half an hour)"
 	@echo "make phases      the reference service's image in every shape, built and measured (40 GB of disk, over an hour)"
 	@echo "make variants    the same service for CPUs, in two parts, with smaller weights: built, run, measured (40 GB of disk, an hour)"
 	@echo "make gpu-check   on a machine with an NVIDIA GPU: does a pruned torch compute the same? (TORCH_PYTHON=python3)"
@@ -45,7 +45,7 @@ image:
 
 bench:
 	scripts/setup.sh python demo test bench
-	.venv/bin/python bench/bench.py
+	.venv/bin/python bench/bench.py --image "$${IMAGE:-torch}" --json docs/evidence/bench/bench.json --markdown docs/bench.md
 
 phases:
 	scripts/setup.sh python demo phases

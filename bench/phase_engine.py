@@ -69,10 +69,10 @@ class Engine:
 def engine(work: Path, *, alone: bool = False) -> Iterator[Engine]:
     """Starts everything below `work`, and ends it again; `alone` without a registry and a wheel, which stay empty."""
     with ExitStack() as resources:
-        registry = "" if alone else resources.enter_context(_registry(work))
+        host = "" if alone else resources.enter_context(registry(work))
         wheel = "" if alone else resources.enter_context(_wheel(work))
-        docker = resources.enter_context(_dockerd(work))
-        yield Engine(docker, registry, wheel, work / "docker.log")
+        docker = resources.enter_context(dockerd(work))
+        yield Engine(docker, host, wheel, work / "docker.log")
 
 
 def free_port() -> int:
@@ -90,11 +90,12 @@ def _client() -> str:
         plugin = subprocess.run([docker, "buildx", "version"], capture_output=True, check=False).returncode == 0
         if found and (int(found[1]) < 23 or plugin):
             return docker
-    raise SystemExit("phases: there is no docker that can build: scripts/setup.sh phases")
+    raise SystemExit("there is no docker that can build: scripts/setup.sh phases")
 
 
 @contextmanager
-def _dockerd(work: Path) -> Iterator[Sequence[str]]:
+def dockerd(work: Path) -> Iterator[Sequence[str]]:
+    """A Docker engine below `work`; gives its client's command line, of which the last word is DOCKER_HOST's."""
     host = f"unix://{work}/docker.sock"
     command = ["dockerd", "--data-root", str(work / "docker"), "--exec-root", str(work / "exec"), "--host", host]
     # Builds have the host's network, and containers have none.
@@ -105,13 +106,13 @@ def _dockerd(work: Path) -> Iterator[Sequence[str]]:
             if subprocess.run([*docker, "version"], capture_output=True, check=False).returncode == 0:
                 break
             if process.poll() is not None:
-                raise SystemExit(f"phases: dockerd ended: {work / 'dockerd.log'} says why")
+                raise SystemExit(f"dockerd ended: {work / 'dockerd.log'} says why")
             time.sleep(0.2)
         yield docker
 
 
 @contextmanager
-def _registry(work: Path) -> Iterator[str]:
+def registry(work: Path) -> Iterator[str]:
     """Debian's registry, with a configuration of our own: the one it brings wants a file of passwords."""
     address = f"127.0.0.1:{free_port()}"
     data = work / "registry"

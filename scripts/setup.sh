@@ -7,7 +7,7 @@
 #   demo     mmdebstrap, which makes the demo image's base
 #   phases   a Docker engine and a registry, which make phases builds and measures with
 #   variants a Docker engine, which make variants runs images with
-#   bench    .venv-bench with the peers that make bench measures
+#   bench    what make bench measures: peers in .venv-bench, a Docker engine, a registry, skopeo
 #   test     what tests judge images and files with: skopeo, umoci, podman, docker, a registry, a browser; elfutils, gcc, linkers;
 #            .venv-oracles with NVIDIA's tools, and libraries of theirs to shrink
 #   truthgraph .venv-truthgraph with the core of examples/truthgraph and what its tests need
@@ -154,6 +154,10 @@ for group in "$@"; do
         ;;
     bench)
         bench=yes
+        need docker.io command -v dockerd
+        need runc command -v runc
+        need docker-registry command -v docker-registry
+        need skopeo command -v skopeo
         need openssl command -v openssl
         need python3-venv "$PYTHON" -c 'import ensurepip, venv'
         ;;
