@@ -163,13 +163,13 @@ def test_zooming_by_keys_by_mouse_and_by_the_table(browser: Browser, pages: dict
         page.keyboard.press("ArrowLeft")
         assert page.locator("#said").inner_text().split(":")[0] == first
         page.keyboard.press("Enter")
-        assert crumbs.all_inner_texts() == ["Image", first]
-        assert page.locator("#contents-title").inner_text() == f"Contents of {first}"
+        assert crumbs.all_inner_texts()[:2] == ["Image", first]
+        assert page.locator("#contents-title").inner_text() == f"Contents of {crumbs.all_inner_texts()[-1]}"
         page.keyboard.press("Escape")
         assert crumbs.all_inner_texts() == ["Image"]
         assert page.locator("#canvas").evaluate("one => one === document.activeElement")
         page.get_by_role("button", name="gpulib").first.click()
-        page.get_by_role("button", name=f"{SITE}/").first.click()
+        assert crumbs.all_inner_texts() == ["Image", "gpulib", SITE]  # past what holds nothing else
         page.locator("#contents").get_by_role("button", name="gpulib/").click()
         page.locator("#contents").get_by_role("button", name="lib.so").click()
         assert crumbs.all_inner_texts() == ["Image", "gpulib", SITE, "gpulib", "lib.so"]
@@ -178,7 +178,7 @@ def test_zooming_by_keys_by_mouse_and_by_the_table(browser: Browser, pages: dict
         assert {"sm_80", "sm_90"} <= set(names(page))
         page.locator("#crumbs").get_by_role("button", name="Image").click()
         page.locator("#canvas").click(position={"x": 30, "y": 200})
-        assert crumbs.count() == 2
+        assert crumbs.count() > 1
 
 
 def test_search(browser: Browser, pages: dict[str, Path]) -> None:

@@ -23,6 +23,7 @@ from deadweight.report.tree import Tree, check_tree, compare_tree, full_paths, i
 from support import fatbins, hosts
 from support.images import file
 from support.service import HOSTILE, SITE, distribution, save, service
+from support.weights import model, transformers, weights
 
 Leaf = tuple[str, int, str, str, str, str]
 
@@ -94,6 +95,20 @@ def test_what_is_predicted_of_each_byte_is_what_is_built(two: tuple[Tree, Tree])
     codes = {leaf[5] for leaf in leaves(planned, planned.leaves.after)}
     assert "sm_90" in codes
     assert "sm_80" not in codes
+
+
+def test_converted_weights_are_read_as_they_will_be(tmp_path: Path) -> None:
+    members = model("srv/model", *transformers(), safetensors=weights(rows=6400))
+    path, slim = save(tmp_path, service(more=tuple(members))), tmp_path / "slim.tar"
+    with open_image(str(path)) as source:
+        ledger = Ledger(source)
+        worked = draw_up(ledger, Options(weights="fp16"), all_layers=True)
+        tree = plan_tree(side(ledger), ledger, worked)
+        build(worked, source, parse_reference(f"docker-archive:{slim}"))
+    with open_image(str(slim)) as result:
+        built = inspect_tree(side(Ledger(result)))
+    assert leaves(tree, tree.leaves.after) == leaves(built, built.leaves.bytes)
+    assert any(tree.texts[number] == "weights" for number in tree.cuts.pass_)
 
 
 def test_all_that_left_has_a_cut(two: tuple[Tree, Tree]) -> None:

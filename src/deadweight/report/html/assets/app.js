@@ -124,13 +124,17 @@ function start(tree) {
 
   function zoom(node) {
     if (!node) return;
-    const target = node.children.length || !node.parent ? node : node.parent;
     const from = state.node;
+    let target = node.children.length || !node.parent ? node : node.parent;
+    // What holds nothing but one more box is passed by, inwards and outwards.
+    const only = () => target.children.length === 1 && target.children[0].children.length > 0;
+    if (isBelow(from, target)) while (only() && target.parent) target = target.parent;
+    else while (only()) target = target.children[0];
     if (matches && target !== from) search("");
     state.node = target;
     // Zoomed out, the box that it was is selected; zoomed to what has no inside, that is.
     const came = [...lineage(from)].find((each) => each.parent === target);
-    state.selected = node === target ? came || null : node;
+    state.selected = node.children.length ? came || null : node;
     hovered = null;
     draw();
     say(state.selected || state.node);
@@ -221,7 +225,7 @@ function start(tree) {
       hovered = box ? box.data : null;
       mark();
       if (box) {
-        tip.textContent = `${titleOf(box.data)}  ${tree.two ? `${showSize(box.data.bytes)} → ${showSize(box.data.after)}` : showSize(box.data.bytes)}`;
+        tip.textContent = `${titleOf(box.data)}: ${tree.two ? `${showSize(box.data.bytes)} → ${showSize(box.data.after)}` : showSize(box.data.bytes)}`;
         describe(box.data);
       } else describe(state.selected || state.node);
     }

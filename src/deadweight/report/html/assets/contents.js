@@ -68,10 +68,8 @@ function sizesText(tree, node) {
 // The lines about a node: [title, text] pairs.
 function facts(tree, node, root) {
   const { leaves, cuts, texts } = tree;
-  const lines = [
-    [KINDS[node.kind], titleOf(node)],
-    ["bytes", `${sizesText(tree, node)}, ${showShare(node.bytes, root.bytes)} of the image`],
-  ];
+  const lines = node.kind === "owner" ? [] : [[KINDS[node.kind], titleOf(node)]];
+  lines.push(["bytes", `${sizesText(tree, node)}, ${showShare(node.bytes, root.bytes)} of the image`]);
   const path = pathOf(tree, node);
   if (path) lines.push(["path", path]);
   const owners = sumsBy(tree, node, (leaf) => leaves.owner[leaf]);

@@ -43,7 +43,7 @@ const FOLLOWS = "follows";
 const WORDS = {
   [FOLLOWS]: "framing of what left",
   lossless: "lossless: the running system cannot tell",
-  target: "target: cannot tell on the declared target",
+  target: "target: the declared target cannot tell",
   policy: "policy: a convenience leaves",
   observed: "observed: rests on an observation",
 };
