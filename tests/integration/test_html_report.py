@@ -53,6 +53,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file(f"opt/{SCRIPT.replace('/', '')}", b"s" * 50_000),
         file(f"opt/{HEBREW}.bin", b"w" * 30_000),
         file("opt/caf\udce9", b"u" * 40_000),
+        file(f"opt/{'d/' * 1500}deep", b"d" * 30_000),
         file(f"var/lib/apt/lists/{HOSTILE}", b"a" * 600_000),
     )
     commands = (f"RUN {HOSTILE}{SCRIPT}", "RUN pip install gpulib", "COPY . .")
