@@ -1,11 +1,10 @@
 """The small demo image, a real one: slimmed, judged by skopeo, umoci, dpkg, pip and podman, and run.
 
-The image is the one of `make demo-small`; where it is not there it is built first (40 s, PyPI and Debian).
+The image is the one of `make demo-small`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,19 +19,13 @@ from typing import Any
 
 import pytest
 
+from support.demo import NEEDED, ROOT, demo_image
 from support.records import records
 
-ROOT = Path(__file__).parents[2]
 DEADWEIGHT = Path(sys.executable).parent / "deadweight"
 SLIM_LIMIT = 560_000_000
 
-pytestmark = [
-    pytest.mark.xdist_group("real image"),
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("mmdebstrap", "skopeo", "umoci", "podman"))),
-        reason="needs root, mmdebstrap, skopeo, umoci and podman: scripts/setup.sh demo test",
-    ),
-]
+pytestmark = [pytest.mark.xdist_group("real image"), NEEDED]
 
 
 def run(*command: str | Path, check: bool = True) -> str:
@@ -45,12 +38,7 @@ def run(*command: str | Path, check: bool = True) -> str:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the original and the slim image, as archives and unpacked by umoci, and the report."""
-    image = ROOT / "build/demo/factcheck-small.tar"
-    image.parent.mkdir(parents=True, exist_ok=True)
-    with (image.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        build = ROOT / "examples/demo/build_image.py"
-        run(sys.executable, build, "--variant", "small", "--work", image.parent / "work-small", "--out", image)
+    image = demo_image()
     with tempfile.TemporaryDirectory(prefix="deadweight-real-", dir="/var/tmp") as folder:
         work = Path(folder)
         slim = f"docker-archive:{work / 'slim.tar'}:factcheck:slim"

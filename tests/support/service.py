@@ -100,6 +100,17 @@ def save(folder: Path, image: FixtureImage | None = None, name: str = "image.tar
     return write_docker_archive(folder / name, image or service(), "service:1", style="25")
 
 
+def differences(text: str) -> dict[str, list[int]]:
+    """The column of exact differences of each table of `compare` on a terminal, by title; the last is the total."""
+    found: dict[str, list[int]] = {}
+    for part in text.split("\n\n"):
+        title, *lines = part.splitlines() or [""]
+        if lines and re.match(r" *difference +before +after", lines[0]):
+            rows = (re.match(r" *([+-][\d,]+) +(?:-|[\d.]+ \w+) +(?:-|[\d.]+ \w+) +\S", line) for line in lines)
+            found[title] = [int(row[1].replace(",", "")) for row in rows if row]
+    return found
+
+
 def tables(text: str) -> dict[str, list[int]]:
     """The column of exact bytes of each table on a terminal, by title; the last number is the total."""
     found: dict[str, list[int]] = {}

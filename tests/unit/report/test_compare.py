@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from pathlib import Path
 
 import msgspec
@@ -21,7 +20,7 @@ from deadweight.report.terminal import show
 from deadweight.sizes import show_size
 from support.images import file
 from support.markdown import HOSTILE, Page
-from support.service import distribution, save, service
+from support.service import differences, distribution, save, service
 
 
 def inspected(folder: Path, name: str, *more: str) -> InspectReport:
@@ -47,13 +46,6 @@ def text_of(report: CompareReport, top: int = 15, columns: int = 80) -> str:
     out = io.StringIO()
     show(out, {"COLUMNS": str(columns)}, lambda console: print_compare(console, report, top))
     return out.getvalue()
-
-
-def differences(text: str, title: str) -> list[int]:
-    """The first column of a table of differences on a terminal; the last is the total."""
-    lines = text.split(f"\n{title}\n")[1].split("\n\n", maxsplit=1)[0].splitlines()
-    rows = (re.match(r" *([+-][\d,]+) +(?:-|[\d.]+ \w+) +(?:-|[\d.]+ \w+) +\S", line) for line in lines)
-    return [int(row[1].replace(",", "")) for row in rows if row]
 
 
 def test_what_came_and_went_adds_up(images: tuple[InspectReport, InspectReport]) -> None:
@@ -87,7 +79,7 @@ def test_terminal_and_markdown_have_the_numbers_of_the_document(
     difference = images[1].bytes - images[0].bytes
     text, page = text_of(report, top), Page(markdown(report).decode())
     for title, heading in (("What changed", "What changed"), ("Categories", "Categories")):
-        for numbers in (differences(text, title), page.numbers(heading)):
+        for numbers in (differences(text)[title], page.numbers(heading)):
             assert sum(numbers[:-1]) == numbers[-1] == difference
     assert f"{difference:+,}" in text
     assert f"{images[0].bytes:,}" in text

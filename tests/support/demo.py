@@ -1,0 +1,35 @@
+"""The small demo image, a real one, of `make demo-small`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NEEDED = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("mmdebstrap", "skopeo", "umoci", "podman"))),
+    reason="needs root, mmdebstrap, skopeo, umoci and podman: scripts/setup.sh demo test",
+)
+
+
+def demo_image() -> Path:
+    """The image; where it is not there it is built first (40 s, PyPI and Debian)."""
+    image = ROOT / "build/demo/factcheck-small.tar"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    command: list[str | Path] = [sys.executable, ROOT / "examples/demo/build_image.py", "--variant", "small"]
+    with (image.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [*command, "--work", image.parent / "work-small", "--out", image],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return image
