@@ -107,7 +107,7 @@ class Explorer(App[None]):
         Binding("s", "sort", "sort"),
         Binding("d", "details", "details"),
         Binding("question_mark", "help", "help"),
-        Binding("q", "quit", "quit"),
+        Binding("q,ctrl+c", "quit", "quit"),
         Binding("escape", "leave", "back"),
         *(Binding(str(number), f"group('{name}')", name) for number, name in enumerate(GROUPINGS, 1)),
     ]

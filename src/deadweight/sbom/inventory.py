@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from packaging.utils import canonicalize_name
 
+from deadweight.errors import BadInputError
 from deadweight.image.model import Image
 from deadweight.ledger.ledger import Ledger
 from deadweight.models.finding import find_models
@@ -18,12 +19,17 @@ from deadweight.sbom.debian import debian_components, system
 from deadweight.sbom.model import Component, Inventory, Subject, purl, text
 from deadweight.sbom.python import python_components
 
+LIMIT: Final = 5000
+"""Components: real images have hundreds, and the forms' libraries take a time that grows with the square."""
 _HUB: Final = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})(?:/|\Z)")
 """A folder in Hugging Face's cache: organization, model, revision."""
 
 
 def inventory(ledger: Ledger, name: str | None = None) -> Inventory:
-    """The components of the ledger's image. `name` is what the image is called, where that is not its own name."""
+    """The components of the ledger's image. `name` is what the image is called, where that is not its own name.
+
+    Raises BadInputError when there are more than LIMIT.
+    """
     raw = [
         *system(ledger),
         *debian_components(ledger),
@@ -31,6 +37,11 @@ def inventory(ledger: Ledger, name: str | None = None) -> Inventory:
         *python_components(ledger),
         *_models(ledger),
     ]
+    if len(raw) > LIMIT:
+        raise BadInputError(
+            f"the image has {len(raw):,} packages and models, and bills of materials are written for at most "
+            f"{LIMIT:,}: leave --sbom out"
+        )
     components = tuple(with_refs(sorted(raw, key=lambda one: (one.kind, one.name, one.version, one.path))))
     notes = tuple(dict.fromkeys(text(note) for note in ledger.notes))
     return Inventory(subject_of(ledger.image, name), components, _needs(ledger, components), notes=notes)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deadweight.errors import UsageError
+from deadweight.errors import BadInputError, UsageError
 from deadweight.sbom.document import document
 from deadweight.sbom.inventory import with_refs
 from deadweight.sbom.model import Component, Inventory, Subject, purl, text
@@ -103,9 +103,16 @@ def test_hostile_names_make_valid_documents(tmp_path: Path, form: str) -> None:
     check(form, document(form, found, NOTHING))
 
 
+def test_more_components_than_any_image_has_are_refused(tmp_path: Path) -> None:
+    stanzas = (f"Package: p{i}\nStatus: install ok installed\nVersion: 1\n\n" for i in range(5001))
+    with pytest.raises(BadInputError, match="5,001 packages"):
+        image_of(tmp_path, file("var/lib/dpkg/status", "".join(stanzas).encode()))
+
+
 words = st.text(st.characters(exclude_categories=()), max_size=30)
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(
         st.tuples(words, words, st.lists(words, max_size=3), st.sampled_from(["python", "debian", "model"])), max_size=4
