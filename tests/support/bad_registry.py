@@ -48,6 +48,8 @@ class Registry:
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    sent: list[tuple[str, int]] = field(default_factory=list)
+    """The path of each answer, and the bytes of its body."""
     faults: list[Fault] = field(default_factory=list)
     basic: tuple[str, str] | None = None
     """The user and password that are asked for."""
@@ -129,6 +131,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.registry.sent.append((self.path, len(body)))
             self.wfile.write(body)
         return True
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from deadweight.image.transports.engine_api import Engine, reach
 from deadweight.image.transports.engine_places import Place
 from deadweight.image.transports.names import RESULT, result_of
 from deadweight.image.transports.rollback import roll_back
-from support.fake_engine import Store, fake_engine
+from support.fake_engine import Store
 from support.images import (
     OCI_INDEX,
     digest,
@@ -37,20 +36,6 @@ from support.images import (
     simple_image,
     write_docker_archive,
 )
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A short path: a socket's has at most 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="dw-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/engine.sock")
-    with fake_engine(folder / "engine.sock") as found:
-        yield found
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from deadweight.cli.main import main
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.transports import engine
 from deadweight.image.transports.engine_api import Engine, tag
-from support.fake_engine import Store, fake_engine
+from support.fake_engine import Store
 from support.images import (
     FixtureImage,
     directory,
@@ -25,20 +23,6 @@ from support.images import (
     write_docker_archive,
 )
 from support.schemas import checked
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A short path: a socket's has at most 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="dw-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/engine.sock")
-    with fake_engine(folder / "engine.sock") as found:
-        yield found
 
 
 def service(text: bytes = b"x") -> FixtureImage:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +292,37 @@ def test_a_silent_registry_is_given_up(registry: Registry) -> None:
     ):
         open_image(f"docker://{registry.host}/team/app:v1")
     assert time.monotonic() - began < 5
+
+
+def trickling(handler: Handler) -> bool:
+    """A head without end, a line at a time."""
+    with suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for number in range(300):
+            handler.wfile.write(b"X-%d: x\r\n" % number)
+            handler.wfile.flush()
+            time.sleep(0.05)
+    return handler.drop()
+
+
+def test_a_head_that_does_not_end_is_given_up(registry: Registry) -> None:
+    registry.add("v1", simple_image())
+    registry.once("GET", "/manifests/", trickling, 99)
+    began = time.monotonic()
+    with (
+        using(Settings(tries=2, pause=0.01, timeout=0.3)),
+        pytest.raises(EnvironmentFailure, match="takes too long over an answer, 2 times in a row"),
+    ):
+        open_image(f"docker://{registry.host}/team/app:v1")
+    assert time.monotonic() - began < 5
+
+
+def test_a_head_that_does_not_end_costs_others_a_try(registry: Registry) -> None:
+    image = big_image()
+    registry.add("v1", image)
+    registry.once("GET", largest(registry), trickling)
+    with using(Settings(tries=4, pause=0.01, timeout=0.5)):
+        read(registry, image)
 
 
 def test_nobody_there() -> None:

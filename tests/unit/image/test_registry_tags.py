@@ -178,3 +178,19 @@ def test_the_same_again_where_nothing_leaves(registry: Registry) -> None:
     before = registry.manifests["also"]
     assert slim(registry, "more", "also") == 2
     assert registry.manifests["also"] == before
+
+
+def test_an_index_with_an_image_from_which_nothing_left_goes_back(registry: Registry) -> None:
+    registry.add("arm", make_image(make_tar(file("app.py", b"x")), architecture="arm64"))
+    registry.add("amd64", release(1))
+    put_index(registry, "v1", member(registry, "amd64", "amd64"), member(registry, "arm", "arm64"))
+    original = at(registry, "v1")
+    assert slim(registry, "v1", "v1", "--replace", "--all-platforms") == 0
+    after = json.loads(registry.manifests["v1"][1])["manifests"]
+    assert after[0]["digest"] != at(registry, "amd64")
+    config = json.loads(registry.manifests[after[1]["digest"]][1])["config"]["digest"]
+    assert config == json.loads(registry.manifests["arm"][1])["config"]["digest"]
+    assert rollback(registry, "v1") == 0
+    assert at(registry, "v1") == original
+    # An index of images of which none is slim has no way back, and an image made FROM a slim one has none either.
+    assert rollback(registry, "v1") == 2

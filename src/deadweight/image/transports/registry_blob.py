@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Generator, Iterator
+from typing import IO
 
 import httpx2
 
 from deadweight.errors import BadInputError, EnvironmentFailure
+from deadweight.image.bytes import ByteRange
+from deadweight.image.compression import need_room, temporary_folder
 from deadweight.image.transports.registry_client import NoAnswer, Patience, Registry
 
 _HEAD = 64
 _PIECE = 1 << 20
 _PROGRESS = 1 << 20
 """Bytes after which a broken connection counts as progress."""
+_KEPT = 256 << 20
+"""Bytes up to which a blob is kept as it came: a layer that nothing leaves goes on as it is, to another registry, say.
+Larger ones are those that change."""
 _CRAWL = 1024.0
 """Bytes a second below which a transfer is given up, once it has gone on for long."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
@@ -30,6 +37,7 @@ class RemoteBlob:
         self.digest = digest
         self.size = size
         self._head: bytes | None = None
+        self._kept: ByteRange | None = None
         self._doing = f"read {digest[:19]} of {registry.host}/{path}"
 
     def read_at(self, offset: int, length: int, /) -> bytes:
@@ -47,10 +55,33 @@ class RemoteBlob:
         return self._head[offset : offset + length]
 
     def chunks(self) -> Iterator[bytes]:
-        """The whole, in pieces of about 1 MiB.
+        """The whole, in pieces of about 1 MiB; a small one comes from the registry once.
 
         Raises EnvironmentFailure when the registry cannot be read, BadInputError when it has less or more than it says.
         """
+        if self._kept is not None:
+            yield from self._kept.chunks()
+            return
+        file = self._room()
+        for piece in self._pieces():
+            if file is not None and not _put(file, piece):
+                file = None
+            yield piece
+        if file is not None:
+            self._kept = ByteRange(file.fileno(), 0, self.size)
+
+    def _room(self) -> IO[bytes] | None:
+        """An unnamed temporary file to keep the blob in; None where it is large, or the disk too full."""
+        if self.size > _KEPT:
+            return None
+        try:
+            need_room(self.size)
+            file = tempfile.TemporaryFile(dir=temporary_folder(), buffering=0)
+        except (EnvironmentFailure, OSError):
+            return None
+        return self.registry.resources.enter_context(file)
+
+    def _pieces(self) -> Iterator[bytes]:
         parts: list[bytes] = []
         size = 0
         for part in self._stream(0, self.size):
@@ -134,3 +165,11 @@ class RemoteBlob:
         if response.status_code == 200:
             return at
         raise self.registry.refusal(response, self._doing)
+
+
+def _put(file: IO[bytes], piece: bytes) -> bool:
+    """Whether a piece could be kept: else it comes from the registry again."""
+    try:
+        return file.write(piece) == len(piece)
+    except OSError:
+        return False

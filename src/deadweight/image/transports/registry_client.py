@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -31,6 +31,7 @@ from deadweight.image.transports.registry_settings import (
     scheme_of,
     tls_context,
 )
+from deadweight.image.transports.registry_watch import HeadWatch
 
 Content = bytes | ByteRange | None
 """What a request sends. A range of a file goes out as a stream, from its beginning each time."""
@@ -118,6 +119,8 @@ class Registry:
         self.host = host
         self.settings = settings if settings is not None else current_settings()
         self.cancelled = threading.Event()
+        self.resources = ExitStack()
+        """What is let go of with the connections."""
         self._reached = False
         try:
             host.encode("idna")
@@ -126,6 +129,7 @@ class Registry:
         except (httpx2.InvalidURL, ValueError):
             raise UsageError(f"{shown(host)} can be no host: write docker://HOST[:PORT]/NAME:TAG") from None
         self.authority = Authority(host, self._may_be_plain, lambda: find_credential(host, path), self._fetch_token)
+        self._watch = HeadWatch(2 * self.settings.timeout)
         context = tls_context(host, self.settings)
         try:
             self._client = httpx2.Client(
@@ -148,6 +152,7 @@ class Registry:
         """Ends the connections."""
         self.cancelled.set()
         self._client.close()
+        self.resources.close()
 
     def begin(
         self,
@@ -289,13 +294,18 @@ class Registry:
         raise EnvironmentFailure(f"cannot {doing}: {_reason(error)}") from None
 
     def _send(self, method: str, target: httpx2.URL, headers: Mapping[str, str], content: Content) -> httpx2.Response:
+        head = self._watch.request()
         try:
             body = content.chunks() if isinstance(content, ByteRange) else content
-            request = self._client.build_request(method, target, headers=dict(headers), content=body)
+            request = self._client.build_request(
+                method, target, headers=dict(headers), content=body, extensions={"trace": head}
+            )
             response = self._client.send(request, stream=True)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError, ValueError, OverflowError) as error:
             if self.cancelled.is_set():
                 raise Cancelled("stopped") from None
+            if head.late:
+                raise NoAnswer(f"{self.host} takes too long over an answer") from None
             raise self.reset(error, f"ask {place(target)}") from None
         self._reached = True
         return response

@@ -42,10 +42,11 @@ def roll_back_registry(reference: Reference, *, dry_run: bool = False) -> Rolled
         slim = named(target.repository, name)
         if slim is None:
             raise BadInputError(f"{target.repository.where} has no tag {shown(name.tag)}")
-        sources = [labels.get(SOURCE) for _, labels in slim.images]
-        if not sources or None in sources:
+        if not any(SOURCE in labels for _, labels in slim.images):
             raise no_slim_image(reference.name)
-        original, original_name = _original(target, reference, slim, {str(source) for source in sources})
+        # In an index of slim images, one from which nothing left is its own original.
+        sources = {labels.get(SOURCE, image_id) for image_id, labels in slim.images}
+        original, original_name = _original(target, reference, slim, sources)
         kept = free_name(
             reference.name, lambda one: is_another(target.repository, one, slim.descriptor.digest), "-slim"
         )
