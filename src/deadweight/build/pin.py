@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -11,19 +10,19 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from deadweight.errors import EnvironmentFailure, UsageError, shown
+from deadweight.errors import DeadweightError, EnvironmentFailure, UsageError, shown
+from deadweight.image.reference import split_name
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 TIMEOUT = 120.0
-_LOCAL = re.compile(r"(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?/")
 Ask = Callable[[str, Mapping[str, str]], Iterator[str]]
 
 
 def pinned(image: str, digest: str | None = None, environment: Mapping[str, str] | None = None) -> str:
     """The image by its tag and digest; one that is named by a digest already stays as it is.
 
-    Without a digest skopeo is asked, then `docker buildx`, then the Docker engine for what it pulled. Raises UsageError
-    for what is no digest, and EnvironmentFailure where nobody could tell.
+    Without a digest its registry is asked, then `docker buildx`, then the Docker engine for what it pulled. Raises
+    UsageError for what is no digest, and EnvironmentFailure where nobody could tell.
     """
     if "@" in image:
         return image
@@ -33,7 +32,7 @@ def pinned(image: str, digest: str | None = None, environment: Mapping[str, str]
         return f"{image}@{digest}"
     environment = os.environ if environment is None else environment
     tried: list[str] = []
-    asks: tuple[tuple[str, Ask], ...] = (("skopeo", _skopeo), ("docker buildx", _buildx), ("docker", _engine))
+    asks: tuple[tuple[str, Ask], ...] = (("its registry", _registry), ("docker buildx", _buildx), ("docker", _engine))
     for name, ask in asks:
         try:
             found = next((one for one in ask(image, environment) if DIGEST.match(one)), None)
@@ -44,8 +43,7 @@ def pinned(image: str, digest: str | None = None, environment: Mapping[str, str]
             return f"{image}@{found}"
         tried.append(f"{name}: it knows no digest of it")
     raise EnvironmentFailure(
-        f"nobody could tell the digest of {image} ({'; '.join(tried)}): install skopeo, pull the image, or give it as "
-        f"--pin=sha256:..."
+        f"nobody could tell the digest of {image} ({'; '.join(tried)}): pull the image, or give it as --pin=sha256:..."
     )
 
 
@@ -53,11 +51,21 @@ class _NoAnswerError(Exception):
     """Why a program could not tell."""
 
 
-def _skopeo(image: str, environment: Mapping[str, str]) -> Iterator[str]:
-    # As Docker does: registries on this machine need no TLS.
-    plain = ["--tls-verify=false"] if _LOCAL.match(image) else []
-    manifest = _output(["skopeo", "inspect", "--raw", *plain, f"docker://{image}"], environment)
-    yield f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+def _registry(image: str, _: Mapping[str, str]) -> Iterator[str]:
+    from deadweight.image.transports.registry import Repository  # noqa: PLC0415
+    from deadweight.image.transports.registry_client import Registry  # noqa: PLC0415
+
+    name = split_name(image)
+    if name is None:
+        raise _NoAnswerError("that is no image's name")
+    try:
+        registry = Registry(name.host, name.path)
+        try:
+            yield Repository(registry, name.path).named(name)[0].digest
+        finally:
+            registry.close()
+    except DeadweightError as error:
+        raise _NoAnswerError(str(error)) from None
 
 
 def _buildx(image: str, environment: Mapping[str, str]) -> Iterator[str]:

@@ -46,7 +46,7 @@ project_options = together(
     is_flag=False,
     flag_value=ASK,
     metavar="[DIGEST]",
-    help="Pin the base by its digest: one given as --pin=sha256:..., or what its registry says (by skopeo or docker).",
+    help="Pin the base by its digest: one given as --pin=sha256:..., or what its registry (else docker) says.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace files that are there.")
 def dockerfile_command(
