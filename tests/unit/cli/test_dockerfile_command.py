@@ -162,7 +162,7 @@ def test_an_engine_tells_the_digest_of_what_it_pulled(registry: str, tmp_path: P
     place = tmp_path / "bin"
     environment = {"PATH": str(place)}
     mine = f"{registry}/python:3.12"
-    with pytest.raises(EnvironmentFailure, match="its registry: .*404.*; docker buildx: not installed"):
+    with pytest.raises(EnvironmentFailure, match=r"its registry: .*404.*; docker buildx: not installed"):
         pinned(mine, None, environment)
     told = f'["example.org/python@sha256:{"2" * 64}", "{registry}/python@{DIGEST}"]'
     program(place, "docker", f"""test "$1" = image || {{ echo no buildx >&2; exit 1; }}; echo '{told}'""")
