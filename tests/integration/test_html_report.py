@@ -212,6 +212,9 @@ def test_sorting_and_showing_more(browser: Browser, pages: dict[str, Path]) -> N
         sizes = [int(text.replace(",", "")) for text in column.locator("tbody td.exact").all_inner_texts()]
         assert sizes == sorted(sizes)
         assert column.locator("th[aria-sort=ascending]").inner_text().startswith("size")
+        size.click()
+        shown = [int(text.replace(",", "")) for text in column.locator("tbody td.exact").all_inner_texts()]
+        assert shown == sorted(sizes, reverse=True)
         kind.click()
         kinds = column.locator("tbody td:nth-child(2)").all_inner_texts()
         assert kinds == sorted(kinds, key=str.lower)
@@ -223,6 +226,8 @@ def test_sorting_and_showing_more(browser: Browser, pages: dict[str, Path]) -> N
         assert page.locator(BROWSE).count() == 40
         page.locator("#contents").get_by_role("button", name="Name").click()
         assert names(page) == [f"{number:02}.bin" for number in range(40)]
+        page.locator("#contents").get_by_role("button", name="Name").click()
+        assert names(page) == [f"{number:02}.bin" for number in reversed(range(40))]
 
 
 def test_cuts_are_filtered_and_lead_to_their_files(browser: Browser, pages: dict[str, Path]) -> None:

@@ -82,6 +82,15 @@ def test_by_default_the_models_of_an_image_are_opened(tmp_path: Path) -> None:
         assert (probe.folders, probe.converted, notes) == (["/srv/model"], [], [])
         plan = make_plan(ledger, Options(weights="fp16"), all_layers=True)
         assert converted(ledger, plan) == ["/srv/model"]
+    copy = "root/.cache/uv/archive-v0/x/model"
+    with open_image(mini_image(tmp_path, [*image(weights()), *model(copy)])) as source:
+        ledger = Ledger(source)
+        probe, _ = default_models(ledger, None)
+        assert probe is not None
+        assert probe.folders == [f"/{copy}", "/srv/model"]
+        probe, notes = default_models(ledger, make_plan(ledger, all_layers=True))
+        assert probe is not None
+        assert (probe.folders, len(notes)) == (["/srv/model"], 1)
     with open_image(mini_image(tmp_path, model("srv/model"))) as source:
         assert default_models(Ledger(source), None) == (None, [])  # nothing there opens it
     assert LARGEST > 10**9

@@ -11,6 +11,7 @@ import msgspec
 from deadweight.errors import shown
 from deadweight.ledger.ledger import Ledger
 from deadweight.models.finding import Model, find_models, of_sentence_transformers
+from deadweight.passes.caches import PASS as CACHES
 from deadweight.passes.weights import PASS, View
 from deadweight.plan import Plan
 from deadweight.verify.model import Observation
@@ -35,10 +36,18 @@ class _Answer(msgspec.Struct):
 
 
 def default_models(before: Ledger, plan: Plan | None) -> tuple[ModelsProbe | None, list[str]]:
-    """A probe of the models of an image that its libraries open, and notes on those that are not opened."""
+    """A probe of the models of an image that its libraries open, and notes on those that are not opened.
+
+    An installer's cache has a model once more: where a plan says that the cache leaves, that one is not opened.
+    """
     folders, notes = [], []
+    cuts = plan.cuts if plan is not None else []
+    cached = {cut.path for cut in cuts if cut.pass_ == CACHES.name and cut.action == "remove"}
     for model in find_models(View(before)):
         if not model.of_transformers or _library(before, model) is None:
+            continue
+        if any(file.path in cached for file in model.weights):
+            notes.append(f"the model in /{shown(model.folder)[1:-1]} is not opened: it is a cache's, and leaves")
             continue
         size = sum(file.size for file in model.files if posixpath.dirname(file.path) == model.folder)
         if size > LARGEST:
