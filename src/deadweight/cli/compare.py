@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from deadweight.cli.common import opened
@@ -9,7 +12,10 @@ from deadweight.cli.options import Documents, page_options, platform_option, siz
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.pages import compare_pages
 from deadweight.cli.progress import progress
-from deadweight.errors import UsageError
+from deadweight.errors import BadInputError, UsageError, shown
+
+if TYPE_CHECKING:
+    from deadweight.report.model import InspectReport
 
 
 @click.command("compare")
@@ -24,13 +30,15 @@ def compare_command(
     """Say what changed from one image to the next: what came, went, grew and was upgraded, with bytes.
 
     Packages, categories, GPU code and layers; and of each image its size against the one before it, the first, and a
-    target. With --markdown that is for the reviewer of a pull request.
+    target. With --markdown that is for the reviewer of a pull request. In place of an image its report may stand, a
+    file NAME.json that `deadweight inspect --json` wrote: of an image that is no longer there, or far away.
 
     \b
     Examples:
       deadweight compare before.tar slim.tar --target-size 3GB
       deadweight compare before.tar slim.tar --html changes.html
       deadweight compare docker://host/app:main app:pr --markdown summary.md
+      deadweight compare main.json app:pr --markdown -
       deadweight compare oci:out:original oci:out:passes oci:out:gpu --json -
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
@@ -40,12 +48,18 @@ def compare_command(
     from deadweight.report.tree import side  # noqa: PLC0415
 
     check_outputs(documents.values(), images)
-    if documents["html"] is not None and len(images) < 2:
-        raise UsageError("--html shows one image beside another: name two or more (inspect --html shows one)")
+    if documents["html"] is not None:
+        if len(images) < 2:
+            raise UsageError("--html shows one image beside another: name two or more (inspect --html shows one)")
+        if _is_report(images[0]) or _is_report(images[-1]):
+            raise UsageError("--html shows every byte, and a report has sums: name the image itself")
     inspected = []
     ends = []
     with progress("reading images") as report:
         for number, image in enumerate(images):
+            if _is_report(image):
+                inspected.append(_saved(image))
+                continue
             with opened(image, platform, report) as source:
                 if report is not None:
                     report(f"accounting {image}", number, len(images))
@@ -56,3 +70,20 @@ def compare_command(
     found = compare_report(inspected, target_size)
     pages = compare_pages(found, ends)
     deliver(found, documents, lambda console: print_compare(console, found, top), quiet=False, **pages)
+
+
+def _is_report(name: str) -> bool:
+    """Whether it is a report of `inspect`, and no image."""
+    return name.endswith(".json") and "\0" not in name and Path(name).is_file()
+
+
+def _saved(name: str) -> InspectReport:
+    """The report in a file. Raises BadInputError when it is none."""
+    from deadweight.report.model import read_inspect  # noqa: PLC0415
+
+    try:
+        return read_inspect(Path(name).read_bytes())
+    except OSError as error:
+        raise BadInputError(f"cannot read {shown(name)}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInputError(f"{shown(name)} is no report of `deadweight inspect --json`: {error}") from None

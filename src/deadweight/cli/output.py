@@ -141,15 +141,24 @@ def deliver(
 
     `makers` make the documents of forms that take more than the report.
     """
-    from deadweight.report.markdown import markdown  # noqa: PLC0415
-    from deadweight.report.model import encode  # noqa: PLC0415
-
-    makers = {"json": lambda: encode(report), "markdown": lambda: markdown(report), **makers}
+    makers = {"json": lambda: _json(report), "markdown": lambda: _markdown(report), **makers}
     for form, name in documents.items():
         if name is not None:
             write_document(name, makers[form]())
     if STANDARD not in documents.values() and not quiet:
         show_report(render)
+
+
+def _json(report: Struct) -> bytes:
+    from deadweight.report.model import encode  # noqa: PLC0415
+
+    return encode(report)
+
+
+def _markdown(report: Struct) -> bytes:
+    from deadweight.report.markdown import markdown  # noqa: PLC0415
+
+    return markdown(report)
 
 
 def show_report(render: Callable[[Console], None]) -> None:

@@ -378,3 +378,11 @@ def encode(report: msgspec.Struct) -> bytes:
     """A report as JSON: indented, and with nothing in it that a terminal could obey."""
     text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
     return (printable_json(text) + "\n").encode()
+
+
+def read_inspect(data: bytes) -> InspectReport:
+    """A report of `inspect` from its JSON. Raises ValueError, naming the field, when it is none."""
+    try:
+        return msgspec.json.decode(data, type=InspectReport)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None

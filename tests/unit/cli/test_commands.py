@@ -107,6 +107,24 @@ def test_several_documents_at_once_and_only_one_on_standard_output(
         assert "--markdown FILE|-" in Run(capfd, command, "--help").out
 
 
+def test_a_saved_report_stands_for_its_image(image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    slim, saved = f"docker-archive:{tmp_path / 'slim.tar'}", tmp_path / "old.json"
+    assert Run(capfd, "slim", image, "--to", slim).status == 0
+    assert Run(capfd, "inspect", image, "--json", str(saved)).status == 0
+    from_report = Run(capfd, "compare", str(saved), slim, "--json", "-")
+    assert from_report.status == 0
+    assert from_report.document == Run(capfd, "compare", image, slim, "--json", "-").document
+    other = '{"schema": "deadweight.plan/1"}'
+    for text, said in (("{}", "field `image`"), (other, "deadweight.plan/1"), ("[" * 100_000, "")):
+        saved.write_text(text)
+        refused = Run(capfd, "compare", str(saved), slim)
+        assert (refused.status, refused.err.count("\n")) == (3, 1)
+        assert "old.json' is no report of `deadweight inspect --json`" in refused.err
+        assert said in refused.err
+    page = Run(capfd, "compare", str(saved), slim, "--html", str(tmp_path / "page.html"))
+    assert (page.status, (tmp_path / "page.html").exists()) == (2, False)
+
+
 def test_an_edited_plan_is_said_to_be_edited(image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "plan.json"
     Run(capfd, "plan", image, "-o", str(plan))
