@@ -104,23 +104,31 @@ def _difference_table(
     table.add_column(what)
     *shown, total = top_rows(rows, same, top)
     for row in shown:
-        table.add_row(f"{row.after - row.before:+,}", _size(row.before), _size(row.after), Fitted(row.label))
+        table.add_row(
+            f"{row.after - row.before:+,}", size_or_none(row.before), size_or_none(row.after), Fitted(row.label)
+        )
     difference = f"{total.after - total.before:+,}"
     table.add_row(difference, show_size(total.before), show_size(total.after), total.label, style=BOLD)
     heading(console, title)
     console.print(table)
 
 
-def _size(size: int) -> str:
+def size_or_none(size: int) -> str:
+    """A size for people, and a dash for none."""
     return show_size(size) if size else "-"
 
 
 def owner_label(change: OwnerChange) -> str:
-    """An owner with what became of it: `numpy 1.26 -> 2.0 (python, upgraded)`."""
+    """An owner with what became of it: `numpy 1.26 -> 2.0  (python, upgraded)`."""
+    return f"{owner_name(change)}  ({change.kind}, {change.change})"
+
+
+def owner_name(change: OwnerChange) -> str:
+    """An owner with its version, or both where it is another one afterwards."""
     versions = change.before_version or change.after_version
     if change.before_version and change.after_version and change.before_version != change.after_version:
         versions = f"{change.before_version} -> {change.after_version}"
-    return f"{' '.join(filter(None, (change.name, versions)))}  ({change.kind}, {change.change})"
+    return " ".join(filter(None, (change.name, versions)))
 
 
 def layer_label(layer: LayerName) -> str:

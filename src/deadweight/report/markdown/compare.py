@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deadweight.report.markdown.text import code, listed, prose, table
-from deadweight.report.model import CompareReport, ImageChange, OwnerChange
-from deadweight.report.print_compare import Difference, changes_line, differing, shared_line, top_rows
+from deadweight.report.model import CompareReport, ImageChange
+from deadweight.report.print_compare import (
+    Difference,
+    changes_line,
+    differing,
+    owner_name,
+    shared_line,
+    size_or_none,
+    top_rows,
+)
 from deadweight.sizes import show_size
 
 _OWNERS = 10
@@ -43,7 +51,7 @@ def _change(change: ImageChange) -> list[str]:
     """Packages, categories, GPU code, and how much is to be pulled anew."""
     if not change.owners:
         return ["", "Nothing changed: every owner has the same bytes."]
-    names = [_owner(one) for one in change.owners]
+    names = [f"{code(owner_name(one))} {one.kind}, {one.change}" for one in change.owners]
     rows = [Difference(one.before_bytes, one.after_bytes, name) for one, name in zip(change.owners, names, strict=True)]
     same = Difference(change.unchanged_bytes, change.unchanged_bytes, f"as before ({change.unchanged:,})")
     lines = ["", prose(changes_line(change)) + ".", *_differences("What changed", "owner", rows, same, _OWNERS)]
@@ -61,7 +69,9 @@ def _change(change: ImageChange) -> list[str]:
 
 def _differences(title: str, what: str, rows: Sequence[Difference], same: Difference, top: int) -> list[str]:
     *shown, total = top_rows(rows, same, top)
-    cells = [(f"{row.after - row.before:+,}", _size(row.before), _size(row.after), row.label) for row in shown]
+    cells = [
+        (f"{row.after - row.before:+,}", size_or_none(row.before), size_or_none(row.after), row.label) for row in shown
+    ]
     last = (f"{total.after - total.before:+,}", show_size(total.before), show_size(total.after), total.label)
     bold = tuple(f"**{cell}**" for cell in last)
     return ["", f"#### {title}", *table(("difference", "before", "after", what), (*cells, bold), 3)]
@@ -75,14 +85,3 @@ def _steps(report: CompareReport) -> list[str]:
         said = ", ".join(owners) if owners else "nothing changed"
         lines.append(f"- {change.before + 1} → {change.after + 1}: {said}")
     return ["", *lines] if lines else []
-
-
-def _owner(one: OwnerChange) -> str:
-    versions = one.before_version or one.after_version
-    if one.before_version and one.after_version and one.before_version != one.after_version:
-        versions = f"{one.before_version} -> {one.after_version}"
-    return f"{code(f'{one.name} {versions}'.strip())} {one.kind}, {one.change}"
-
-
-def _size(size: int) -> str:
-    return show_size(size) if size else "-"

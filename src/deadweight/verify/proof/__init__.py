@@ -122,7 +122,7 @@ def _files(views: Views, found: Findings, seconds: float, before: Ledger) -> Pro
     other = {path for path, _ in found.differences}
     gone = sum(path not in other for path in views.walk.gone)
     rewritten = sum(map(len, found.rewritten.values()))
-    same = len(views.after.fs.nodes) - len(views.walk.added) - len(other & views.after.fs.nodes.keys())
+    same = len(views.after.fs.nodes.keys() - set(views.walk.added) - other)
     notes = [
         f"{same - rewritten - found.follows:,} paths are the same in content and metadata",
         f"{gone:,} are gone{', as declared' if views.declared.plan is not None else ''}",
