@@ -25,7 +25,7 @@ from deadweight.sizes import show_size
 from deadweight.verify.model import ProbeResult, verdict_of
 from support import fatbins, hosts
 from support.browser import chromium, opened_page, violations
-from support.images import Member, file
+from support.images import Member, file, make_image, make_tar
 from support.service import HOSTILE, SITE, distribution, save, service
 
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -379,6 +379,22 @@ def test_a_verdict_is_shown_with_what_differs_first(browser: Browser, pages: dic
         assert table.locator("tbody th").all_inner_texts() == [plain(SCRIPT), "imports"]
         assert "DIFFERS" in table.inner_text()
         assert violations(page) == []
+
+
+def test_an_image_of_nothing(browser: Browser, tmp_path: Path) -> None:
+    empty, full = save(tmp_path, make_image(make_tar())), save(tmp_path, name="full.tar")
+    page_of = f"{tmp_path}/page.html"
+    for words in (["inspect", str(empty)], ["compare", str(empty), str(full)], ["compare", str(full), str(empty)]):
+        assert main([*words, "--html", page_of]) == 0
+        with opened_page(browser, Path(page_of)) as page:
+            assert page.locator("#crumbs").inner_text() == "Image"
+            assert violations(page) == []
+
+
+def test_one_image_is_not_compared(image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(image), "--html", f"{tmp_path}/page.html"]) == 2
+    assert "name two or more" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_thousands_of_files(browser: Browser, tmp_path: Path) -> None:
