@@ -26,7 +26,8 @@ _SIZES = "Sizes are those of the layers' uncompressed tars, but where it says st
 
 def page(title: str, header: Sequence[Child], main: Sequence[Child], tree: Tree) -> bytes:
     """A whole document."""
-    style, vendor = asset("style.css"), asset("d3-hierarchy.min.js")
+    style = asset("style.css")
+    vendor = f"/*\n{asset('d3-hierarchy.LICENSE')}*/\n{asset('d3-hierarchy.min.js')}"
     script = f'"use strict";\n(() => {{\n{"".join(map(asset, _SCRIPTS))}}})();\n'
     scripts = " ".join(map(_digest, (vendor, script)))
     policy = (
