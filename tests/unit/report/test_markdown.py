@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deadweight.apply import apply_plan
 from deadweight.image.reference import parse_reference
@@ -14,9 +17,10 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.plan import make_plan
 from deadweight.report.inspect import inspect_report
 from deadweight.report.markdown import markdown
-from deadweight.report.markdown.text import code, prose, table
+from deadweight.report.markdown.text import code, listed, prose, table
 from deadweight.report.model import GpuLine, InspectReport, PlatformsReport, SavingLine, SlimReport
 from deadweight.report.slim import slim_report
+from deadweight.report.text import plain
 from deadweight.report.verdict import verify_report
 from deadweight.verify.model import ProbeResult, Verdict
 from support.images import file
@@ -141,3 +145,23 @@ def test_prose_keeps_words_and_puts_the_rest_into_code() -> None:
     assert prose(said) == shown
     assert prose("1. a") == "`1`. a"
     assert prose("deadbeef01 @you #1") == "`deadbeef01 @you #1`"
+
+
+ODD = st.text(st.sampled_from("ab1 `|\\<>[]()!*_~&;#@$:./-+=\n\x1b\u202e%é\"'{}^"), max_size=40)
+
+
+@given(ODD)
+def test_whatever_a_name_is_it_is_one_cell_of_code(text: str) -> None:
+    page = Page("\n".join(["### t", *table(("number", "name", "last"), [("1", code(text, 200), "x")], 1)]))
+    shown = plain(text).replace("`", r"\x60").strip() or "(empty)"
+    ((number, name, last),) = page.tables["t"][1:]
+    assert (number, name.strip(), last) == ("1", shown, "x")
+    assert page.tags <= OURS
+
+
+@given(ODD, ODD)
+def test_whatever_a_sentence_has_in_it_nothing_comes_of_it(one: str, two: str) -> None:
+    page = Page("\n".join(listed([f"the package {one} stays: {two} opens it", f"{two} {one}"], 5)))
+    assert page.tags <= OURS
+    assert not set(page.outside) & set("@#$<>[]`~*_&\\|=")
+    assert len(re.findall("opens", page.text)) == 1
