@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deadweight.binary.gpu import Target
 from deadweight.cache.layers import Cache
@@ -25,8 +25,9 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
 from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, plan_digest, work
-from deadweight.swap.join import inner, joined
-from deadweight.swap.swapped import Swapped
+
+if TYPE_CHECKING:
+    from deadweight.swap.swapped import Swapped
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def reworked(plan: Plan, ledger: Ledger, swapped: Swapped | None) -> Worked:
     """Works a plan out anew, with its builds `swapped` where it has any. Raises PlanError when it does not fit."""
     if swapped is None:
         return rework(plan, ledger)
+    from deadweight.swap.join import inner, joined  # noqa: PLC0415  (zipfile and pip's tags: few plans swap)
+
     return joined(rework(inner(plan, swapped), swapped.ledger), swapped)
 
 

@@ -33,6 +33,7 @@ METADATA = "metadata"
 SMALL_SHARE = 0.01
 SMALL_BYTES = 5_000_000
 
+_quoted = json.encoder.encode_basestring_ascii
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
@@ -132,13 +133,24 @@ def read_plan(data: bytes) -> Plan:
 
 def write_plan(plan: Plan) -> bytes:
     """A plan as JSON, one cut a line so that it can be read, searched and compared."""
-    cuts = ",\n    ".join(json.dumps(msgspec.to_builtins(cut)) for cut in plan.cuts)
+    cuts = ",\n    ".join(map(_line, plan.cuts))
     data = {**msgspec.to_builtins(plan), "cuts": None}
     if not plan.swaps:  # most plans have none, and are then as they were before there were any
         del data["swaps"]
     rest = json.dumps(data, indent=2)
     body = f'"cuts": [\n    {cuts}\n  ]' if cuts else '"cuts": []'
     return (rest.replace('"cuts": null', body, 1) + "\n").encode()
+
+
+def _line(cut: Cut) -> str:
+    """As json.dumps has it: a plan has tens of thousands."""
+    evidence = f', "evidence": {_quoted(cut.evidence)}' if cut.evidence else ""
+    to = f', "to": {_quoted(cut.to)}' if cut.to is not None else ""
+    return (
+        f'{{"pass": {_quoted(cut.pass_)}, "path": {_quoted(cut.path)}, "layer": {cut.layer}, "action": "{cut.action}", '
+        f'"before_bytes": {cut.before_bytes}, "after_bytes": {cut.after_bytes}, "risk": "{cut.risk}", '
+        f'"why": {_quoted(cut.why)}{evidence}{to}}}'
+    )
 
 
 def plan_digest(plan: Plan) -> str:
@@ -301,7 +313,7 @@ def work(
     shrunk = {p.path for steps in asked.by_subject.values() for one, p in steps if one.name == GPU_CODE}
     if target is not None and shrunk:
         derive_target(ledger, edit, removed, target, shrunk, derived)
-    edited = edit_image(fs, replace(edit, rewrite={**edit.rewrite, **derived.contents}))
+    edited = edit_image(fs, replace(edit, rewrite={**edit.rewrite, **derived.contents}), removed)
     for path, data in derived.additions.items():
         try:
             edited = add_file(fs, edited, removed, path, data)

@@ -24,16 +24,16 @@ def written_key(image: Image, edit: LayerEdit) -> str | None:
     """
     if edit.pieces is None:
         return None
-    found = hashlib.sha256(b"deadweight.layer/1")
+    names = [None if isinstance(layer, ChangedLayer) else layer.diff_id.encode() for layer in image.layers]
+    parts: list[bytes] = []
     for piece in edit.pieces:
         if isinstance(piece, bytes):
-            found.update(b"b%d:" % len(piece))
-            found.update(piece)
-        elif isinstance(piece, Span) and not isinstance(image.layers[piece.layer], ChangedLayer):
-            found.update(b"r%s,%d,%d:" % (image.layers[piece.layer].diff_id.encode(), piece.start, piece.length))
+            parts += (b"b%d:" % len(piece), piece)
+        elif isinstance(piece, Span) and (name := names[piece.layer]) is not None:
+            parts.append(b"r%b,%d,%d:" % (name, piece.start, piece.length))
         else:
             return None
-    return found.hexdigest()
+    return hashlib.sha256(b"deadweight.layer/1" + b"".join(parts)).hexdigest()
 
 
 def find_written(cache: Cache, image: Image, edit: LayerEdit) -> tuple[str, ByteRange | None] | None:

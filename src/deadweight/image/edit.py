@@ -73,10 +73,14 @@ class Edited:
     charges: Mapping[Subject, Charge]
 
 
-def edit_image(fs: Filesystem, edit: Edit) -> Edited:
-    """Works out an edit. Raises PlanError when it cannot be done."""
+def edit_image(fs: Filesystem, edit: Edit, removed: frozenset[str] | None = None) -> Edited:
+    """Works out an edit; `removed` is what `really_removed` says of it, where that was asked.
+
+    Raises PlanError when it cannot be done.
+    """
     pinned = _pinned(fs, edit)
-    removed = _removable(fs, edit.remove, pinned)
+    if removed is None:
+        removed = _removable(fs, edit.remove, pinned)
     dropped, whiteouts = _repair(fs, removed, _dropped(fs, edit, removed, pinned))
     return _Emission(fs, edit, dropped, whiteouts).run()
 
@@ -113,8 +117,9 @@ def _dropped(fs: Filesystem, edit: Edit, removed: frozenset[str], pinned: Collec
         if layer.position in keep:
             continue
         for entry in layer.entries:
-            name = entry.whiteout if entry.whiteout is not None else entry.name
-            if entry.whiteout is None and name in removed:
+            hides = entry.whiteout if ".wh." in entry.name else None
+            name = entry.name if hides is None else hides
+            if hides is None and name in removed:
                 dropped[layer.position, entry.index] = name
                 continue
             parent = name.rpartition("/")[0]
@@ -138,11 +143,11 @@ def _dropped(fs: Filesystem, edit: Edit, removed: frozenset[str], pinned: Collec
 
 
 def _ancestor_in(path: str, removed: frozenset[str]) -> str | None:
-    parent = posixpath.dirname(path)
+    parent = path.rpartition("/")[0]
     while parent:
         if parent in removed:
             return parent
-        parent = posixpath.dirname(parent)
+        parent = parent.rpartition("/")[0]
     return None
 
 
@@ -153,10 +158,10 @@ def _undrop_directories(fs: Filesystem, edit: Edit, dropped: dict[Key, Subject])
         needed: set[str] = set()
         for entry in fs.image.layers[position].entries:
             if (position, entry.index) not in dropped:
-                parent = posixpath.dirname(entry.name)
+                parent = entry.name.rpartition("/")[0]
                 while parent and parent not in needed:
                     needed.add(parent)
-                    parent = posixpath.dirname(parent)
+                    parent = parent.rpartition("/")[0]
         for key in [k for k in dropped if k[0] == position and k == dropped[k]]:
             if fs.entry(key).kind == "dir" and fs.entry(key).name in needed:
                 del dropped[key]
@@ -320,13 +325,13 @@ class _Emission:
         first: dict[Key, Entry] = {}
         for entry in entries:
             key = (position, entry.index)
-            if entry.kind != "dir" and entry.whiteout is None and key not in self.dropped:
+            if entry.kind != "dir" and key not in self.dropped and (".wh." not in entry.name or entry.whiteout is None):
                 first.setdefault(self.links.root(key), entry)
         return first
 
     def _changed(self, entry: Entry, position: int, first: Mapping[Key, Entry]) -> list[Piece] | None:
         """The entry's pieces in the result, or None when it stays as it is."""
-        if entry.whiteout is not None:
+        if ".wh." in entry.name and entry.whiteout is not None:
             return None
         key = (position, entry.index)
         root = self.links.root(key)
@@ -356,7 +361,7 @@ class _Emission:
             at = bisect_right(found, carrier.index)
             if at < len(found) and found[at] < entry.index:
                 return False
-            name = posixpath.dirname(name)
+            name = name.rpartition("/")[0]
         return True
 
     def _point(self, entry: Entry, position: int, carrier: Entry, subject: Subject) -> list[Piece]:

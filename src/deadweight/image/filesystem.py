@@ -96,7 +96,7 @@ class Filesystem:
             (layer.position, entry.index)
             for layer in self.image.layers
             for entry in layer.entries
-            if entry.whiteout is None and (layer.position, entry.index) not in seen
+            if (layer.position, entry.index) not in seen and entry.whiteout is None
         ]
 
     def resolve(self, path: str) -> Node | None:
@@ -170,7 +170,7 @@ class Merge:
             kept = [e for e in entries if (position, e.index) not in dropped] if dropped else entries
             lower = self._hide_lower(kept, [path for at, path in whiteouts if at == position])
             for entry in kept:
-                if entry.whiteout is None:
+                if ".wh." not in entry.name or entry.whiteout is None:
                     self._add(position, entry, lower)
 
     def _hide_lower(self, entries: Sequence[Entry], added: Sequence[str]) -> dict[str, Node]:
@@ -179,7 +179,7 @@ class Merge:
         for path in added:
             self._remove(path, gone)
         for entry in entries:
-            hides = entry.whiteout
+            hides = entry.whiteout if ".wh." in entry.name else None
             if hides is None:
                 continue
             if entry.opaque:
@@ -233,8 +233,11 @@ class Merge:
     def _add_parents(self, path: str, position: int) -> None:
         """Enters `path` into its directory, which is implied where no entry names it."""
         while path:
-            parent = posixpath.dirname(path)
-            self.children.setdefault(parent, {})[path] = None
+            parent = path.rpartition("/")[0]
+            siblings = self.children.get(parent)
+            if siblings is None:
+                siblings = self.children[parent] = {}
+            siblings[path] = None
             node = self.nodes.get(parent)
             if node is not None:
                 if node.kind != "dir" and self._known is None:

@@ -15,6 +15,7 @@ import msgspec
 
 from deadweight.errors import TarError, shown
 from deadweight.image.bytes import ByteRange
+from deadweight.image.ustar import headers
 
 BLOCK = 512
 # What one entry's headers may take: a pax header with several xattrs is a few kB, a sparse map rarely 1 MB.
@@ -305,6 +306,20 @@ def change_header(
             block[148:156] = b"        "
             block[148:156] = b"%06o\0 " % sum(block)
             return raw[:-BLOCK] + bytes(block)
+    if hardlink_to is not None or entry.kind == "file":
+        length = 0 if hardlink_to is not None else entry.stored if size is None else size
+        short = headers(
+            raw,
+            entry.name if name is None else name,
+            hardlink_to,
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            length,
+            entry.mtime,
+        )
+        if short is not None:
+            return short
     info = open_headers(io.BytesIO(raw + bytes(2 * BLOCK))).next()
     info.pax_headers = {
         k: v for k, v in info.pax_headers.items() if k not in ("path", "linkpath", "size", "hdrcharset")

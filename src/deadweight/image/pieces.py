@@ -43,25 +43,45 @@ class Pieces:
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self.pieces: list[Piece] = []
         self.size = 0
+        self._pieces: list[Piece] = []
+        self._from = self._to = 0  # what is copied and not among the pieces yet
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """All that were added."""
+        self._settle()
+        return self._pieces
 
     def add(self, piece: Piece) -> None:
         length = len(piece) if isinstance(piece, bytes) else piece.length if isinstance(piece, Span) else piece.size
         if not length:
             return
+        self._settle()
         self.size += length
-        last = self.pieces[-1] if self.pieces else None
+        last = self._pieces[-1] if self._pieces else None
         if isinstance(piece, bytes) and isinstance(last, bytes) and len(last) < 1 << 16:
-            self.pieces[-1] = last + piece
+            self._pieces[-1] = last + piece
         elif (
             isinstance(piece, Span)
             and isinstance(last, Span)
             and (last.layer, last.start + last.length) == (piece.layer, piece.start)
         ):
-            self.pieces[-1] = Span(last.layer, last.start, last.length + piece.length)
+            self._pieces[-1] = Span(last.layer, last.start, last.length + piece.length)
         else:
-            self.pieces.append(piece)
+            self._pieces.append(piece)
 
     def copy(self, start: int, end: int) -> None:
-        self.add(Span(self.position, start, end - start))
+        """Adds a part of the layer itself: most of them adjoin each other."""
+        if start != self._to:
+            self._settle()
+            self._from = start
+        self._to = end
+        self.size += end - start
+
+    def _settle(self) -> None:
+        if self._from < self._to:
+            start, length = self._from, self._to - self._from
+            self._from = self._to
+            self.size -= length
+            self.add(Span(self.position, start, length))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from collections.abc import Callable
 from functools import cached_property
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +19,8 @@ from deadweight.ledger.debian import Package, owner_by_path, read_packages
 from deadweight.ledger.interpreters import Interpreter, interpreters
 from deadweight.ledger.python import Distribution, find_distributions, marker_environment
 from deadweight.ledger.requirements import Graph, requirement_graph, why
+
+T = TypeVar("T")
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -40,6 +44,7 @@ class Ledger:
         self.image = image
         self.facts = Facts(image, cache)
         """What is known of single files, for whoever would read them again."""
+        self._below: dict[str, Owner] = {}
         self.notes: list[str] = []
         """What could not be read, and why."""
 
@@ -133,14 +138,22 @@ class Ledger:
             owner = self.owners.get(module_of(path))
             if owner is not None:
                 return owner
-        parent = posixpath.dirname(path)
-        while parent:
-            if parent in self._prefixes:
-                return self._prefixes[parent]
-            if parent.endswith(("/site-packages", "/dist-packages")):
-                break
-            parent = posixpath.dirname(parent)
-        return SYSTEM
+        return self._owner_below(path.rpartition("/")[0])
+
+    def _owner_below(self, directory: str) -> Owner:
+        """Who has the files of a directory that no list names."""
+        found = self._below.get(directory)
+        if found is None:
+            found, parent = SYSTEM, directory
+            while parent:
+                if parent in self._prefixes:
+                    found = self._prefixes[parent]
+                    break
+                if parent.endswith(("/site-packages", "/dist-packages")):
+                    break
+                parent = parent.rpartition("/")[0]
+            self._below[directory] = found
+        return found
 
     @cached_property
     def elf_files(self) -> dict[str, Node]:
@@ -166,6 +179,20 @@ class Ledger:
     def reader(self, path: str) -> Callable[[int, int], bytes]:
         """A function (offset, length) -> bytes over the content of a file of the view."""
         return self.fs.reader(self.fs.nodes[path])
+
+
+def once_for_ledger(function: Callable[[Ledger], T]) -> Callable[[Ledger], T]:
+    """Makes a function of a ledger one that works its answer out once; nobody may change the answer."""
+
+    @functools.wraps(function)
+    def once(ledger: Ledger) -> T:
+        memo = ledger.facts.memo
+        if function not in memo:
+            memo[function] = function(ledger)
+        found: T = memo[function]
+        return found
+
+    return once
 
 
 def module_of(bytecode: str) -> str:

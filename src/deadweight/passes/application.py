@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from deadweight.errors import BadInputError
+from deadweight.ledger.ledger import Ledger, once_for_ledger
 from deadweight.ledger.requirements import is_application
 from deadweight.passes.base import Context
 from deadweight.passes.commands import commands, shebang
@@ -26,11 +27,15 @@ def is_test(path: str) -> bool:
 
 def sources(context: Context) -> list[str]:
     """The application's Python files, tests left out: of distributions installed from a path or URL, and of nobody."""
-    ledger = context.ledger
+    return [path for path in _sources(context.ledger) if path not in context.gone]
+
+
+@once_for_ledger
+def _sources(ledger: Ledger) -> list[str]:
     own = {path for dist in ledger.distributions if is_application(dist) for path in dist.files if path.endswith(".py")}
     found = []
     for path in ledger.fs.nodes:
-        if not path.endswith(".py") or path in context.gone or is_test(path):
+        if not path.endswith(".py") or is_test(path):
             continue
         if path in own or (not _ELSEWHERE.search(path) and ledger.owner(path).kind in ("application", "system")):
             found.append(path)
@@ -38,7 +43,7 @@ def sources(context: Context) -> list[str]:
     listed, scanned = ledger.owners, set(found)
     for path in commands(ledger).programs:
         node = ledger.fs.nodes[path]
-        if node.kind == "file" and path not in scanned and path not in listed and path not in context.gone:
+        if node.kind == "file" and path not in scanned and path not in listed:
             if path.endswith(".py"):
                 found.append(path)
                 continue
@@ -113,11 +118,15 @@ def importers(context: Context, modules: Iterable[str], leaving: frozenset[str] 
 
 def python_files(context: Context) -> Iterator[str]:
     """Every Python file that stays and could be imported; caches and tests are left out."""
-    return (path for path in python_sources(context) if not is_test(path))
+    return (path for path, test in _python_sources(context.ledger) if not test and path not in context.gone)
 
 
 def python_sources(context: Context) -> Iterator[str]:
     """Every Python file that stays and could be imported, tests too; caches are left out."""
-    for path in context.ledger.fs.nodes:
-        if path.endswith(".py") and path not in context.gone and not _ELSEWHERE.search(path):
-            yield path
+    return (path for path, _ in _python_sources(context.ledger) if path not in context.gone)
+
+
+@once_for_ledger
+def _python_sources(ledger: Ledger) -> list[tuple[str, bool]]:
+    """Python files, and whether each is a test's."""
+    return [(path, is_test(path)) for path in ledger.fs.nodes if path.endswith(".py") and not _ELSEWHERE.search(path)]

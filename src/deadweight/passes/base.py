@@ -145,7 +145,7 @@ class Context:
 
     def kept(self, path: str) -> bool:
         """Whether the user asked to keep it: a pattern matches it, or a directory above it."""
-        return any(matches(path, pattern.strip("/")) for pattern in self.options.keep)
+        return bool(self.options.keep) and any(matches(path, pattern.strip("/")) for pattern in self.options.keep)
 
 
 TO_STAY = " is to stay"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from deadweight.errors import BadInputError
@@ -150,27 +150,30 @@ class _Shields:
         self._suffixes = known("caches", "model_suffixes")
         self._scratch = matcher(known("caches", "scratch"))
         self._strict.pop("", None)
+        self._near_strict, self._near_loose = _Nearest(self._strict), _Nearest(self._loose)
+        self._near_sites = _Nearest(self._sites)
         self._read = {
             place.decode("utf-8", "surrogateescape").strip("/"): path
             for path in sources(context)
             for place in _SCRATCH.findall(source(ledger, path))
         }
+        self._near_read = _Nearest(self._read)
 
     def reason(self, path: str, root: str) -> str | None:
         """Why a file of a cache stays; None when it does not."""
-        if _at_or_below(path, self._strict):
+        if self._near_strict(path):
             return "the image's configuration names the place"
-        named = _at_or_below(path, self._loose)
+        named = self._near_loose(path)
         if named is not None and not _above(named, root):
             return "the image's environment names the place"
-        if _at_or_below(path, self._sites) is not None:
+        if self._near_sites(path) is not None:
             return "distributions are installed there"
         kind = self._ledger.owner(path).kind
         if kind not in ("system", "application") or (kind == "application" and self._scratch(path)):
             return f"{'the application' if kind == 'application' else 'a package'} has it"
         node = self._ledger.fs.nodes[path]
         if self._scratch(path):
-            read = _at_or_below(path, self._read)
+            read = self._near_read(path)
             if read is not None:
                 return f"/{self._read[read]} mentions /{read}"
             if path.lower().endswith(self._suffixes) or any(map(self._is_model, path.lower().split("/")[1:-1])):
@@ -202,13 +205,21 @@ def _named(fs: Filesystem, texts: Iterable[str]) -> Iterator[tuple[str, None]]:
                     yield node.path, None
 
 
-def _at_or_below(path: str, places: Mapping[str, str | None]) -> str | None:
-    """The nearest of `places` that is `path` or a directory above it."""
-    while path:
-        if path in places:
-            return path
-        path = posixpath.dirname(path)
-    return "" if "" in places else None
+class _Nearest:
+    """Tells the nearest of some places that is a path or a directory above it; each directory is looked at once."""
+
+    def __init__(self, places: Collection[str]) -> None:
+        self._places = places
+        self._known: dict[str, str | None] = {"": "" if "" in places else None}
+
+    def __call__(self, path: str) -> str | None:
+        above: list[str] = []
+        while path not in self._known and path not in self._places:
+            above.append(path)
+            path = path.rpartition("/")[0]
+        found = path if path in self._places else self._known[path]
+        self._known.update(dict.fromkeys(above[1:], found))  # of directories: most files are asked for once
+        return found
 
 
 def _environment_of(fs: Filesystem, site: str) -> str:
@@ -236,16 +247,18 @@ def _linked_to(context: Context, found: Mapping[str, str]) -> list[str]:
     """Candidates that symbolic links from elsewhere lead to (uv can install by such links), or below such."""
     fs = context.ledger.fs
     roots = {root.partition("*")[0].rstrip("/"): None for root in found.values()}
+    near_root = _Nearest(roots)
     targets: dict[str, None] = {}
     for path, node in fs.nodes.items():
-        if node.kind == "symlink" and path not in context.gone and _at_or_below(path, roots) is None:
+        if node.kind == "symlink" and path not in context.gone and near_root(path) is None:
             target = fs.resolve(path)
-            if target is not None and _at_or_below(target.path, roots) is not None:
+            if target is not None and near_root(target.path) is not None:
                 targets[target.path] = None
     # A link to all of /tmp, say, is there for its name: it protects nothing.
     for root in roots:
         targets.pop(root, None)
-    return [path for path in sorted(found) if _at_or_below(path, targets) is not None] if targets else []
+    near_target = _Nearest(targets)
+    return [path for path in sorted(found) if near_target(path) is not None] if targets else []
 
 
 PASS = Pass(

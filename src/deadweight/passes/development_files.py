@@ -87,17 +87,19 @@ def _is_embedding(path: str) -> bool:
 
 def _kind(context: Context, path: str) -> str | None:
     """What kind of development file a path is, by its name and its neighbours'; None when it is none."""
-    stem, suffix = posixpath.splitext(path)
+    base = path.rpartition("/")[2]
+    stem, dot, end = base.rpartition(".")
+    suffix = dot + end if stem.strip(".") else ""
     kind = _BY_SUFFIX.get(suffix)
     if kind is not None:
         return kind
     if suffix in _IN_INCLUDE and "/include/" in path and not path.endswith(("/LICENSE", "/NOTICE")):
         return HEADERS
-    if suffix in _C and _is_compiled(context, stem):
+    if suffix in _C and _is_compiled(context, path.removesuffix(suffix)):
         return GENERATED
     if suffix == ".pc" and "/pkgconfig/" in path:
         return CMAKE
-    if _PROTOC.fullmatch(path):
+    if "/bin/protoc" in path and _PROTOC.fullmatch(path):
         return PROTOC
     if _SHLIBDEPS.fullmatch(path):
         return SHLIBDEPS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Sequence
 
 from deadweight.image.filesystem import Filesystem, Key
@@ -34,7 +33,7 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
         kept: list[str] = []
         for entry in layer.entries:
             key = (position, entry.index)
-            hides = entry.whiteout
+            hides = entry.whiteout if ".wh." in entry.name else None
             if key in dropped:
                 continue
             if hides is None:
@@ -52,7 +51,7 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
             there.add(name)
             parent = name
             while parent:
-                parent = posixpath.dirname(parent)
+                parent = parent.rpartition("/")[0]
                 if parent in above:
                     break
                 above.add(parent)
@@ -62,9 +61,11 @@ class _Names:
     """What a layer does to lower ones, by path."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        self.names = {e.name: e.kind for e in entries if e.whiteout is None}
-        self.whiteouts = {e.whiteout for e in entries if e.whiteout is not None and not e.opaque}
-        self.opaque = {e.whiteout for e in entries if e.opaque}
+        hiding = [e for e in entries if ".wh." in e.name and e.whiteout is not None]
+        hidden = {e.index for e in hiding}
+        self.names = {e.name: e.kind for e in entries if e.index not in hidden}
+        self.whiteouts = {e.whiteout for e in hiding if not e.opaque}
+        self.opaque = {e.whiteout for e in hiding if e.opaque}
 
     def hides(self, path: str) -> tuple[str, str] | None:
         """(verb, path) of what hides an entry of a lower layer at `path`."""
@@ -74,7 +75,7 @@ class _Names:
             return "replaces", path
         parent = path
         while parent:
-            parent = posixpath.dirname(parent)
+            parent = parent.rpartition("/")[0]
             if parent in self.whiteouts or parent in self.opaque:
                 return "deletes", parent
             if self.names.get(parent, "dir") != "dir":

@@ -1,0 +1,73 @@
+"""Headers put together by hand are tarfile's, to the byte."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deadweight.image import layer
+from deadweight.image.bytes import ByteRange
+from deadweight.image.layer import change_header, read_entries
+from deadweight.image.ustar import headers
+
+names = st.one_of(
+    st.text("ab/é", min_size=1, max_size=6).filter(lambda text: text.strip("/") != ""),
+    st.integers(90, 260).map(lambda length: "d/" * (length // 2) + "x" * (length % 2)),
+    st.integers(90, 1200).map(lambda length: "n" * length),
+)
+numbers = st.one_of(st.integers(0, 9), st.integers(8**7 - 2, 8**7 + 2), st.integers(8**11 - 2, 8**11 + 2))
+times = st.one_of(numbers, st.just(1.5), st.just(12345.0))
+formats = st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+
+
+class _Memory(ByteRange):
+    """Bytes as a range."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(-1, 0, len(data))
+        self.data = data
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+
+@given(names, names, names, numbers, numbers, times, st.text("ué:", max_size=4), st.integers(0, 0o7777), formats)
+def test_as_tarfile_has_them(
+    name: str, new: str, target: str, uid: int, size: int, mtime: float, user: str, mode: int, form: Any
+) -> None:
+    info = tarfile.TarInfo(name.strip("/"))
+    info.uid, info.gid, info.mtime, info.uname, info.gname, info.mode = uid, 5, mtime, user, "staff", mode
+    data = info.tobuf(form, "utf-8", "surrogateescape") + bytes(1024)
+    tar = _Memory(data)
+    (entry,) = read_entries(tar, "x")
+    for change in (
+        {"name": new.strip("/"), "size": size},
+        {"hardlink_to": target.strip("/")},
+        {"name": new.strip("/"), "hardlink_to": target.strip("/")},
+        {"name": new.strip("/")},
+    ):
+        found = change_header(tar, entry, **change)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(layer, "headers", lambda *_: None)
+            assert found == change_header(tar, entry, **change)
+        again = tarfile.TarFile(fileobj=io.BytesIO(found + bytes(1024)), encoding="utf-8").next()
+        assert again is not None
+        assert again.name == change.get("name", entry.name)
+
+
+def test_most_headers_are_put_together_by_hand() -> None:
+    """Else the test above would compare tarfile with itself."""
+    plain = tarfile.TarInfo("a").tobuf()
+    assert headers(plain, "n" * 150, "m" * 101, 0o644, 0, 0, 0, 7) is not None
+    long = tarfile.TarInfo("a" * 150).tobuf(tarfile.PAX_FORMAT)
+    assert headers(long, "n", None, 0o644, 1, 1, 8**11 - 1, 7) is not None
+    other = tarfile.TarInfo("a")
+    other.pax_headers = {"SCHILY.xattr.user.a": "1"}
+    assert headers(other.tobuf(tarfile.PAX_FORMAT), "n", None, 0o644, 1, 1, 1, 7) is None
