@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 
 from deadweight.errors import BadInputError
 from deadweight.image.filesystem import Filesystem, Node
@@ -119,6 +120,11 @@ def _reason(path: str, root: str) -> tuple[str, str]:
     for prefix, why in _REASONS:
         if path.startswith(prefix):
             return why, f"below /{prefix.rstrip('/')}"
+    return _reason_below(root)
+
+
+@cache
+def _reason_below(root: str) -> tuple[str, str]:
     if "*" in root:
         root = root.partition("*")[0].rstrip("/")
     # `.cache/uv`: the tool's name; `/opt/uv-cache/archive-v0`: the place.
