@@ -145,8 +145,10 @@ def test_the_phase_table_is_against_the_one_before_the_first_and_the_target(
     )
 
 
-def test_hostile_names_are_shown_harmless_in_markdown(images: tuple[InspectReport, InspectReport]) -> None:
-    names = [("python", f"{number}{HOSTILE}", HOSTILE, 1000 * number) for number in range(30)]
+def test_names_and_kinds_of_a_hostile_report_are_harmless_in_markdown(
+    images: tuple[InspectReport, InspectReport],
+) -> None:
+    names = [(HOSTILE, f"{number}{HOSTILE}", HOSTILE, 1000 * number) for number in range(30)]
     codes = [GpuLine(f"sm_{number}", number, 0, 1, []) for number in range(30)]
     before = msgspec.structs.replace(with_owners(images[0], *names), gpu_code=codes, notes=[HOSTILE] * 9)
     for some in ([before, images[1]], [before, images[1]] * 10):

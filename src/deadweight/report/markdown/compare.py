@@ -51,7 +51,7 @@ def _change(change: ImageChange) -> list[str]:
     """Packages, categories, GPU code, and how much is to be pulled anew."""
     if not change.owners:
         return ["", "Nothing changed: every owner has the same bytes."]
-    names = [f"{code(owner_name(one))} {one.kind}, {one.change}" for one in change.owners]
+    names = [f"{code(owner_name(one))} {prose(one.kind)}, {one.change}" for one in change.owners]
     rows = [Difference(one.before_bytes, one.after_bytes, name) for one, name in zip(change.owners, names, strict=True)]
     same = Difference(change.unchanged_bytes, change.unchanged_bytes, f"as before ({change.unchanged:,})")
     lines = ["", prose(changes_line(change)) + ".", *_differences("What changed", "owner", rows, same, _OWNERS)]
