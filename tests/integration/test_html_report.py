@@ -16,6 +16,7 @@ from deadweight.cli.main import main
 from deadweight.image.transports import open_image
 from deadweight.ledger.ledger import Ledger
 from deadweight.plan import draw_up
+from deadweight.report import terminal
 from deadweight.report.html.sections import asset
 from deadweight.report.html.slim import slim_page
 from deadweight.report.slim import slim_report
@@ -318,18 +319,27 @@ def test_javascripts_words_are_pythons(browser: Browser, pages: dict[str, Path],
         chr(code)
         for code in (*range(0x250), 0x5D0, 0x61C, 0x200B, 0x2028, 0x202E, 0x2066, 0x3000, 0xFEFF, 0xE001, 0x1F600)
     ]
+    made = [
+        "/bin/sh -c #(nop) ADD file:x in / ",
+        'RUN |1 EXTRA=ml /bin/sh -c pip install "x[${EXTRA}]" # buildkit',
+        "/bin/sh -c apt-get\tupdate",
+        "COPY . . # buildkit",
+        "",
+    ]
     odd += ["\U000e0041", "ab\ncd", HOSTILE]
     sizes = [0, 1, 999, 1000, 9994, 9996, 99949, 99951, 999_499, 999_500, 10**9 - 1, 8_354_191_360, 10**15, -1234]
     probe = tmp_path / "probe.html"
     probe.write_text(
         f"<!doctype html><meta charset=utf-8><script>{asset('data.js')}\n"
-        f"const odd = {json.dumps(odd)}, sizes = {sizes};\n"
-        "document.documentElement.dataset.ready = JSON.stringify([odd.map(plain), sizes.map(showSize)]);</script>"
+        f"const odd = {json.dumps(odd)}, sizes = {sizes}, made = {json.dumps(made)};\n"
+        "const said = [odd.map(plain), sizes.map(showSize), made.map(commandOf)];\n"
+        "document.documentElement.dataset.ready = JSON.stringify(said);</script>"
     )
     with opened_page(browser, probe) as page:
-        texts, shown = json.loads(page.evaluate("document.documentElement.dataset.ready"))
+        texts, shown, commands = json.loads(page.evaluate("document.documentElement.dataset.ready"))
     assert texts == [plain(text) for text in odd]
     assert shown == [show_size(size) for size in sizes]
+    assert commands == [terminal.command(text) for text in made]
 
 
 def test_nothing_but_its_own_scripts_runs(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:

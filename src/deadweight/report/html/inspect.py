@@ -84,7 +84,7 @@ def _models(report: InspectReport) -> Markup:
         return Markup()
     rows = [
         (
-            tag("th", name(f"/{line.folder}"), scope="row", class_="name"),
+            tag("th", name(line.folder), scope="row", class_="name"),
             words(line.format),
             *size(line.bytes),
             words(", ".join(f"{count:,} {kind}" for kind, count in line.dtypes.items()), "why"),

@@ -102,9 +102,7 @@ def gpu_code(lines: Sequence[GpuLine], libraries: Sequence[GpuLibraryLine]) -> M
     ]
     by_library = [
         (
-            tag(
-                "th", name(f"/{line.path}" if not line.path.startswith("/") else line.path), scope="row", class_="name"
-            ),
+            tag("th", name(line.path), scope="row", class_="name"),
             words(name(line.owner)),
             *size(line.bytes),
             share(line.bytes, whole),

@@ -1,5 +1,5 @@
 // The tree of bytes: unpacked, its texts made harmless, and grouped as the reader likes.
-// The same as deadweight/report/text.py, sizes.py and hierarchy.py.
+// The same as text.py, sizes.py, hierarchy.py and the command() of terminal.py.
 
 const UNPRINTABLE = /[\p{C}\p{Z}]/u;
 
@@ -37,6 +37,12 @@ function showShare(part, whole) {
 
 const showBytes = (bytes) => bytes.toLocaleString("en-US");
 
+// What made a layer, without the shell and the build arguments that every line starts with.
+function commandOf(made) {
+  const said = made.replace(/\/bin\/sh -c #\(nop\)\s*|(?:RUN (?:\|\d+ .*?)?)?\/bin\/sh -c /s, "").replace(/\s*# buildkit\s*$/, "");
+  return said.split(/\s+/).filter(Boolean).join(" ") || "(no history)";
+}
+
 async function readTree() {
   const packed = document.getElementById("tree").textContent;
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
@@ -64,7 +70,7 @@ function newNode(parent, kind, name, index) {
 function grouped(tree, by) {
   const { leaves, paths } = tree;
   const names = {
-    layer: tree.layers.map((layer, at) => `${at + 1}: ${layer.created_by || layer.diff_id}`),
+    layer: tree.layers.map((layer, at) => `${at + 1}: ${commandOf(layer.created_by)}`),
     owner: tree.owners.map((owner) => owner.name),
     category: tree.categories,
   };
