@@ -168,6 +168,8 @@ def test_models_that_were_converted_are_marked_and_their_bytes_are_made_when_the
             assert b"".join(layer.tar.chunks()) == content
             for at in range(0, len(content), 997):
                 assert layer.tar.read_at(at, 1500) == content[at : at + 1500]
+                part = layer.tar.window(at, min(500, len(content) - at))
+                assert part.read_at(90, 33) == content[at + 90 : at + 123]
     (one,) = (each for each in found.components if each.kind == "model")
     assert one.modified == Modified(("weights",), 0, 1)
     assert one.purl == f"pkg:huggingface/org/tiny@{'c0' * 20}"
