@@ -65,7 +65,10 @@ def explore_command(
         view = View(_tree(ledger, plan, find_links, index_url, report or (lambda *_: None)))
         remember(ledger, cache)
         view.root("owner")
-    Explorer(view).run()
+    app = Explorer(view)
+    app.run()
+    if app.return_code:  # Textual has said what went wrong
+        raise click.exceptions.Exit(70)
 
 
 def _tree(

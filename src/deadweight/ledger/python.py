@@ -96,7 +96,7 @@ def find_distributions(fs: Filesystem) -> list[Distribution]:
     inside another distribution, and wheels unpacked in caches, are not installed. Damaged files leave notes.
     """
     finder = Finder(fs)
-    infos = sorted({_info_of(path) for path in fs.nodes if path.endswith(_ENDINGS) and _INFO.search(path)})
+    infos = sorted(set(map(_info_of, metadata_files(fs))))
     search = _search_path(fs, {path.rpartition("/")[0] for path in infos})
     found = []
     for info in infos:
@@ -109,6 +109,11 @@ def find_distributions(fs: Filesystem) -> list[Distribution]:
 
 
 _ENDINGS = (".dist-info/METADATA", ".egg-info", ".egg-info/PKG-INFO")
+
+
+def metadata_files(fs: Filesystem) -> list[str]:
+    """The files by which distributions are known, wherever they lie: installed, vendored or in caches."""
+    return [path for path in fs.nodes if path.endswith(_ENDINGS) and _INFO.search(path)]
 
 
 def _info_of(path: str) -> str:

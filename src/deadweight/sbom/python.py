@@ -19,10 +19,9 @@ from packaging.utils import canonicalize_name
 from deadweight.errors import BadInputError
 from deadweight.image.filesystem import Filesystem
 from deadweight.ledger.ledger import Ledger
-from deadweight.ledger.python import METADATA_LIMIT, RECORD_LIMIT, SMALL
+from deadweight.ledger.python import METADATA_LIMIT, RECORD_LIMIT, SMALL, metadata_files
 from deadweight.sbom.model import Component, purl, text
 
-_INFO: Final = re.compile(r"(?:^|/)[^/]+(?:\.dist-info/METADATA|\.egg-info|\.egg-info/PKG-INFO)\Z")
 _LICENCE_LIMIT: Final = 120
 _UNSAID: Final = frozenset({"", "unknown", "none"})
 _URL_SAFE: Final = "!#$%&'()*+,-./:;=?@_~"
@@ -33,8 +32,7 @@ def python_components(ledger: Ledger) -> Iterator[Component]:
     """Every distribution whose metadata the image has, with a `ref` yet to be given."""
     fs = ledger.fs
     installed = {_metadata(fs, dist.info): dist for dist in ledger.distributions}
-    found = {path for path in fs.nodes if path.endswith(_ENDINGS) and _INFO.search(path)}
-    for path in sorted(found | installed.keys()):
+    for path in sorted({*metadata_files(fs), *installed}):
         node = fs.nodes.get(path)
         if node is None or node.kind == "dir":
             continue
@@ -61,9 +59,6 @@ def python_components(ledger: Ledger) -> Iterator[Component]:
             record_sha256=_record(fs, f"{info}/RECORD"),
             installed=dist is not None,
         )
-
-
-_ENDINGS: Final = (".dist-info/METADATA", ".egg-info", ".egg-info/PKG-INFO")
 
 
 def _metadata(fs: Filesystem, info: str) -> str:

@@ -26,6 +26,7 @@ from deadweight.cli import main
 from deadweight.explore.app import Explorer, Listing, Note
 from deadweight.explore.view import View
 from deadweight.plan import draw_up, write_plan
+from deadweight.report.hierarchy import Node
 from deadweight.report.tree import Tree, inspect_tree, plan_tree, side
 from support.careless import service_image
 from support.images import write_docker_archive
@@ -273,6 +274,19 @@ def test_without_a_terminal_one_clear_error(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (4, "")
         assert done.stderr.count("\n") == 1
         assert "deadweight inspect" in done.stderr
+
+
+def test_a_defect_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> list[Node]:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(View, "children", broken)
+    monkeypatch.setattr("deadweight.cli.explore._check_terminal", lambda: None)
+    monkeypatch.setattr(Explorer, "run", lambda app: asyncio.run(app.run_async(headless=True)))
+    assert main(["explore", str(save(tmp_path))]) == 70
+    assert "RuntimeError" in capfd.readouterr().err
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
