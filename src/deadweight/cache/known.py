@@ -26,6 +26,8 @@ import msgspec
 
 from deadweight.cache.entries import keep, load
 from deadweight.cache.layers import Cache
+from deadweight.cache.unpacked import recall_unpacked
+from deadweight.image.bytes import ByteRange
 from deadweight.image.changed import ChangedLayer
 from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry
@@ -124,10 +126,12 @@ class Facts:
 
 
 def recall(image: Image, cache: Cache) -> None:
-    """Gives the image's layers the entries that are known of them."""
+    """Gives the image's layers what is known of them: entries, and what they unpack to."""
     for layer in image.layers:
         layer.__dict__["found_as"] = layer.state
-        if layer.compression != "none" or "entries" in layer.__dict__:
+        if not (isinstance(layer.blob, ByteRange) and layer.compression == "none") and not recall_unpacked(
+            cache, layer
+        ):
             continue
         index = load(_place(cache, layer, "entries"), _Index)
         if index is not None and index.size == layer.size:

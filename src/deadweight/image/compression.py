@@ -108,8 +108,9 @@ def spool(
     where: str,
     resources: ExitStack,
     progress: Callable[[int], None] | None = None,
+    place: Path | None = None,
 ) -> ByteRange:
-    """A blob's content, decompressed, in an unnamed temporary file, its digests checked.
+    """A blob's content, decompressed, in an unnamed temporary file or a new one at `place`, its digests checked.
 
     `progress` is called with the blob's bytes that have been read. With `compression` None the first bytes say it.
 
@@ -117,12 +118,12 @@ def spool(
     EnvironmentFailure when there is no space: what a small blob unpacks to is bounded by the disk, with a
     reserve that is left free.
     """
-    folder = temporary_folder()
+    folder = temporary_folder() if place is None else place.parent
     reader = _HashingReader(blob.chunks(), progress)
     content = hashlib.sha256()
     size = 0
     try:
-        file = resources.enter_context(tempfile.TemporaryFile(dir=folder))
+        file = resources.enter_context(tempfile.TemporaryFile(dir=folder) if place is None else place.open("x+b"))
         with ExitStack() as files:
             raw = files.enter_context(io.BufferedReader(reader, CHUNK))
             if compression is None:

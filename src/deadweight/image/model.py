@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -32,6 +33,10 @@ MANIFEST_LIMIT = 32 << 20
 def sha256(data: bytes) -> str:
     """The digest of `data`, as `sha256:<hex>`."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+Unpacker = Callable[["Layer", Callable[[int], None] | None], ByteRange]
+"""Unpacks a layer in the way of whoever keeps unpacked ones: as `Layer.unpack`, which it may call."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,16 @@ class Layer:
         return self._unpacked(None)
 
     def _unpacked(self, progress: Callable[[int], None] | None) -> ByteRange:
-        local = isinstance(self.blob, ByteRange)
         if isinstance(self.blob, ByteRange) and self.compression == "none":
             return self.blob
-        known = self.compression if local else None  # what would have to be asked for comes along with the rest
-        return spool(self.blob, known, self.digest, self.diff_id, self.where, self.resources, progress)
+        by: Unpacker = self.__dict__.get("unpacker", Layer.unpack)
+        return by(self, progress)
+
+    def unpack(self, progress: Callable[[int], None] | None, place: Path | None = None) -> ByteRange:
+        """The tar, unpacked to a new file at `place`, or else to an unnamed one. Raises what `spool` does."""
+        # What would have to be asked for comes along with the rest.
+        known = self.compression if isinstance(self.blob, ByteRange) else None
+        return spool(self.blob, known, self.digest, self.diff_id, self.where, self.resources, progress, place)
 
     def fetch(self, progress: Callable[[int], None] | None = None) -> None:
         """Has `tar` at hand. Not by reading the property, which lets one layer at a time through in Python 3.11.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from deadweight.cli.main import main
 from deadweight.errors import DigestError
+from deadweight.image.bytes import ByteRange
 from deadweight.image.layer import Entry
 from deadweight.image.model import Layer
 from deadweight.passes import base, gpu_code, imports
@@ -87,6 +89,47 @@ def test_compressed_layers(compression: str, place: Path) -> None:
     slim(place, service(), compression=compression)  # type: ignore[arg-type]
     assert slim(place, service(CODE), compression=compression) == without  # type: ignore[arg-type]
     assert slim(place, service(CODE), compression=compression) == without  # type: ignore[arg-type]
+
+
+def test_compressed_layers_are_unpacked_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[str] = []
+    original = Layer.unpack
+
+    def unpack(layer: Layer, *arguments: Any) -> ByteRange:
+        unpacked.append(layer.diff_id)
+        return original(layer, *arguments)
+
+    monkeypatch.setattr(Layer, "unpack", unpack)
+    first, changed = service(), service(CODE)
+    slim(place, first, compression="gzip")
+    assert sorted(unpacked) == sorted(first.diff_ids)
+    unpacked.clear()
+    slim(place, changed, compression="gzip")
+    assert unpacked == changed.diff_ids[-1:]
+    unpacked.clear()
+    monkeypatch.setenv("DEADWEIGHT_CACHE_LIMIT", "10kB")
+    slim(place, make_image(make_tar(file("a", os.urandom(9000)))), compression="gzip")
+    assert not [path for path in cached_files() if path.stat().st_size > 9000], "there is no room to keep it"
+
+
+def test_a_byte_that_flips_in_unpacked_layers_changes_nothing(place: Path) -> None:
+    expected = slim(place, service(), "--no-cache", compression="gzip")
+    slim(place, service(), compression="gzip")
+    flipped = [path for path in cached_files() if path.name in {each[7:] for each in service().diff_ids}]
+    assert len(flipped) == len(service().diff_ids)
+    for path in flipped:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert slim(place, service(), compression="gzip") == expected
+
+
+def test_a_blob_that_unpacks_to_something_else_is_not_believed(place: Path) -> None:
+    image = service()
+    slim(place, image, compression="gzip")
+    other = FixtureImage((*image.layers[:4], make_tar(file("app/run.py", b"print()"))), image.config)
+    layout = write_oci(place / "false", other, "v", "gzip")  # its last diff-id is one that the cache has
+    assert main(["slim", f"oci:{layout}:v", "--to", f"oci:{place / 'bad'}", *OPTIONS]) == DigestError.exit_status
 
 
 def test_what_one_image_had_pruned_costs_another_nothing(place: Path, work: list[str]) -> None:
