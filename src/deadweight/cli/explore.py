@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("explore")
 @image_argument
-@click.option("--plan", "plan_from", metavar="FILE|-", help="Show what this plan takes out as well, and why.")
+@click.option("--plan", "plan_from", metavar="FILE", help="Show what this plan takes out as well, and why.")
 @source_options
 @cache_option
 @platform_option
