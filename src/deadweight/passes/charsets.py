@@ -31,7 +31,9 @@ _ICONV: Final = re.compile(rb"\biconv\b|\blocale\.setlocale\b")
 def propose(context: Context) -> Iterator[Proposal]:
     """The converters, the list of them, and the cache of both lists, without which glibc reads the first; by path."""
     nodes = context.ledger.fs.nodes
-    found = [(path, match[1]) for path in nodes if (match := _EXTRA.fullmatch(path)) and path not in context.gone]
+    lists = ((path, match[1]) for path in nodes if (match := _EXTRA.fullmatch(path)) and path not in context.gone)
+    # dpkg's database follows; nothing else that keeps lists of files would.
+    found = [(path, folder) for path, folder in lists if context.ledger.owner(path).kind == "debian"]
     if not found:
         return
     reason = _asked(context)

@@ -42,7 +42,10 @@ def left(*more: Member, env: tuple[str, ...] = (), owned: bool = True, extra: by
 
 def test_what_leaves_and_what_stays() -> None:
     assert left() == LEAVE
-    assert left(owned=False) == LEAVE
+
+
+def test_of_other_package_managers_nothing_leaves() -> None:
+    assert left(owned=False) == set()
 
 
 @pytest.mark.parametrize("env", ["LANG=C.UTF-8", "LC_ALL=de_DE.utf8@euro", "LC_CTYPE=POSIX", "LANGUAGE=ja_JP.SJIS"])
