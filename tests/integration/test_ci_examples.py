@@ -138,7 +138,7 @@ def test_the_workflow_of_github_runs(temp: Path, registry: Server, tmp_path: Pat
     assert int(steps["slim"]["bytes"]) < int(steps["slim"]["before-bytes"]) - 6_000_000
     assert registry.tags("team/service") == {"0123abc"}
     assert identity in registry.blobs()
-    for heading in ("### deadweight lint", "### deadweight slim", "### deadweight check"):
+    for heading in ("### deadweight lint", "### deadweight slim", "### deadweight verify", "### deadweight check"):
         assert heading in runner.summary
     assert PASSWORD not in "".join(runner.said) + runner.summary
 
