@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deadweight.cli.common import opened
-from deadweight.cli.options import Documents, json_option, platform_option
+from deadweight.cli.options import Documents, platform_option, report_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--skip", multiple=True, metavar="RULE", help="Do not look for this.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 for warnings, too.")
 @click.option("--list", "list_rules", is_flag=True, help="List the rules.")
-@json_option
+@report_options
 @platform_option
 @click.pass_context
 def lint_command(

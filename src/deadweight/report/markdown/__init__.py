@@ -6,8 +6,10 @@ from functools import singledispatch
 
 import msgspec
 
+from deadweight.report.lint import LintReport, RulesReport
 from deadweight.report.markdown.compare import compare_lines
 from deadweight.report.markdown.inspect import inspect_lines
+from deadweight.report.markdown.lint import lint_lines, rules_lines
 from deadweight.report.markdown.slim import platforms_lines, slim_lines
 from deadweight.report.markdown.verdict import verify_lines
 from deadweight.report.model import CompareReport, InspectReport, PlatformsReport, SlimReport, VerifyReport
@@ -25,6 +27,8 @@ def lines_of(report: msgspec.Struct) -> list[str]:
 
 
 lines_of.register(InspectReport, inspect_lines)
+lines_of.register(LintReport, lint_lines)
+lines_of.register(RulesReport, rules_lines)
 lines_of.register(SlimReport, slim_lines)
 lines_of.register(PlatformsReport, platforms_lines)
 lines_of.register(VerifyReport, verify_lines)
