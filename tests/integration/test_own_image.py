@@ -79,6 +79,19 @@ def docker(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield command
 
 
+def test_it_goes_to_a_registry_and_is_the_same_each_time(archive: Path) -> None:
+    with ExitStack() as stack:
+        registry = start_registry(stack)
+        to = f"docker://{registry.host}/tools/deadweight:1"
+        said = run(sys.executable, ROOT / "scripts/image/build.py", "--to", to, "--cache", ROOT / "build/test-build")
+        assert registry.tags("tools/deadweight") == {"1"}
+        raw = json.loads(run("skopeo", "inspect", "--raw", "--tls-verify=false", to))
+    assert said.splitlines()[1] == raw["config"]["digest"]
+    assert said.endswith(f" {sum(layer['size'] for layer in raw['layers']):,} as stored\n")
+    report = json.loads(run(sys.executable, "-m", "deadweight", "inspect", f"docker-archive:{archive}", "--json", "-"))
+    assert report["image"]["digest"] == raw["config"]["digest"]
+
+
 def docker_run(docker: list[str], *words: str | Path) -> str:
     return run(*docker, "run", "--rm", "--network", "none", *words)
 
