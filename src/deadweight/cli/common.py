@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
 
 def the_cache(*, wanted: bool) -> Cache | None:
-    """The cache; None where it is not wanted, or not to be trusted, which is said."""
+    """The cache; None where it is not wanted, or not to be trusted, which is said.
+
+    Raises UsageError where its limit is no size.
+    """
     if not wanted:
         return None
     from deadweight.cache.layers import Cache  # noqa: PLC0415
-    from deadweight.cache.place import default_folder, distrust, make_folder  # noqa: PLC0415
+    from deadweight.cache.place import default_folder, distrust, limit, make_folder  # noqa: PLC0415
     from deadweight.cli.output import message  # noqa: PLC0415
 
+    limit()  # one that cannot be meant is better told before the work than behind it
     root = default_folder()
     make_folder(root)
     reason = distrust(root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deadweight.cli.common import opened, plan_for, swapped_for
+from deadweight.cli.common import opened, plan_for, remember, swapped_for
 from deadweight.cli.output import check_tag, deliver
 from deadweight.cli.progress import progress
 from deadweight.errors import UsageError, shown
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deadweight.binary.gpu import Target
+    from deadweight.cache.layers import Cache
     from deadweight.cli.options import Documents
     from deadweight.image.output import Written
     from deadweight.image.reference import Reference
@@ -26,6 +27,7 @@ def slim_every_platform(
     *,
     compression: str,
     force: bool,
+    cache: Cache | None,
     documents: Documents,
     top: int,
     **planning: Any,
@@ -51,7 +53,7 @@ def slim_every_platform(
     unnamed = Reference("docker", name=to.name.rpartition(":")[0])
     # One image may serve several platforms: it is slimmed once.
     slimmed = {
-        reference: _slim(reference, unnamed, target, compression, force, planning)
+        reference: _slim(reference, unnamed, target, compression, force, cache, planning)
         for reference in dict.fromkeys(one.reference for one in many.images)
     }
     reports = [found for found, _ in slimmed.values()]
@@ -64,19 +66,26 @@ def slim_every_platform(
 
 
 def _slim(
-    source: Reference, to: Reference, target: Target | None, compression: str, force: bool, planning: dict[str, Any]
+    source: Reference,
+    to: Reference,
+    target: Target | None,
+    compression: str,
+    force: bool,
+    cache: Cache | None,
+    planning: dict[str, Any],
 ) -> tuple[SlimReport, Written]:
     from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
 
-    with progress(f"reading {source}") as report, opened(str(source), None, report) as image:
+    with progress(f"reading {source}") as report, opened(str(source), None, report, cache) as image:
         check_tag(image, to, force)
-        ledger = Ledger(image)
+        ledger = Ledger(image, cache)
         with swapped_for(ledger, report, platform=image.platform, **planning) as swapped:
             worked = plan_for(ledger, report, target, swapped, platform=image.platform, **planning)
             over = ledger if swapped is None else swapped.ledger
-            written = build(worked, over.image, to, compression, force, report)  # type: ignore[arg-type]
+            written = build(worked, over.image, to, compression, force, report, cache)  # type: ignore[arg-type]
+            remember(ledger, cache)
             return slim_report(worked.plan, ledger, Applied(worked, False, written), to, over=over), written
 
 

@@ -114,16 +114,24 @@ def slim_command(
     check_passes(planning["skip"])
     spec = _spec(verify_with, to, max_loss)
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
+    cache = the_cache(wanted=not no_cache)
     if all_platforms:
         if platform is not None or plan_out is not None or spec is not None or asked(documents) or documents["html"]:
             raise UsageError(
                 "--all-platforms goes with none of --platform, --plan-out, --verify, --html, --sbom: those are for one"
             )
         slim_every_platform(
-            image, to, target, compression=compression, force=force, documents=documents, top=top, **planning
+            image,
+            to,
+            target,
+            compression=compression,
+            force=force,
+            cache=cache,
+            documents=documents,
+            top=top,
+            **planning,
         )
         return
-    cache = the_cache(wanted=not no_cache)
     with progress(f"reading {image}") as report, opened(image, platform, report, cache) as source:
         check_tag(source, to, force)
         ledger = Ledger(source, cache)

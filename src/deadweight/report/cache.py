@@ -46,6 +46,6 @@ def cache_report(cache: Cache) -> CacheReport:
 
 def print_cache(console: Console, report: CacheReport) -> None:
     """A table of kinds."""
-    console.print(Text(f"{plain(report.directory)}, at most {report.limit_bytes:,} bytes"))
+    console.print(Text(f"{plain(report.directory)}, at most {report.limit_bytes:,} bytes"), soft_wrap=True)
     lines = [Line(one.bytes, f"{one.what} ({one.entries:,})") for one in report.kinds]
     bytes_table(console, "What the cache holds", lines, what="what")
