@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -12,9 +13,9 @@ VARIABLE = "DEADWEIGHT_CACHE_DIR"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Fixtures of modules and sessions share one, which goes with the session."""
-    folder = tempfile.TemporaryDirectory(prefix="deadweight-tests-")
-    os.environ[VARIABLE] = folder.name
-    config.add_cleanup(folder.cleanup)
+    folder = tempfile.mkdtemp(prefix="deadweight-tests-")
+    os.environ[VARIABLE] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(autouse=True)
