@@ -401,6 +401,23 @@ def test_an_image_of_nothing(browser: Browser, tmp_path: Path) -> None:
             assert violations(page) == []
 
 
+def test_of_very_many_files_the_smallest_are_their_directories(
+    browser: Browser, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deadweight.report.tree.LIMIT", 40)
+    assert main(["inspect", str(image), "--html", f"{tmp_path}/page.html"]) == 0
+    with opened_page(browser, tmp_path / "page.html") as page:
+        assert "smallest parts of files are shown with the directories" in page.locator("main").inner_text()
+        choose(page, "folders")
+        titles = page.locator(f"{BROWSE} td.n span[title]").evaluate_all("all => all.map((one) => one.title)")
+        assert sum(int(title.split()[0].replace(",", "")) for title in titles) == image_bytes(image)
+
+
+def image_bytes(path: Path) -> int:
+    with open_image(str(path)) as source:
+        return source.size
+
+
 def test_one_image_is_not_compared(image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(image), "--html", f"{tmp_path}/page.html"]) == 2
     assert "name two or more" in capfd.readouterr().err

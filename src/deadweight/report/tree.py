@@ -12,8 +12,9 @@ document of 40,000 files small enough for an attachment.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from heapq import nlargest
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -31,6 +32,8 @@ from deadweight.report.reasons import owner_reason, package_reasons
 from deadweight.report.text import valid
 
 Thing = TypeVar("Thing")
+LIMIT: Final = 250_000
+"""How many leaves, and how many cuts, a tree has at most: images can have millions of files, and browsers cannot."""
 _CATEGORY: Final = {gpu_code.PASS.name: GPU_CODE, symbols.PASS.name: SYMBOLS}
 """The category that a pass takes bytes from, for passes that rewrite the same files."""
 
@@ -114,6 +117,10 @@ class Tree(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.tree
     leaves: TreeLeaves
     cuts: TreeCuts
     texts: list[str]
+    folded: int = 0
+    """How many leaves, of the smallest files, are told as those of a directory: there are `LIMIT`, and no more."""
+    cuts_left_out: int = 0
+    """How many cuts, those that save the least, are left out for the same reason."""
 
 
 class _Leaf(NamedTuple):
@@ -185,6 +192,9 @@ def check_tree(tree: Tree) -> None:
 def _tree(before: Side, after: Side | None, cuts: Sequence[Cut], *, layers: bool) -> Tree:
     old = _leaves(before, layers)
     new = _leaves(after, layers) if after is not None else {}
+    everything = len(old.keys() | new.keys())
+    old, new = _folded(old, new)
+    all_cuts, cuts = len(cuts), _largest(cuts)
     leaves = sorted(old.keys() | new.keys(), key=lambda leaf: (leaf.path, leaf[1:]))
     paths = _Paths()
     owners = _Numbers[tuple[str, str]]()
@@ -225,6 +235,8 @@ def _tree(before: Side, after: Side | None, cuts: Sequence[Cut], *, layers: bool
         leaves=columns,
         cuts=shown,
         texts=list(texts),
+        folded=everything - len(leaves),
+        cuts_left_out=all_cuts - len(cuts),
     )
     check_tree(tree)
     return tree
@@ -243,6 +255,41 @@ def _leaves(one: Side, layers: bool) -> dict[_Leaf, int]:
         for code in file.code:
             found[_Leaf(file.path, layer, file.owner.kind, file.owner.name, GPU_CODE, code.label)] += code.bytes
     return found
+
+
+_Leaves = dict[_Leaf, int]
+
+
+def _folded(old: _Leaves, new: _Leaves) -> tuple[_Leaves, _Leaves]:
+    """The leaves of both sides, where there are too many with the smallest as their directories': the nearest, or one
+    of the first three parts, or of the first."""
+    for fold in (_parent, lambda path: "/".join(path.split("/")[:3]), lambda path: path.partition("/")[0]):
+        every = old.keys() | new.keys()
+        if len(every) <= LIMIT:
+            break
+        large = set(nlargest(LIMIT // 2, every, key=lambda leaf: (max(old.get(leaf, 0), new.get(leaf, 0)), leaf)))
+        place = {leaf: leaf if leaf in large else leaf._replace(path=fold(leaf.path)) for leaf in every}
+        old, new = _moved(old, place), _moved(new, place)
+    return old, new
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] or path
+
+
+def _moved(leaves: _Leaves, place: Mapping[_Leaf, _Leaf]) -> _Leaves:
+    found: defaultdict[_Leaf, int] = defaultdict(int)
+    for leaf, amount in leaves.items():
+        found[place[leaf]] += amount
+    return found
+
+
+def _largest(cuts: Sequence[Cut]) -> Sequence[Cut]:
+    """The cuts, where there are too many those that save the most, in the plan's order."""
+    if len(cuts) <= LIMIT:
+        return cuts
+    kept = set(nlargest(LIMIT, range(len(cuts)), key=lambda at: cuts[at].before_bytes - cuts[at].after_bytes))
+    return [cut for at, cut in enumerate(cuts) if at in kept]
 
 
 def _layers(before: Side, after: Side | None) -> list[TreeLayer]:

@@ -143,6 +143,28 @@ def test_a_tree_that_does_not_add_up_is_refused(two: tuple[Tree, Tree]) -> None:
             check_tree(wrong)
 
 
+@pytest.mark.parametrize("limit", [30, 12])
+def test_of_very_many_files_the_smallest_are_their_directories(
+    image: Path, two: tuple[Tree, Tree], limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deadweight.report.tree.LIMIT", limit)
+    with open_image(str(image)) as source:
+        ledger = Ledger(source)
+        worked = draw_up(ledger, Options(target=Target((90,))), all_layers=True)
+        tree = plan_tree(side(ledger), ledger, worked)  # which checks that all adds up
+    count = len(two[0].leaves.path)
+    assert (tree.bytes, tree.after_bytes) == (two[0].bytes, two[0].after_bytes)
+    assert tree.folded == count - len(tree.leaves.path) > 0
+    assert len(tree.cuts.path) == min(limit, len(worked.plan.cuts)) == len(worked.plan.cuts) - tree.cuts_left_out
+    assert {(o.kind, o.name, o.bytes, o.after_bytes) for o in tree.owners} == {
+        (o.kind, o.name, o.bytes, o.after_bytes) for o in two[0].owners
+    }
+    root = grouped(tree, ("owner",))
+    assert (root.bytes, root.after) == (tree.bytes, tree.after_bytes)
+    largest = max(leaves(two[0], two[0].leaves.bytes).items(), key=lambda item: item[1])
+    assert leaves(tree, tree.leaves.bytes)[largest[0]] == largest[1]
+
+
 def test_two_images_have_one_tree(image: Path, tmp_path: Path) -> None:
     other = save(tmp_path, service(more=tuple(distribution("newlib", {"newlib.py": b"n" * 9000}))))
     with open_image(str(image)) as one, open_image(str(other)) as another:

@@ -27,7 +27,7 @@ def compare_page(report: CompareReport, tree: Tree) -> bytes:
         ),
     ]
     main: list[Child] = [
-        sections.treemap(),
+        sections.treemap(tree),
         sections.section("Images", _phases(report)),
         *_changes(report),
         sections.section("Packages", sections.owners(tree)),

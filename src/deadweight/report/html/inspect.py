@@ -28,7 +28,7 @@ def inspect_page(report: InspectReport, tree: Tree) -> bytes:
         strip(parts),
     ]
     main: list[Child] = [
-        sections.treemap(),
+        sections.treemap(tree),
         sections.section("Packages", sections.owners(tree)),
         tag(
             "div",

@@ -49,9 +49,14 @@ def figure(big: str, what: str, kind: str | None = None) -> Markup:
     )
 
 
-def treemap() -> Markup:
-    """Where the treemap and all that goes with it are put."""
-    return Markup(asset("map.html"))
+def treemap(tree: Tree) -> Markup:
+    """Where the treemap and all that goes with it are put, and what it leaves out."""
+    said = []
+    if tree.folded:
+        said.append(f"{tree.folded:,} of the smallest parts of files are shown with the directories that they lie in.")
+    if tree.cuts_left_out:
+        said.append(f"{tree.cuts_left_out:,} cuts that save the least are not listed one by one.")
+    return joined([Markup(asset("map.html")), [tag("p", line, class_="note") for line in said]])
 
 
 def owners(tree: Tree) -> Markup:

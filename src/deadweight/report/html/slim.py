@@ -33,7 +33,7 @@ def slim_page(report: SlimReport, tree: Tree) -> bytes:
         tag("ul", [tag("li", text, class_=f"pill {kind}") for text, kind in _pills(report)], class_="pills"),
     ]
     main: list[Child] = [
-        sections.treemap(),
+        sections.treemap(tree),
         sections.section("Verdict", sections.verdict(report.verdict)),
         sections.section("Prediction and result", _projection(report)),
         sections.section("What left, and why", _passes(report), tag("h3", "Every cut"), id_="cuts"),
