@@ -25,13 +25,12 @@ from deadweight.report.tree import plan_tree, side
 from deadweight.sizes import show_size
 from deadweight.verify.model import ProbeResult, verdict_of
 from support import fatbins, hosts
-from support.browser import chromium, opened_page, violations
+from support.browser import BROWSE, choose, chromium, names, opened_page, violations
 from support.images import Member, file, make_image, make_tar
 from support.service import HOSTILE, SITE, distribution, save, service
 
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 HEBREW = "שלום"
-BROWSE = "#contents tbody tr"
 Scheme = Literal["light", "dark"]
 
 
@@ -80,14 +79,6 @@ def bytes_of(page: Page, caption: str, column: int = 1) -> list[int]:
     }"""
     found: list[int] = page.evaluate(script, [caption, column])
     return found
-
-
-def choose(page: Page, what: str) -> None:
-    page.get_by_role("radio", name=what, exact=True).check()
-
-
-def names(page: Page, rows: str = BROWSE) -> list[str]:
-    return page.locator(f"{rows} td.name").all_inner_texts()
 
 
 def test_numbers_are_the_reports_and_add_up(browser: Browser, pages: dict[str, Path]) -> None:
@@ -358,16 +349,6 @@ def test_without_javascript_the_tables_are_there(browser: Browser, pages: dict[s
         assert "needs JavaScript" in text
         assert all(f"{line['bytes']:,}" in text for line in report["owners"])
         assert not page.locator("#canvas").is_visible()
-
-
-def test_paper(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
-    with opened_page(browser, pages["slim.html"], scheme="dark") as page:
-        printed = page.pdf(print_background=True)
-        assert printed.startswith(b"%PDF-")
-        assert re.search(rb"/Count [1-9]", printed)
-        page.emulate_media(media="print")
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        assert not page.locator(".controls").first.is_visible()
 
 
 def test_a_verdict_is_shown_with_what_differs_first(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:

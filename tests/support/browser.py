@@ -16,6 +16,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 AXE = files("axe_playwright_python") / "axe.min.js"
+BROWSE = "#contents tbody tr"
+"""The rows of what the treemap shows."""
 
 
 @contextmanager
@@ -70,6 +72,16 @@ def opened_page(
         assert asked == [path.as_uri()], asked
     finally:
         context.close()
+
+
+def choose(page: Page, what: str) -> None:
+    """Takes a grouping or a colouring of the treemap."""
+    page.get_by_role("radio", name=what, exact=True).check()
+
+
+def names(page: Page, rows: str = BROWSE) -> list[str]:
+    """The names in a table's rows, as they are shown."""
+    return page.locator(f"{rows} td.name").all_inner_texts()
 
 
 def violations(page: Page) -> list[str]:

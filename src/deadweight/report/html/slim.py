@@ -36,7 +36,7 @@ def slim_page(report: SlimReport, tree: Tree) -> bytes:
         sections.treemap(tree),
         sections.section("Verdict", sections.verdict(report.verdict)),
         sections.section("Prediction and result", _projection(report)),
-        sections.section("What left, and why", _passes(report), tag("h3", "Every cut"), id_="cuts"),
+        sections.section("What left, and why", _passes(report), id_="cuts"),
         sections.section("Packages afterwards", sections.owners(tree)),
         sections.section("Layers", _layers(report)),
         sections.section("GPUs", sections.savings(report.gpu_savings)),
@@ -87,6 +87,9 @@ def _projection(report: SlimReport) -> Markup:
 
 
 def _passes(report: SlimReport) -> Markup:
+    """What each pass takes out; every cut follows, once the page's script has made that table."""
+    if not report.cuts:
+        return tag("p", "Nothing leaves.", class_="note")
     left = sum(line.bytes for line in report.passes)
     rows = [
         (
@@ -105,7 +108,9 @@ def _passes(report: SlimReport) -> Markup:
         share(left, report.before_bytes),
         number(sum(line.cuts for line in report.passes)),
     )
-    return table("Passes", ["pass", "risk", "*#leaves", "#=bytes", "#of the image", "#cuts"], rows, total)
+    headers = ["pass", "risk", "*#leaves", "#=bytes", "#of the image", "#cuts"]
+    unscripted = tag("noscript", tag("p", "The list needs JavaScript.", class_="note"))
+    return joined([table("Passes", headers, rows, total), tag("h3", "Every cut"), unscripted])
 
 
 def _layers(report: SlimReport) -> Markup:

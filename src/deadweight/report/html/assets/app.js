@@ -15,7 +15,7 @@ function start(tree) {
   let colours = themeColours();
   let maps = [];
   let hovered = null;
-  let matches = null; // what was searched for: { nodes, below: Set of their ancestors }
+  let matches = null; // what was searched for: { rows, size, nodes, below: Set of their ancestors }
 
   const root = () => {
     if (!trees.has(state.by)) trees.set(state.by, grouped(tree, GROUPINGS[state.by]));
@@ -28,9 +28,9 @@ function start(tree) {
     const fills = new Map();
     return {
       fill: (node) => {
-        const label = found.label(largestLeaf(node));
-        if (!fills.has(label)) fills.set(label, found.colour(label));
-        return fills.get(label);
+        const key = found.key(largestLeaf(node));
+        if (!fills.has(key)) fills.set(key, found.colour(key));
+        return fills.get(key);
       },
       left: (node) => (tree.two && node.bytes ? Math.max(0, node.bytes - node.after) / node.bytes : 0),
       found: (node) => {
@@ -105,11 +105,11 @@ function start(tree) {
 
   function drawContents() {
     const [nodes, title] = matches
-      ? [matches.rows, `Found: ${showBytes(matches.rows.length)}, ${showSize(matches.bytes)}`]
+      ? [matches.rows, `Found: ${showBytes(matches.rows.length)}, ${matches.size}`]
       : [state.node.children, `Contents of ${state.node.kind === "image" ? "the image" : titleOf(state.node)}`];
     at("contents-title").replaceChildren(nameOf(title));
     const table = nodes.length
-      ? contentsTable(tree, nodes, state.node, zoom, { found: Boolean(matches), caption: title })
+      ? contentsTable(tree, nodes, matches ? root() : state.node, zoom, { found: Boolean(matches), caption: title })
       : element("p", { class: "note" }, matches ? "Nothing has such a name." : "Nothing is inside.");
     at("contents").replaceChildren(table);
   }
@@ -156,22 +156,23 @@ function start(tree) {
       return;
     }
     const rows = [];
-    let bytes = 0;
+    let [before, after] = [0, 0];
     const below = new Set();
     const visit = (node, above) => {
       const name = word.includes("/") ? `${pathOf(tree, node)}${node.kind === "directory" ? "/" : ""}` : node.name;
       const hit = node !== root() && name.toLowerCase().includes(word) && !(above && word.includes("/"));
       if (hit) {
         rows.push(node);
-        if (!above) bytes += node.bytes;
+        // What is inside of what is found has been counted with it.
+        if (!above) [before, after] = [before + node.bytes, after + node.after];
         for (const each of lineage(node.parent)) below.add(each);
       }
       for (const child of node.children) visit(child, above || hit);
     };
     visit(root(), false);
     rows.sort((a, b) => Math.max(b.bytes, b.after) - Math.max(a.bytes, a.after));
-    matches = { rows, bytes, nodes: new Set(rows), below };
-    at("said").textContent = `${showBytes(rows.length)} found, ${showSize(bytes)}`;
+    matches = { rows, size: sizeOf(tree, before, after), nodes: new Set(rows), below };
+    at("said").textContent = `${showBytes(rows.length)} found, ${matches.size}`;
   }
 
   function choices(name, options, chosen, choose) {
@@ -225,7 +226,7 @@ function start(tree) {
       hovered = box ? box.data : null;
       mark();
       if (box) {
-        tip.textContent = `${titleOf(box.data)}: ${tree.two ? `${showSize(box.data.bytes)} → ${showSize(box.data.after)}` : showSize(box.data.bytes)}`;
+        tip.textContent = `${titleOf(box.data)}: ${sizeOf(tree, box.data.bytes, box.data.after)}`;
         describe(box.data);
       } else describe(state.selected || state.node);
     }

@@ -35,6 +35,9 @@ function showShare(part, whole) {
   return percent && Math.abs(percent) < 0.05 ? "<0.1%" : `${percent.toFixed(1)}%`;
 }
 
+// Before and after, where there are two sides.
+const sizeOf = (tree, before, after) => (tree.two ? `${showSize(before)} → ${showSize(after)}` : showSize(before));
+
 const showBytes = (bytes) => bytes.toLocaleString("en-US");
 
 // What made a layer, without the shell and the build arguments that every line starts with.

@@ -1,28 +1,34 @@
 // How boxes are coloured, and the legend that says so.
 
+// Maps: an object has entries that nobody put there, and "constructor" is the name of a package as well.
 const PALETTE = {
-  category: {
-    "GPU code": "rgb(78, 121, 167)",
-    "host code": "rgb(148, 190, 224)",
-    symbols: "rgb(222, 156, 76)",
-    data: "rgb(122, 182, 170)",
-    "Python source": "rgb(112, 158, 84)",
-    bytecode: "rgb(178, 208, 140)",
-    headers: "rgb(188, 154, 60)",
-    "static libraries": "rgb(232, 202, 110)",
-    tests: "rgb(206, 92, 96)",
-    caches: "rgb(240, 166, 158)",
-    "build tools": "rgb(190, 116, 160)",
-    "tar framing": "rgb(150, 144, 142)",
-    hidden: "rgb(112, 108, 118)",
-  },
-  risk: {
-    lossless: "rgb(74, 156, 136)",
-    target: "rgb(84, 130, 186)",
-    policy: "rgb(226, 178, 84)",
-    observed: "rgb(206, 96, 72)",
-  },
-  change: { gone: "rgb(206, 96, 72)", smaller: "rgb(240, 166, 140)", larger: "rgb(120, 164, 210)", new: "rgb(64, 112, 170)" },
+  category: new Map([
+    ["GPU code", "rgb(78, 121, 167)"],
+    ["host code", "rgb(148, 190, 224)"],
+    ["symbols", "rgb(222, 156, 76)"],
+    ["data", "rgb(122, 182, 170)"],
+    ["Python source", "rgb(112, 158, 84)"],
+    ["bytecode", "rgb(178, 208, 140)"],
+    ["headers", "rgb(188, 154, 60)"],
+    ["static libraries", "rgb(232, 202, 110)"],
+    ["tests", "rgb(206, 92, 96)"],
+    ["caches", "rgb(240, 166, 158)"],
+    ["build tools", "rgb(190, 116, 160)"],
+    ["tar framing", "rgb(150, 144, 142)"],
+    ["hidden", "rgb(112, 108, 118)"],
+  ]),
+  risk: new Map([
+    ["lossless", "rgb(74, 156, 136)"],
+    ["target", "rgb(84, 130, 186)"],
+    ["policy", "rgb(226, 178, 84)"],
+    ["observed", "rgb(206, 96, 72)"],
+  ]),
+  change: new Map([
+    ["gone", "rgb(206, 96, 72)"],
+    ["smaller", "rgb(240, 166, 140)"],
+    ["larger", "rgb(120, 164, 210)"],
+    ["new", "rgb(64, 112, 170)"],
+  ]),
   owner: [
     "rgb(78, 121, 167)",
     "rgb(232, 150, 70)",
@@ -36,17 +42,15 @@ const PALETTE = {
     "rgb(148, 190, 224)",
   ],
 };
-const OTHERS = "all others";
-const STAYS = "stays";
-const SAME = "the same";
+const OTHERS = -1;
 const FOLLOWS = "follows";
-const WORDS = {
-  [FOLLOWS]: "framing of what left",
-  lossless: "lossless: the running system cannot tell",
-  target: "target: the declared target cannot tell",
-  policy: "policy: a convenience leaves",
-  observed: "observed: rests on an observation",
-};
+const RISKS = new Map([
+  [FOLLOWS, "framing of what left"],
+  ["lossless", "lossless: the running system cannot tell"],
+  ["target", "target: the declared target cannot tell"],
+  ["policy", "policy: a convenience leaves"],
+  ["observed", "observed: rests on an observation"],
+]);
 
 // Colours that follow the theme, from the style sheet.
 function themeColours() {
@@ -70,70 +74,73 @@ function themeColours() {
   return found;
 }
 
-// The schemes of a tree by name: each gives a leaf's label, and a label's colour.
+// The schemes of a tree by name: each gives a leaf's key, and of a key the words and the colour.
 function schemes(tree, colours) {
-  const { leaves, cuts, texts } = tree;
-  const top = tree.owners
+  const { leaves, cuts, texts, owners } = tree;
+  const top = owners
     .map((owner, at) => [Math.max(owner.bytes, owner.after_bytes || 0), at])
     .sort((a, b) => b[0] - a[0])
     .slice(0, PALETTE.owner.length)
     .map(([, at]) => at);
   const rank = new Map(top.map((owner, at) => [owner, at]));
+  const alone = (name) => top.filter((at) => owners[at].name === name).length === 1;
+  const ownerWords = (at) => (alone(owners[at].name) ? owners[at].name : ownerText(owners[at]));
   const found = {
     category: {
       title: "category",
-      label: (leaf) => tree.categories[leaves.category[leaf]],
-      colour: (label) => PALETTE.category[label] || colours.quiet,
+      key: (leaf) => tree.categories[leaves.category[leaf]],
+      words: (category) => category,
+      colour: (category) => PALETTE.category.get(category) || colours.quiet,
     },
     owner: {
       title: "package",
-      label: (leaf) => (rank.has(leaves.owner[leaf]) ? tree.owners[leaves.owner[leaf]].name : OTHERS),
-      colour: (label) => {
-        const at = top.findIndex((owner) => tree.owners[owner].name === label);
-        return at < 0 ? colours.quiet : PALETTE.owner[at];
-      },
+      key: (leaf) => (rank.has(leaves.owner[leaf]) ? leaves.owner[leaf] : OTHERS),
+      words: (owner) => (owner === OTHERS ? "all others" : ownerWords(owner)),
+      colour: (owner) => (owner === OTHERS ? colours.quiet : PALETTE.owner[rank.get(owner)]),
     },
   };
   if (cuts.pass.length) {
     found.risk = {
       title: "risk",
-      label: (leaf) => {
-        if (leaves.after[leaf] >= leaves.bytes[leaf]) return STAYS;
+      key: (leaf) => {
+        if (leaves.after[leaf] >= leaves.bytes[leaf]) return "stays";
         return leaves.cut[leaf] < 0 ? FOLLOWS : texts[cuts.risk[leaves.cut[leaf]]];
       },
-      colour: (label) => PALETTE.risk[label] || colours.quiet,
+      words: (risk) => RISKS.get(risk) || risk,
+      colour: (risk) => PALETTE.risk.get(risk) || colours.quiet,
     };
   } else if (tree.two) {
     found.change = {
       title: "change",
-      label: (leaf) => {
+      key: (leaf) => {
         const [before, after] = [leaves.bytes[leaf], leaves.after[leaf]];
-        if (before === after) return SAME;
+        if (before === after) return "the same";
         return !after ? "gone" : !before ? "new" : after < before ? "smaller" : "larger";
       },
-      colour: (label) => PALETTE.change[label] || colours.quiet,
+      words: (change) => change,
+      colour: (change) => PALETTE.change.get(change) || colours.quiet,
     };
   }
   return found;
 }
 
-// The legend of what a node holds: a swatch, a word and the bytes of each label, the most first.
+// The legend of what a node holds: a swatch, a word and the bytes of each key, the most first.
 function drawLegend(list, tree, scheme, node) {
   const sums = new Map();
   eachLeaf(node, (leaf) => {
-    const label = scheme.label(leaf);
-    const sum = sums.get(label) || [0, 0];
+    const key = scheme.key(leaf);
+    const sum = sums.get(key) || [0, 0];
     sum[0] += tree.leaves.bytes[leaf];
     sum[1] += tree.leaves.after[leaf];
-    sums.set(label, sum);
+    sums.set(key, sum);
   });
   const rows = [...sums].sort((a, b) => Math.max(...b[1]) - Math.max(...a[1]));
   list.replaceChildren(
-    ...rows.map(([label, [before, after]]) => {
+    ...rows.map(([key, [before, after]]) => {
       const swatch = element("span", { class: "swatch" });
-      swatch.style.background = scheme.colour(label);
-      const sizes = tree.two ? `${showSize(before)} → ${showSize(after)}` : showSize(before);
-      return element("li", {}, swatch, nameOf(WORDS[label] || label), " ", element("span", { class: "n" }, sizes));
+      swatch.style.background = scheme.colour(key);
+      const sizes = sizeOf(tree, before, after);
+      return element("li", {}, swatch, nameOf(scheme.words(key)), " ", element("span", { class: "n" }, sizes));
     }),
   );
 }

@@ -81,6 +81,7 @@ function dataTable({ caption, columns, rows, page, sorted }) {
   );
   const table = element("table", {}, element("caption", {}, caption), element("thead", {}, head), body);
   const more = element("button", { type: "button", class: "more" });
+  const unprinted = element("p", { class: "paper" });
   let order = rows;
   let shown = page;
   const draw = () => {
@@ -100,6 +101,8 @@ function dataTable({ caption, columns, rows, page, sorted }) {
     );
     const rest = order.length - shown;
     more.hidden = rest <= 0;
+    unprinted.hidden = rest <= 0;
+    unprinted.textContent = `${showBytes(rest)} more rows, which are not on paper`;
     more.textContent = `Show ${showBytes(Math.min(rest, 10 * page))} more of ${showBytes(rest)}`;
   };
   more.addEventListener("click", () => {
@@ -116,7 +119,7 @@ function dataTable({ caption, columns, rows, page, sorted }) {
     sorted,
   );
   draw();
-  return element("div", {}, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table), more);
+  return element("div", {}, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table), more, unprinted);
 }
 
 // A share as a bar; SVG, since the document allows no style attributes.
