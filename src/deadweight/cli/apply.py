@@ -17,7 +17,7 @@ from deadweight.cli.options import (
 from deadweight.cli.output import announce_plan, check_outputs, check_tag, deliver
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
-from deadweight.cli.sbom import sbom_option, slim_sboms
+from deadweight.cli.sbom import original_inventory, sbom_option, slim_sboms
 
 
 @click.command("apply")
@@ -73,6 +73,7 @@ def apply_command(
     with progress(f"reading {image}") as report, opened(image, wanted, report, cache) as original:
         check_tag(original, to, force)
         ledger = Ledger(original, cache)
+        components = original_inventory(documents, ledger)
         with swapped_as_planned(given, ledger, find_links, index_url, report) as swapped:
             applied = apply_plan(
                 given,
@@ -88,5 +89,5 @@ def apply_command(
             remember(ledger, cache)
             over = ledger if swapped is None else swapped.ledger
             found = slim_report(given, ledger, applied, to, over=over)
-            makers = slim_sboms(documents, ledger, over, applied, to)
+            makers = slim_sboms(documents, components, ledger, over, applied, to)
     deliver(found, documents, lambda console: print_slim(console, found, top), quiet=False, **makers)

@@ -85,15 +85,27 @@ def image_sboms(documents: Documents, ledger: Ledger) -> dict[str, Callable[[], 
     return _makers(documents, inventory(ledger))
 
 
-def slim_sboms(
-    documents: Documents, ledger: Ledger, over: Ledger, applied: Applied, to: Reference
-) -> dict[str, Callable[[], bytes]]:
-    """The same of the slim image that was made at `to`."""
+def original_inventory(documents: Documents, ledger: Ledger) -> Inventory | None:
+    """The components of an image that is to be slimmed; None where nobody asks for them.
+
+    Raises BadInputError, before there is a slim image, where they are too many.
+    """
     if not asked(documents):
+        return None
+    from deadweight.sbom.inventory import inventory  # noqa: PLC0415
+
+    return inventory(ledger)
+
+
+def slim_sboms(
+    documents: Documents, before: Inventory | None, ledger: Ledger, over: Ledger, applied: Applied, to: Reference
+) -> dict[str, Callable[[], bytes]]:
+    """The same of the slim image that was made at `to`; `before` is what `original_inventory` gave."""
+    if before is None:
         return {}
     from deadweight.sbom.changes import slim_inventory  # noqa: PLC0415
 
-    return _makers(documents, slim_inventory(ledger, over, applied, to))
+    return _makers(documents, slim_inventory(before, ledger, over, applied, to))
 
 
 def _makers(documents: Documents, found: Inventory) -> dict[str, Callable[[], bytes]]:

@@ -24,7 +24,7 @@ from deadweight.cli.output import check_outputs, check_tag, deliver, write_docum
 from deadweight.cli.pages import plan_pages
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
-from deadweight.cli.sbom import asked, sbom_option, slim_sboms
+from deadweight.cli.sbom import asked, original_inventory, sbom_option, slim_sboms
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
 from deadweight.errors import UsageError
 
@@ -135,6 +135,7 @@ def slim_command(
     with progress(f"reading {image}") as report, opened(image, platform, report, cache) as source:
         check_tag(source, to, force)
         ledger = Ledger(source, cache)
+        components = original_inventory(documents, ledger)
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:
             worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)
             if plan_out is not None:
@@ -159,7 +160,7 @@ def slim_command(
                     )
             applied = Applied(worked, False, written)
             found = slim_report(worked.plan, ledger, applied, to, savings, verdict, over)
-            makers = slim_sboms(documents, ledger, over, applied, to)
+            makers = slim_sboms(documents, components, ledger, over, applied, to)
             pages = plan_pages(documents, found, ledger, over, worked)
     quiet = plan_out == "-"
     deliver(found, documents, lambda console: print_slim(console, found, top), quiet=quiet, **pages, **makers)

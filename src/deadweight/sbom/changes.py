@@ -26,15 +26,15 @@ Key = tuple[str, str, str]
 """An owner: kind, name, and version or, of a model, place."""
 
 
-def slim_inventory(original: Ledger, over: Ledger, applied: Applied, to: Reference) -> Inventory:
+def slim_inventory(before: Inventory, original: Ledger, over: Ledger, applied: Applied, to: Reference) -> Inventory:
     """The inventory of the image that a plan made at `to`.
 
-    `over` is the ledger that the plan was worked out over: `original` itself, or that with builds swapped.
+    `before` is the inventory of `original`, which was read before the image was written: no limit is left to be
+    reached. `over` is the ledger that the plan was worked out over: `original` itself, or that with builds swapped.
     """
     worked, plan, written = applied.worked, applied.plan, applied.written
-    before = inventory(original)
     with _result(over, worked) as result:
-        after = inventory(result, to.name or to.tag or original.image.tag or to.path.name)
+        after = inventory(result, to.name or to.tag or original.image.tag or to.path.name, limit=None)
     kept = {_identity(one) for one in after.components}
     cuts = {cut.path: cut for cut in plan.cuts if cut.action == "remove"}
     marks = _marks(original, over, plan)

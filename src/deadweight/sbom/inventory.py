@@ -25,10 +25,10 @@ _HUB: Final = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})(?:
 """A folder in Hugging Face's cache: organization, model, revision."""
 
 
-def inventory(ledger: Ledger, name: str | None = None) -> Inventory:
+def inventory(ledger: Ledger, name: str | None = None, limit: int | None = LIMIT) -> Inventory:
     """The components of the ledger's image. `name` is what the image is called, where that is not its own name.
 
-    Raises BadInputError when there are more than LIMIT.
+    Raises BadInputError when there are more than `limit`.
     """
     raw = [
         *system(ledger),
@@ -37,10 +37,10 @@ def inventory(ledger: Ledger, name: str | None = None) -> Inventory:
         *python_components(ledger),
         *_models(ledger),
     ]
-    if len(raw) > LIMIT:
+    if limit is not None and len(raw) > limit:
         raise BadInputError(
             f"the image has {len(raw):,} packages and models, and bills of materials are written for at most "
-            f"{LIMIT:,}: leave --sbom out"
+            f"{limit:,}: leave --sbom out"
         )
     components = tuple(with_refs(sorted(raw, key=lambda one: (one.kind, one.name, one.version, one.path))))
     notes = tuple(dict.fromkeys(text(note) for note in ledger.notes))

@@ -147,11 +147,13 @@ def text(value: str, limit: int = TEXT_LIMIT) -> str:
 
 def purl(kind: str, namespace: str, name: str, version: str, **qualifiers: str) -> str:
     """A package URL, with what it may not hold percent-encoded; empty where there is no name."""
+    if not name.strip("/ "):  # which PackageURL takes, and fails on when it is written
+        return ""
     try:
         made = PackageURL(kind, namespace or None, name, version or None, {k: v for k, v in qualifiers.items() if v})
+        return made.to_string()
     except ValueError:
         return ""
-    return made.to_string()
 
 
 def identifier(ref: str) -> str:

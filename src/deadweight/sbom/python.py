@@ -25,6 +25,8 @@ from deadweight.sbom.model import Component, purl, text
 _LICENCE_LIMIT: Final = 120
 _UNSAID: Final = frozenset({"", "unknown", "none"})
 _URL_SAFE: Final = "!#$%&'()*+,-./:;=?@_~"
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
+"""No IPv6 address: cyclonedx-python-lib encodes its brackets, and what it writes is then no URL."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -109,12 +111,18 @@ def safe_url(url: str) -> str:
     """A URL without user, password, and what no URL may hold; empty where it is none that leads anywhere."""
     try:
         parts = urlsplit(text(url).strip())
-        host = parts.netloc.rpartition("@")[2]
+        host = _ascii(parts.netloc.rpartition("@")[2])
     except ValueError:
         return ""
-    if parts.scheme not in ("http", "https", "git+https", "git+http", "git+ssh", "ssh") or not host:
+    if parts.scheme not in ("http", "https", "git+https", "git+http", "git+ssh", "ssh") or not _HOST.fullmatch(host):
         return ""
-    return urlunsplit((parts.scheme, quote(host, ":[].-"), *(quote(p, _URL_SAFE) for p in parts[2:4]), ""))
+    return urlunsplit((parts.scheme, host, *(quote(p, _URL_SAFE) for p in parts[2:4]), ""))
+
+
+def _ascii(host: str) -> str:
+    """A host, perhaps with a port, as a resolver is asked for it (RFC 3490). Raises ValueError where it cannot be."""
+    name, colon, port = host.partition(":")
+    return host if host.isascii() else f"{name.encode('idna').decode()}{colon}{port}"
 
 
 def _source(fs: Filesystem, path: str) -> tuple[str, str]:

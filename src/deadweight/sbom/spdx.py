@@ -31,6 +31,7 @@ from spdx_tools.spdx.model import (
     RelationshipType,
     SpdxNoAssertion,
 )
+from spdx_tools.spdx.validation.uri_validators import validate_download_location, validate_url
 from spdx_tools.spdx.writer.json.json_writer import write_document_to_stream
 
 from deadweight.sbom.model import About, Component, Inventory, Subject, identifier, image_purl, what_was_done
@@ -102,15 +103,23 @@ def _image(subject: Subject, spdx_id: str) -> Package:
 
 
 def _package(one: Component, spdx_id: str, licences: _Licences) -> Package:
-    where = f"installed at {one.path}" if one.installed else f"lies at {one.path}"
+    said = [f"installed at {one.path}" if one.installed else f"lies at {one.path}"]
+    # SPDX's fields take URLs of public hosts: others, as an index inside a company, are said in words.
+    source, homepage = one.source_url, one.homepage
+    if source and validate_download_location(source):
+        said.append(f"from {source}")
+        source = ""
+    if homepage and validate_url(homepage):
+        said.append(f"homepage {homepage}")
+        homepage = ""
     return Package(
         spdx_id=spdx_id,
         name=one.name,
         version=one.version or None,
-        download_location=one.source_url or SpdxNoAssertion(),
+        download_location=source or SpdxNoAssertion(),
         files_analyzed=False,
-        homepage=one.homepage or None,
-        source_info=where,
+        homepage=homepage or None,
+        source_info="; ".join(said),
         license_declared=licences.declared(one.licences),
         comment=one.why or None,
         external_references=_purl(one.purl),

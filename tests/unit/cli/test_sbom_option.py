@@ -13,7 +13,7 @@ from deadweight.cli import main
 from deadweight.cli.main import cli
 from deadweight.sbom import libraries
 from support.careless import service_image
-from support.images import write_docker_archive
+from support.images import file, make_image, make_tar, write_docker_archive
 from support.sboms import check, purls
 
 
@@ -46,6 +46,20 @@ def test_of_a_slim_image_by_slim_and_by_apply(image: str, tmp_path: Path, capfd:
         *("gcc", "pluggy", "pytest")
     ]
     capfd.readouterr()
+
+
+def test_too_many_components_are_refused_before_anything_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stanzas = (f"Package: p{i}\nStatus: install ok installed\nVersion: 1\n\n" for i in range(5001))
+    image = make_image(make_tar(file("var/lib/dpkg/status", "".join(stanzas).encode())))
+    path = str(write_docker_archive(tmp_path / "image.tar", image, "x:1", style="25"))
+    plan, slim = str(tmp_path / "plan.json"), tmp_path / "slim.tar"
+    assert main(["plan", path, "-o", plan]) == 0
+    for command in (["slim", path], ["apply", plan]):
+        assert main([*command, "--to", f"docker-archive:{slim}", "--sbom", f"spdx={tmp_path / 'x.json'}"]) == 3
+        assert "5,001 packages" in capfd.readouterr().err
+        assert not slim.exists()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from deadweight.passes.base import Options
 from deadweight.plan import draw_up
 from deadweight.sbom.changes import slim_inventory
 from deadweight.sbom.document import document
+from deadweight.sbom.inventory import inventory
 from deadweight.sbom.model import Component, Inventory, Modified
 from deadweight.swap.join import joined
 from support.careless import service_image
@@ -48,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         ledger = Ledger(source)
         plan = draw_up(ledger, all_layers=True).plan
         applied = apply_plan(plan, ledger, to)
-        slim = slim_inventory(ledger, ledger, applied, to)
+        slim = slim_inventory(inventory(ledger), ledger, ledger, applied, to)
     with open_image(str(folder / "slim.tar")) as written:
         layers = [b"".join(layer.tar.chunks()) for layer in written.layers]
     return Made(read(path), slim, read(folder / "slim.tar"), applied, (list(image.layers), layers))
@@ -131,7 +132,7 @@ def swapped_slim(folder: Path) -> Iterator[Inventory]:
     with swapping(reference, f"torch={cpu_wheel(folder)}") as swapped:
         worked = joined(draw_up(swapped.ledger, Options(orphans=swapped.orphans), all_layers=True), swapped)
         applied = apply_plan(worked.plan, swapped.original, to, swapped=swapped)
-        yield slim_inventory(swapped.original, swapped.ledger, applied, to)
+        yield slim_inventory(inventory(swapped.original), swapped.original, swapped.ledger, applied, to)
 
 
 def test_a_swapped_build_is_known_by_its_wheel(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_models_that_were_converted_are_marked_and_their_bytes_are_made_when_the
         worked = draw_up(ledger, Options(weights="fp16"), all_layers=True)
         to = parse_reference(f"docker-archive:{tmp_path / 'slim.tar'}")
         applied = apply_plan(worked.plan, ledger, to)
-        found = slim_inventory(ledger, ledger, applied, to)
+        found = slim_inventory(inventory(ledger), ledger, ledger, applied, to)
         (layer,) = changed_image(source, worked.edited, Aside(resources), b"", resources).layers
         with open_image(str(tmp_path / "slim.tar")) as slim:
             content = b"".join(slim.layers[0].tar.chunks())

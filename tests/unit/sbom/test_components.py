@@ -66,6 +66,26 @@ def test_where_a_distribution_was_installed_from(tmp_path: Path) -> None:
     assert one.homepage == "https://example.org/demo"
 
 
+@pytest.mark.parametrize(
+    ("url", "given"),
+    [
+        ("ssh://u:p@h\u00e9/x y", "ssh://xn--h-bga/x%20y"),
+        ("https://u:p@h\u00e9.example:8443/x?t=\u00e9", "https://xn--h-bga.example:8443/x?t=%C3%A9"),
+        ("http://localhost/x", "http://localhost/x"),
+    ],
+)
+def test_hosts_are_written_as_they_are_asked_for(url: str, given: str) -> None:
+    assert safe_url(url) == given
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a b/", "https://h\u00e9..x/", "https://" + 70 * "\u00e9" + "/", "https://[::1]:8080/x", "https://a<b>/x"],
+)
+def test_what_is_no_host_is_left_out(url: str) -> None:
+    assert safe_url(url) == ""
+
+
 @pytest.mark.parametrize("url", ["", "file:///home/me/x", "javascript:alert(1)", "https://", "https://[", "x"])
 def test_what_is_no_url_to_give_away(url: str) -> None:
     assert safe_url(url) == ""

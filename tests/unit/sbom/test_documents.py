@@ -109,6 +109,38 @@ def test_more_components_than_any_image_has_are_refused(tmp_path: Path) -> None:
         image_of(tmp_path, file("var/lib/dpkg/status", "".join(stanzas).encode()))
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["/", "//", "  ", "/ /", " / "])
+def test_names_of_spaces_and_slashes_have_no_package_url(found: Inventory, form: str, name: str) -> None:
+    assert purl("deb", "debian", name, "1") == ""
+    one = Component("python", name, "1", purl("pypi", "", name, "1"), "python:odd", "/x")
+    check(form, document(form, msgspec.structs.replace(found, components=(one,), needs={}), NOTHING))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://localhost/x", "http://127.0.0.1:8080/x", "ssh://u:p@h\u00e9/x y", "git+ssh://git@host.example/x.git"),
+        *("https://index.internal:8443/simple/x.whl", "git+https://host/x", "https://\u00e9.example/x"),
+    ],
+)
+def test_urls_of_any_host_make_valid_documents_and_are_said(tmp_path: Path, form: str, url: str) -> None:
+    info = f"{SITE}/numlib-1.0.dist-info"
+    members = (
+        *distribution("numlib", {"numlib/__init__.py": b""}),
+        file(f"{info}/METADATA", f"Name: numlib\nVersion: 1.0\nHome-Page: {url}\n".encode()),
+        file(f"{info}/direct_url.json", json.dumps({"url": url}).encode()),
+    )
+    written = image_of(tmp_path, *members)
+    (one,) = (each for each in written.components if each.name == "numlib")
+    assert one.source_url
+    assert one.homepage
+    data = document(form, written, NOTHING)
+    check(form, data)
+    assert data.decode().count(one.source_url) >= 2  # wherever there is room for it
+
+
 words = st.text(st.characters(exclude_categories=()), max_size=30)
 
 
