@@ -149,9 +149,9 @@ def purl(kind: str, namespace: str, name: str, version: str, **qualifiers: str) 
     """A package URL, with what it may not hold percent-encoded; empty where there is no name."""
     if not name.strip("/ "):  # which PackageURL takes, and fails on when it is written
         return ""
-    try:
+    try:  # some names it writes and cannot read
         made = PackageURL(kind, namespace or None, name, version or None, {k: v for k, v in qualifiers.items() if v})
-        return made.to_string()
+        return PackageURL.from_string(made.to_string()).to_string()
     except ValueError:
         return ""
 

@@ -110,7 +110,7 @@ def test_more_components_than_any_image_has_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["/", "//", "  ", "/ /", " / "])
+@pytest.mark.parametrize("name", ["/", "//", "  ", "/ /", " / ", ":/ / "])
 def test_names_of_spaces_and_slashes_have_no_package_url(found: Inventory, form: str, name: str) -> None:
     assert purl("deb", "debian", name, "1") == ""
     one = Component("python", name, "1", purl("pypi", "", name, "1"), "python:odd", "/x")
