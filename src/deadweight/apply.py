@@ -6,17 +6,18 @@ import copy
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deadweight.binary.gpu import Target
+from deadweight.cache.known import proved
 from deadweight.cache.layers import Cache
 from deadweight.cache.written import find_written, note_written
 from deadweight.errors import PlanError, shown
 from deadweight.image.changed import ChangedLayer
 from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.filesystem import Key
-from deadweight.image.model import Image
+from deadweight.image.model import Image, Layer
 from deadweight.image.output import NewImage, OutputLayer, PredictionError, Written, keep_layer
 from deadweight.image.reference import Reference
 from deadweight.image.transports import CompressionChoice, write_image
@@ -234,7 +235,7 @@ def _same(given: Plan, worked: Plan) -> bool:
 def new_image(worked: Worked, image: Image, cache: Cache | None = None) -> NewImage:
     """The result of a plan, ready to be written."""
     layers = tuple(
-        keep_layer(layer)
+        replace(keep_layer(layer), check=_check(layer, cache))
         if edit.pieces is None and not isinstance(layer, ChangedLayer)
         else _output(image, edit, cache)
         for layer, edit in zip(image.layers, worked.edited.layers, strict=True)
@@ -256,7 +257,17 @@ def _output(image: Image, edit: LayerEdit, cache: Cache | None) -> OutputLayer:
     known = None if cache is None else find_written(cache, image, edit)
     if known is None:
         return OutputLayer(edit.size, chunks, None, stored.compression)
-    return OutputLayer(edit.size, chunks, None, stored.compression, *known)
+    return OutputLayer(edit.size, chunks, None, stored.compression, *known, check=_check(stored, cache))
+
+
+def _check(layer: Layer, cache: Cache | None) -> Callable[[Callable[[int], None] | None], None]:
+    """Holds a layer to its diff-id, unless that has been done: the plan follows what was read of it."""
+
+    def check(progress: Callable[[int], None] | None) -> None:
+        if cache is None or not proved(layer, cache):
+            layer.check(progress)
+
+    return check
 
 
 def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:

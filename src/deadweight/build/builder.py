@@ -292,7 +292,9 @@ def _user_layer(base: Base, cache: Cache, epoch: int, resources: ExitStack) -> t
 def _base_layer(layer: Layer, base: Base, file: Cached | None) -> OutputLayer:
     """A layer of the base, as it is. Its size is known: a compressed one is unpacked only where it has to be."""
     if file is not None:
-        return OutputLayer(file.record.bytes, file.blob.chunks, diff_id=layer.diff_id, file=file.blob)
+        return OutputLayer(
+            file.record.bytes, file.blob.chunks, diff_id=layer.diff_id, file=file.blob, file_state=file.state
+        )
 
     def chunks() -> Iterator[bytes]:
         return layer.tar.chunks()
@@ -303,7 +305,7 @@ def _base_layer(layer: Layer, base: Base, file: Cached | None) -> OutputLayer:
 def _new_layer(cached: Cached, image: Image) -> OutputLayer:
     compression = image.layers[-1].compression if image.layers else "none"
     record = cached.record
-    return OutputLayer(record.bytes, cached.blob.chunks, None, compression, record.diff_id, cached.blob)
+    return OutputLayer(record.bytes, cached.blob.chunks, None, compression, record.diff_id, cached.blob, cached.state)
 
 
 def _labels(options: Options) -> dict[str, str]:

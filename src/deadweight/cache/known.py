@@ -56,6 +56,7 @@ class Facts:
         self._tables: dict[tuple[str, int], dict[int | str, Any]] = {}
         self._loaded: dict[tuple[str, int], int] = {}
         self._recipes: set[str] | None = None
+        self._made: list[tuple[int, str, object]] = []
         self.memo: dict[Hashable, Any] = {}
         """What no other run is told: for whoever would work it out again in this one."""
 
@@ -100,10 +101,10 @@ class Facts:
         found: T | None = load(self._cache.root / "made" / code() / f"{recipe}-{digest.hex()}", of)
         return found
 
-    def note_made(self, recipe: str, digest: bytes, value: object) -> None:
-        """Remembers what a recipe made of a file. Its content must have been hashed for this."""
+    def note_made(self, recipe: str, digest: bytes, value: object, position: int) -> None:
+        """Remembers what a recipe made of a file with this digest, once the layer that has it is proved."""
         if self._cache is not None:
-            keep(self._cache.root / "made" / code() / f"{recipe}-{digest.hex()}", value)
+            self._made.append((position, f"{recipe}-{digest.hex()}", value))
 
     def learn(self) -> bool:
         """Keeps what was worked out of layers that are proved to be what their diff-ids say; whether there was any."""
@@ -117,11 +118,16 @@ class Facts:
             if "recalled" not in layer.__dict__:
                 keep(place, _Index(layer.size, layer.entries))
                 learnt = True
+            for position, name, value in self._made:
+                if position == layer.position:
+                    keep(self._cache.root / "made" / code() / name, value)
+                    learnt = True
             for (kind, position), table in self._tables.items():
                 if position == layer.position and len(table) > self._loaded[kind, position]:
                     keep(_place(self._cache, layer, kind), table)
                     self._loaded[kind, position] = len(table)
                     learnt = True
+        self._made = []
         return learnt
 
 

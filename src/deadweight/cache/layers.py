@@ -31,7 +31,7 @@ import msgspec
 
 from deadweight.cache.entries import keep, load
 from deadweight.errors import EnvironmentFailure, shown
-from deadweight.image.bytes import ByteRange
+from deadweight.image.bytes import ByteRange, State, file_state, only_named, state_of
 from deadweight.image.model import DIGEST
 from deadweight.image.transports.destination import remove_tree, writing
 from deadweight.image.transports.memory import Memory
@@ -70,6 +70,8 @@ class Cached:
 
     record: Record
     blob: ByteRange
+    state: State
+    """That of the blob's file when it was known to be sound."""
     fresh: bool
     """Whether it was made just now."""
 
@@ -97,19 +99,30 @@ class Cache:
     def layer(self, key: str, resources: ExitStack) -> Cached | None:
         """The layer with this key, if it is there and sound. It stays open in `resources`, whatever becomes of it."""
         record = self.record(key)
-        blob = None if record is None else self.blob(record, resources)
-        return None if record is None or blob is None else Cached(record, blob, fresh=False)
+        blob = None if record is None else self._sound(record, resources)
+        return None if record is None or blob is None else Cached(record, *blob, fresh=False)
 
-    def adopt(self, diff_id: str, blob: Path) -> None:
+    def adopt(self, diff_id: str, blob: Path, known: State) -> None:
         """Has the layer in a file here too, if that takes no room: as another name of the file.
 
-        Whoever changes the file changes it here as well, which is seen by its times: then it is no longer used.
+        `known` is the file's state when it was known to hold the layer. Whoever changes the file changes it here as
+        well, which is seen by its times: then it is no longer used, and another one takes its place.
         """
+        place = self.root / "blobs" / diff_id[7:]
         with suppress(OSError):
-            place = self.root / "blobs" / diff_id[7:]
+            if self.memory.vouches(diff_id, place.lstat()):
+                return
+        partial = place.with_name(f".partial-{secrets.token_hex(8)}")
+        with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.link(blob, place, follow_symlinks=False)
-            self.memory.note(diff_id, place.lstat())
+            os.link(blob, partial, follow_symlinks=False)
+            try:
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)  # nothing is renamed where both are the same file already
+            now = place.lstat()
+            if only_named(known, file_state(now)):
+                self.memory.note(diff_id, now)
 
     def make(
         self,
@@ -134,12 +147,12 @@ class Cache:
             self.memory.note(packed.diff_id, place.lstat())
             record = Record(packed.diff_id, packed.size, *describe())
             self.note_record(key, record)
-        blob = self.blob(record, resources)
+        blob = self._sound(record, resources)
         if blob is None:
             raise EnvironmentFailure(
                 f"{shown(str(place))} is gone again: does somebody else clear the cache? Try again"
             )
-        return Cached(record, blob, fresh=True)
+        return Cached(record, *blob, fresh=True)
 
     def facts(self, name: str, kind: type[T]) -> T | None:
         """What was found out before; None where it was not, or not by this version."""
@@ -169,11 +182,8 @@ class Cache:
             finally:
                 remove_tree(place)
 
-    def blob(self, record: Record, resources: ExitStack, *, read: bool = True) -> ByteRange | None:
-        """The blob of a layer, known to be sound: nobody has touched it since it was written, or it is hashed now.
-
-        Without `read` one that would have to be hashed is as one that is not there.
-        """
+    def blob(self, record: Record, resources: ExitStack) -> tuple[ByteRange, State | None] | None:
+        """The blob of a layer as it lies here, with its state where it is known to be sound in that."""
         try:
             fd = os.open(
                 self.root / "blobs" / record.diff_id[7:], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -184,17 +194,25 @@ class Cache:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size != record.bytes:
             return None
-        blob = ByteRange(fd, 0, status.st_size)
-        if not self.memory.vouches(record.diff_id, status):
-            if not read:
-                return None
+        vouched = self.memory.vouches(record.diff_id, status)
+        return ByteRange(fd, 0, status.st_size), file_state(status) if vouched else None
+
+    def _sound(self, record: Record, resources: ExitStack) -> tuple[ByteRange, State] | None:
+        """The blob of a layer, known to be sound: nobody has touched it since it was written, or it is hashed now."""
+        found = self.blob(record, resources)
+        if found is None:
+            return None
+        blob, known = found
+        if known is None:
+            status = os.fstat(blob.fd)
+            known = file_state(status)
             digest = hashlib.sha256()
             for chunk in blob.chunks():
                 digest.update(chunk)
-            if f"sha256:{digest.hexdigest()}" != record.diff_id:
+            if f"sha256:{digest.hexdigest()}" != record.diff_id or state_of(blob) != known:
                 return None
             self.memory.note(record.diff_id, status)
-        return blob
+        return blob, known
 
 
 def key_of(**inputs: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deadweight.cache.known import proved
 from deadweight.cache.layers import Cache, Record
-from deadweight.image.bytes import ByteRange
+from deadweight.image.bytes import ByteRange, State, file_state
 from deadweight.image.changed import ChangedLayer
 from deadweight.image.edit import LayerEdit
 from deadweight.image.model import Image
@@ -36,8 +36,9 @@ def written_key(image: Image, edit: LayerEdit) -> str | None:
     return hashlib.sha256(b"deadweight.layer/1" + b"".join(parts)).hexdigest()
 
 
-def find_written(cache: Cache, image: Image, edit: LayerEdit) -> tuple[str, ByteRange | None] | None:
-    """The diff-id of what an edit makes of a layer, where that was made before, and its bytes where they are here.
+def find_written(cache: Cache, image: Image, edit: LayerEdit) -> tuple[str, ByteRange | None, State | None] | None:
+    """The diff-id of what an edit makes of a layer, where that was made before; its bytes where they are here, and the
+    state of their file where it is known to be sound in that.
 
     The file is closed with the image.
     """
@@ -45,7 +46,7 @@ def find_written(cache: Cache, image: Image, edit: LayerEdit) -> tuple[str, Byte
     record = None if key is None else cache.record(key)
     if record is None or record.bytes != edit.size:
         return None
-    return record.diff_id, cache.blob(record, image.resources, read=False)
+    return record.diff_id, *(cache.blob(record, image.resources) or (None, None))
 
 
 def note_written(
@@ -65,5 +66,6 @@ def note_written(
             if folder is not None:
                 blob = folder / BLOBS / diff_id[7:]
                 with suppress(OSError):
-                    if cache.memory.vouches(diff_id, blob.lstat()):
-                        cache.adopt(diff_id, blob)
+                    status = blob.lstat()
+                    if cache.memory.vouches(diff_id, status):
+                        cache.adopt(diff_id, blob, file_state(status))

@@ -106,6 +106,11 @@ def file_state(status: os.stat_result) -> State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def only_named(before: State, after: State) -> bool:
+    """Whether a file was at most given another name, or one less: that changes the second time alone."""
+    return before[:4] == after[:4]
+
+
 class PiecedRange(ByteRange):
     """Ranges of files one after the other, read as if they were one. It has no file descriptor of its own (-1)."""
 

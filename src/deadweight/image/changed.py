@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
@@ -38,9 +38,9 @@ class ChangedLayer(Layer):
         """Whether the original's diff-id has been compared with its content."""
         return self.original.checked
 
-    def check(self) -> None:
+    def check(self, progress: Callable[[int], None] | None = None) -> None:
         """Holds the original to its diff-id: all that is not new comes from there. Raises DigestError."""
-        self.original.check()
+        self.original.check(progress)
 
 
 class Aside:

@@ -118,13 +118,20 @@ class Layer:
         """Where the blob lies, and the file as it is now; None where it is not part of one file."""
         return state_of(self.blob) if isinstance(self.blob, ByteRange) else None
 
-    def check(self) -> None:
-        """Reads the layer whole and compares it with its diff-id. Raises DigestError."""
+    def check(self, progress: Callable[[int], None] | None = None) -> None:
+        """Reads the layer whole and compares it with its diff-id. Raises DigestError.
+
+        `progress` is called with the bytes that have been read.
+        """
         if self.checked:
             return
         digest = hashlib.sha256()
+        done = 0
         for chunk in self.tar.chunks():
             digest.update(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done)
         if "sha256:" + digest.hexdigest() != self.diff_id:
             raise DigestError(
                 f"{self.where} does not hash to its diff-id {self.diff_id}: the image is damaged, get it again"

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from deadweight.errors import DeadweightError
-from deadweight.image.bytes import ByteRange
+from deadweight.image.bytes import ByteRange, State
 from deadweight.image.compression import Compression
 from deadweight.image.model import Image, Layer, parse_json, sha256
 
@@ -31,7 +31,11 @@ class OutputLayer:
     diff_id: str | None = None
     """What a new stream has to hash to, where it was written before; an untouched layer's is its source's."""
     file: ByteRange | None = None
-    """Where the uncompressed tar lies as a whole file that has just been found to hash to `diff_id`."""
+    """Where the uncompressed tar lies, said to hash to `diff_id`."""
+    file_state: State | None = None
+    """That of `file` when it was known to hash so; in another one, and where there is none, it is hashed."""
+    check: Callable[[Progress | None], None] | None = None
+    """Called where the layer is not made from its chunks: holds what a plan has read of the source to its diff-id."""
 
     @property
     def diff_id_known(self) -> str | None:

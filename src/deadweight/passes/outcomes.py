@@ -67,7 +67,7 @@ def outcome(
     if kept is not None:
         table[name] = kept
         if large and isinstance(made, Content):
-            facts.note_made(of_file, digests(ledger, key, None).sha256, kept)
+            facts.note_made(of_file, digests(ledger, key, None).sha256, kept, key[0])
     return made
 
 

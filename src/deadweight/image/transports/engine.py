@@ -249,11 +249,13 @@ def _send(engine: Engine, new: NewImage, here: int, progress: Progress | None) -
     def produce(file: BinaryIO) -> None:
         before = 0
         for number, layer in enumerate(new.layers):
+            report = None if progress is None else _after(progress, before)
             if number < here:
                 assert layer.diff_id_known is not None
+                if layer.check is not None:
+                    layer.check(report)
                 sent.layers.append(Stored(layer.diff_id_known, layer.diff_id_known, layer.size, layer.size, "none"))
             else:
-                report = None if progress is None else _after(progress, before)
                 file.write(tar_header(f"{number}.tar", layer.size))
                 # Copying inside the kernel is for files that can be sought in.
                 plain = replace(layer, file=None)

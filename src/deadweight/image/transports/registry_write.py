@@ -108,6 +108,8 @@ def send_layers(
         # A layer that is there twice is sent once.
         key = f"{layer.source.diff_id} {choice}" if layer.source is not None else f"new {number}"
         if key in first:
+            if layer.check is not None:
+                layer.check(None)
             same.append(first[key])
             continue
         first[key] = len(jobs)
@@ -144,6 +146,8 @@ def _send(
                 there = mounted is True
                 begun = None if isinstance(mounted, bool) else mounted
         if there:
+            if layer.check is not None:
+                layer.check(report)
             if report is not None:
                 report(layer.size)
             return known

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from deadweight.image.bytes import file_state, only_named
 from deadweight.image.layer import BLOCK, padding
 from deadweight.image.model import sha256
 from deadweight.image.transports.memory import Memory
@@ -88,13 +89,14 @@ def tar_header(name: str, size: int, *, directory: bool = False) -> bytes:
 
 
 class FolderStore:
-    """An OCI layout directory. Blobs that are there already stay; `undo` removes those that were added."""
+    """An OCI layout directory. Blobs that are there already stay where the memory vouches for them, else those just
+    written take their place; `undo` removes those that were added.
+    """
 
     def __init__(self, folder: Path, memory: Memory | None = None) -> None:
         self._folder = folder / BLOBS
         self._added: list[Path] = []
         self._memory = memory
-        self._damaged: set[Path] = set()
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, stored: Stored) -> bool:
@@ -116,8 +118,6 @@ class FolderStore:
             same = found == stored.digest and _unchanged(status, os.fstat(fd))
         if same and self._memory is not None:
             self._memory.note(stored.digest, status)
-        if not same:
-            self._damaged.add(path)
         return same
 
     def layer(self, write: Callable[[BinaryIO], Stored]) -> Stored:
@@ -125,14 +125,17 @@ class FolderStore:
         try:
             with file:
                 stored = write(file)
-            new = self._settle(partial, stored.digest, stored.stored)
+                file.flush()
+                written = file_state(os.fstat(file.fileno()))
+            self._settle(partial, stored.digest)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
         if self._memory is not None:
             self._memory.note_packed(stored)
-            if new:  # one that was there already has not been read
-                self._memory.note(stored.digest, (self._folder / stored.digest[7:]).lstat())
+            now = (self._folder / stored.digest[7:]).lstat()
+            if only_named(written, file_state(now)):
+                self._memory.note(stored.digest, now)
         return stored
 
     def blob(self, data: bytes) -> str:
@@ -141,7 +144,7 @@ class FolderStore:
         try:
             with file:
                 file.write(data)
-            self._settle(partial, digest, len(data))
+            self._settle(partial, digest)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -152,18 +155,16 @@ class FolderStore:
         for path in self._added:
             path.unlink(missing_ok=True)
 
-    def _settle(self, partial: Path, digest: str, size: int) -> bool:
-        """Gives a blob its name; False where it is there already."""
+    def _settle(self, partial: Path, digest: str) -> None:
+        """Gives a blob its name, unless a sound one has it."""
         path = self._folder / digest[7:]
-        there = not path.is_symlink() and path.is_file() and path.stat().st_size == size
-        if there and path not in self._damaged:
+        there = os.path.lexists(path)
+        if there and self._memory is not None and self._memory.vouches(digest, path.lstat()):
             partial.unlink()
-            return False
-        new = not os.path.lexists(path)
+            return
         partial.replace(path)
-        if new:
+        if not there:
             self._added.append(path)
-        return True
 
 
 def _unchanged(before: os.stat_result, after: os.stat_result) -> bool:

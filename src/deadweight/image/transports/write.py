@@ -244,6 +244,8 @@ def _store(
         ) -> Stored:
             return write_layer(layer, file, choice, f"layer {n}", report)
 
+        if known is not None and layer.check is not None:
+            layer.check(report)
         layers.append(known if known is not None else store.layer(write))
         before += layer.size
         if progress is not None:
