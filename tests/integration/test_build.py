@@ -173,6 +173,7 @@ def test_it_is_the_same_from_another_folder_another_cache_and_another_day(built:
         path.chmod(path.stat().st_mode & ~0o077)
     environment = {
         "XDG_CACHE_HOME": str(tmp_path / "xdg"),
+        "DEADWEIGHT_CACHE_DIR": "",
         "UV_CACHE_DIR": str(tmp_path / "uv"),
         "TZ": "Asia/Tokyo",
         "LC_ALL": "C",
@@ -188,8 +189,8 @@ def test_it_is_the_same_from_another_folder_another_cache_and_another_day(built:
     assert report["image"]["digest"] == built.report["image"]["digest"]
     assert not (folder / "build").exists()  # where setuptools leaves what it made
     assert not list(folder.rglob("*.egg-info"))
-    assert (tmp_path / "xdg/deadweight/build/layers").is_dir()
-    assert not list((tmp_path / "xdg/deadweight/build/work").iterdir())
+    assert (tmp_path / "xdg/deadweight/layers").is_dir()
+    assert not list((tmp_path / "xdg/deadweight/work").iterdir())
 
 
 def test_a_change_of_code_changes_one_small_layer(built: Built) -> None:
