@@ -116,6 +116,7 @@ def build_project(
     but the cache.
     """
     started = time.monotonic()
+    most = limit()
     check_destination(destination, force=settings.force)
     epoch = parse_epoch(os.environ, EPOCH)
     uv = find_uv()
@@ -214,7 +215,7 @@ def build_project(
             progress=None if progress is None else lambda count: progress("writing", count, new.size),
             memory=cache.memory,
         )
-        kept = trim(cache, limit(), used)
+        kept = trim(cache, most, used)
         notes = dict.fromkeys(
             [
                 *image.notes,
@@ -241,7 +242,10 @@ def build_project(
 @contextmanager
 def _cache_folder(settings: Settings) -> Iterator[Path]:
     if settings.keep:
-        root = settings.cache or default_folder()
+        try:
+            root = settings.cache or default_folder()
+        except EnvironmentFailure as error:
+            raise EnvironmentFailure(f"no cache to build with: {error}; or build with --no-cache") from None
         make_folder(root)
         reason = distrust(root)
         if reason is not None:

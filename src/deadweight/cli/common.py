@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,27 +32,30 @@ def the_cache(*, wanted: bool) -> Cache | None:
     """
     if not wanted:
         return None
-    from deadweight.cache.layers import Cache  # noqa: PLC0415
-    from deadweight.cache.place import default_folder, distrust, limit, make_folder  # noqa: PLC0415
+    from deadweight.cache.place import limit  # noqa: PLC0415
     from deadweight.cli.output import message  # noqa: PLC0415
+    from deadweight.errors import EnvironmentFailure  # noqa: PLC0415
 
     limit()  # one that cannot be meant is better told before the work than behind it
-    root = default_folder()
-    make_folder(root)
-    reason = distrust(root)
-    if reason is not None:
-        message(f"without a cache: {reason}")
+    try:
+        return found_cache(make=True)
+    except EnvironmentFailure as error:
+        message(f"without a cache: {error}")
         return None
-    return Cache(root)
 
 
-def found_cache() -> Cache:
-    """The cache, for commands that are about it. Raises EnvironmentFailure where it is not to be trusted."""
+def found_cache(*, make: bool = False) -> Cache:
+    """The cache, for commands that are about it, or made where it is not there.
+
+    Raises EnvironmentFailure where it is not to be trusted.
+    """
     from deadweight.cache.layers import Cache  # noqa: PLC0415
-    from deadweight.cache.place import default_folder, distrust  # noqa: PLC0415
+    from deadweight.cache.place import default_folder, distrust, make_folder  # noqa: PLC0415
     from deadweight.errors import EnvironmentFailure  # noqa: PLC0415
 
     root = default_folder()
+    if make or os.path.lexists(root):
+        make_folder(root)
     reason = distrust(root)
     if reason is not None:
         raise EnvironmentFailure(reason)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import pytest
 
 from deadweight.build.pack import Item, Packed, pack
 from deadweight.cache.keeping import trim
 from deadweight.cache.layers import Cache
-from deadweight.cache.place import default_folder, distrust, limit
+from deadweight.cache.place import TAG, default_folder, distrust, limit, make_folder
+from deadweight.cli.main import main
 from deadweight.errors import UsageError
+from support.images import simple_image, write_oci
 
 
 @pytest.fixture
@@ -164,16 +168,90 @@ def test_the_limit_is_said_by_the_environment(monkeypatch: pytest.MonkeyPatch) -
         limit()
 
 
-def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
+def test_a_folder_that_others_can_come_to_is_not_trusted(tmp_path: Path) -> None:
     place = tmp_path / "cache"
     assert distrust(place) is None
-    place.mkdir(0o700)
+    place.mkdir(0o777)
+    make_folder(place)
+    assert place.stat().st_mode & 0o7777 == 0o700, "of an empty one that is made true"
     assert distrust(place) is None
-    place.chmod(0o770)
-    assert "others may write" in (distrust(place) or "")
+    for mode in (0o770, 0o710, 0o701, 0o755):
+        place.chmod(mode)
+        make_folder(place)
+        assert "is open to others" in (distrust(place) or "")
     place.chmod(0o700)
     (tmp_path / "link").symlink_to(place)
     assert "no directory" in (distrust(tmp_path / "link") or "")
     if os.geteuid() == 0:
         os.chown(place, 12345, -1)
         assert "another user" in (distrust(place) or "")
+
+
+@pytest.mark.parametrize("tag", [None, b"", b"Signature: 8a477f597d28d172789f06886806bc55\n# of somebody else\n"])
+def test_a_folder_that_is_somebodys_is_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tag: bytes | None
+) -> None:
+    """What is old or no record leaves a cache: nothing of that may be the user's."""
+    mine = tmp_path / "mine"
+    kept = ["layers/weights.bin", "blobs/m.bin", "environments/prod/main.tf", "known/notes.txt"]
+    for name in kept:
+        (mine / name).parent.mkdir(parents=True)
+        (mine / name).write_bytes(b"mine")
+    if tag is not None:
+        (mine / TAG).write_bytes(tag)
+    for path in mine.rglob("*"):
+        os.utime(path, (1, 1))
+    monkeypatch.setenv("DEADWEIGHT_CACHE_DIR", str(mine))
+    place = write_oci(tmp_path / "in", simple_image(), "v")
+    assert main(["slim", f"oci:{place}:v", "--all-layers", "--to", f"oci:{tmp_path / 'out'}:v"]) == 0
+    assert "holds what deadweight did not write" in capsys.readouterr().err
+    assert main(["cache", "prune", "--all"]) == 4
+    assert main(["cache", "info"]) == 4
+    assert all((mine / name).read_bytes() == b"mine" for name in kept)
+    shutil.rmtree(mine)
+    mine.mkdir()
+    assert main(["slim", f"oci:{place}:v", "--all-layers", "--to", f"oci:{tmp_path / 'again'}:v"]) == 0
+    assert (mine / "known").exists(), "an empty folder may become a cache"
+    assert main(["cache", "prune", "--all"]) == 0
+
+
+def test_two_runs_may_make_the_folder_at_once(tmp_path: Path) -> None:
+
+    def reason(root: Path) -> str | None:
+        make_folder(root)
+        return distrust(root)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(40):
+            assert list(pool.map(reason, [tmp_path / "cache" / str(number)] * 8)) == [None] * 8
+
+
+def test_a_limit_that_is_no_size_is_found_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEADWEIGHT_CACHE_LIMIT", "much")
+    place = write_oci(tmp_path / "in", simple_image(), "v")
+    assert main(["slim", f"oci:{place}:v", "--to", f"oci:{tmp_path / 'out'}:v"]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("words", "status"), [(["slim", "--to", "OUT"], 0), (["plan"], 0), (["cache", "dir"], 4)])
+def test_without_a_home_there_is_no_cache(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    status: int,
+) -> None:
+    """As in a container whose user is a number."""
+    for name in ("DEADWEIGHT_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number: int) -> NoReturn:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    image = [f"oci:{write_oci(tmp_path / 'in', simple_image(), 'v')}:v"] if status == 0 else []
+    out = f"oci:{tmp_path / 'out'}:v"
+    assert main([words[0], *image, *(out if word == "OUT" else word for word in words[1:])]) == status
+    assert "no home" in capsys.readouterr().err

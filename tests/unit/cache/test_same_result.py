@@ -214,7 +214,7 @@ def test_an_untrusted_cache_is_not_used(
     work.clear()
     capfd.readouterr()
     assert slim(place, service()) == expected["first"]
-    assert "others may write" in capfd.readouterr().err
+    assert "is open to others" in capfd.readouterr().err
     assert "shrink_gpu_code" in work
 
 
