@@ -25,7 +25,8 @@ _EXTRA: Final = re.compile(r"(.+/gconv)/gconv-modules\.d/gconv-modules-extra\.co
 _MODULE: Final = re.compile(rb"^module\s+\S+\s+\S+\s+(\S+)", re.MULTILINE)
 _VARIABLES: Final = ("LC_ALL", "LC_CTYPE", "LANG")
 _UNICODE: Final = re.compile(r"(?:C|POSIX|)|.*\.utf-?8(?:@.*)?", re.IGNORECASE)
-_ICONV: Final = re.compile(rb"\biconv\b|\blocale\.setlocale\b")
+_ICONV: Final = re.compile(rb"\biconv\b|\bsetlocale\b")
+_SETTING: Final = re.compile(r"(?:.*\s)?(LC_ALL|LC_CTYPE|LANG)=(.*)", re.DOTALL)
 
 
 def propose(context: Context) -> Iterator[Proposal]:
@@ -77,6 +78,9 @@ def _asked(context: Context) -> str | None:
     for variable in _VARIABLES:
         if not _UNICODE.fullmatch(environment.get(variable, "")):
             return f"{variable} is {environment[variable]!a}"
+    for word in commands(context.ledger).words:  # `env LC_ALL=...`, and what scripts export
+        if (said := _SETTING.fullmatch(word)) and not _UNICODE.fullmatch(said[2].strip("\"' ")):
+            return f"the image runs {word[:100]!a}"
     for path, word in mentions(context, _ICONV):
         return f"/{path} mentions {word}"
     for path, word in commands(context.ledger).programs.items():

@@ -19,7 +19,14 @@ MORE += b"module X// INTERNAL ../../libc 1\nmodule Y// INTERNAL /usr/lib/libc.so
 LEAVE = {EXTRA, f"{GCONV}/gconv-modules.cache", *(f"{GCONV}/{n}.so" for n in ("BIG5", "GBK", "libGB"))}
 
 
-def left(*more: Member, env: tuple[str, ...] = (), owned: bool = True, extra: bytes = MORE, **options: Any) -> set[str]:
+def left(
+    *more: Member,
+    env: tuple[str, ...] = (),
+    cmd: Any = None,
+    owned: bool = True,
+    extra: bytes = MORE,
+    **options: Any,
+) -> set[str]:
     members = [
         file(f"{GCONV}/gconv-modules", MAIN),
         file(EXTRA, extra),
@@ -36,7 +43,7 @@ def left(*more: Member, env: tuple[str, ...] = (), owned: bool = True, extra: by
     dpkg.add("bash", file("usr/bin/bash", elf(["iconv_open"])), essential=True)
     cache = file(f"{GCONV}/gconv-modules.cache", b"x")
     others = [] if owned else members[:-1]
-    run = {"Env": list(env), "WorkingDir": "/app"}
+    run = {"Env": list(env), "WorkingDir": "/app", "Cmd": cmd}
     return set(paths(PASS, context([*dpkg.members(), *others, cache, *more], run=run, options=Options(**options))))
 
 
@@ -59,11 +66,33 @@ def test_other_locales_keep_them(env: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "cmd",
+    [
+        ["env", "LC_ALL=zh_TW.BIG5", "python3", "main.py"],
+        ["sh", "-c", "LANG=ja_JP.SJIS exec python3 main.py"],
+        ["sh", "-c", "exec env 'LC_CTYPE=ja_JP.SJIS' python3 main.py"],
+        ["/app/start"],
+        ["sh", "-c", "/app/start"],
+    ],
+)
+def test_commands_and_scripts_that_set_another_locale_keep_them(cmd: list[str]) -> None:
+    script = file("app/start", b"#!/bin/sh\nset -e\nexport LC_ALL=ja_JP.SJIS\nexec python3 main.py\n", mode=0o755)
+    assert left(script, cmd=cmd) == set()
+
+
+@pytest.mark.parametrize("cmd", [["env", "LC_ALL=C.UTF-8", "x"], ["sh", "-c", "export LANG='de_DE.UTF-8'; LANG= x"]])
+def test_commands_that_set_one_of_unicode_do_not(cmd: list[str]) -> None:
+    assert left(cmd=cmd) == LEAVE
+
+
+@pytest.mark.parametrize(
     "more",
     [
         file("opt/lib/libxml2.so", elf(["iconv_open"])),
         file("app/main.py", b"subprocess.run(['iconv', '-f', 'big5'])"),
         file("app/main.py", b"locale.setlocale(locale.LC_ALL, 'ja_JP.SJIS')"),
+        file("app/main.py", b"from locale import setlocale as s\ns(0, 'ja_JP.SJIS')"),
+        file("app/main.py", b"import locale as l\nl.setlocale(l.LC_ALL, 'zh_TW.BIG5')"),
     ],
 )
 def test_who_asks_for_one_keeps_all(more: Member) -> None:
