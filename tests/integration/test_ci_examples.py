@@ -111,6 +111,26 @@ def test_what_the_action_is_given_is_never_run(runner: Runner) -> None:
     assert runner.summary == ""
 
 
+def test_arguments_are_all_there_or_it_fails(runner: Runner, image: Path) -> None:
+    given = {"command": "inspect", "image": f"oci:{image}:1"}
+    for arguments in ("", "  ", "\n \n"):
+        assert runner.action({**given, "arguments": arguments})["image-id"]
+    for arguments in ("--top 3 'oops --top 4", '--top 3 "oops'):
+        with pytest.raises(StepFailed, match=r"status 2\n(?s:.*)no words"):
+            runner.action({**given, "arguments": arguments})
+
+
+def test_nothing_of_the_workspace_is_run(tmp_path: Path, image: Path) -> None:
+    """A service may well have a logging.py; and who sends a pull request is not to run code beside its secrets."""
+    temp = tmp_path / "fresh"
+    temp.mkdir()
+    runner = Runner(tmp_path, temp, {"github": {}}, {"CI": "true"})
+    for name in ("logging.py", "venv.py", "pip.py", "ensurepip.py", "json.py", "deadweight.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__)\nraise SystemExit(9)\n")
+    assert runner.action({"command": "inspect", "image": f"oci:{image}:1"})["image-id"]
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.fixture
 def registry() -> Iterator[Server]:
     with ExitStack() as stack:
