@@ -119,7 +119,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             status = cli.main(
                 None if arguments is None else list(arguments), "deadweight", standalone_mode=False, obj=state
             )
-            sys.stdout.flush()
+            if sys.stdout is not None:  # somebody closed it
+                sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except BaseException as error:
         if state.get("debug") or environment.get("DEADWEIGHT_DEBUG", "0") not in ("", "0"):

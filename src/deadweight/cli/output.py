@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from deadweight.plan import Plan
 
 STANDARD = "-"
+_OPEN_FILES = re.compile(r"/dev/fd|/proc/(?:self|thread-self|\d+(?:/task/\d+)?)/fd")
+"""Where the names of open files are: of /dev/stdout, and of what a shell puts in the place of >(command)."""
 
 
 class ReaderGone(Exception):
@@ -33,7 +37,12 @@ class ReaderGone(Exception):
 
 @contextmanager
 def standard_output() -> Iterator[TextIO]:
-    """Standard output, flushed at the end. Raises ReaderGone when it is a pipe that nobody reads."""
+    """Standard output, flushed at the end. Raises ReaderGone when it is a pipe that nobody reads.
+
+    And EnvironmentFailure when whoever started us closed it.
+    """
+    if sys.stdout is None:
+        raise EnvironmentFailure("standard output is closed: give a file for what is to be written")
     try:
         yield sys.stdout
         sys.stdout.flush()
@@ -50,7 +59,7 @@ def check_outputs(
     is written: never over a file that is read, not even by --force. An OCI layout may take another image.
     """
     files = [document for document in documents if document is not None]
-    if files.count(STANDARD) > 1:
+    if sum(map(is_standard, files)) > 1:
         raise UsageError("only one document can go to standard output: give a file for the others")
     taken = {os.path.realpath(path): "an input" for path in map(_path_of, inputs) if path is not None}
     if destination is not None:
@@ -58,7 +67,7 @@ def check_outputs(
             raise UsageError(f"{shown(str(destination))} is an input, which never changes: choose another name")
         taken[os.path.realpath(destination)] = "where the image goes"
     for name in files:
-        if name == STANDARD:
+        if is_standard(name):
             continue
         path = Path(name)
         if path.is_dir():
@@ -99,30 +108,58 @@ def _path_of(reference: str | None) -> Path | None:
     )
 
 
+def is_standard(name: str | None) -> bool:
+    """Whether a document's name is that of standard output: `-`, or /dev/stdout and the like."""
+    return name == STANDARD or (name is not None and _open_file(name) == "1")
+
+
+def _open_file(name: str) -> str | None:
+    """The number of the open file that a name leads to, which is not followed further; None of any other name."""
+    path = Path(os.path.normpath(Path(name).absolute()))
+    for _ in range(40):
+        if _OPEN_FILES.fullmatch(str(path.parent)):
+            return path.name
+        if not path.is_symlink():
+            return None
+        path = Path(os.path.normpath(path.parent / path.readlink()))
+    return None
+
+
 def write_document(name: str, document: bytes) -> None:
-    """Writes a document to standard output (`-`) or to a file, which is complete or absent, and replaced."""
-    if name == STANDARD:
+    """Writes a document to standard output (`-`) or to a file, which is complete or absent, and replaced.
+
+    Pipes and devices are written to, and so are files that are open already, at their end.
+    """
+    if is_standard(name):
         with standard_output() as out:
             out.buffer.write(document)
         return
-    path = Path(os.path.realpath(name))
+    path = Path(name)
     try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            path.write_bytes(document)  # a pipe, or /dev/stdout
+        regular = not path.exists() or stat.S_ISREG(path.stat().st_mode)
+        if regular and _open_file(name) is None:
+            _replace(Path(os.path.realpath(name)), document)
             return
-        _replace(path, document)
+        with path.open("ab" if regular else "wb") as file:
+            file.write(document)
+    except BrokenPipeError:
+        raise ReaderGone from None
     except OSError as error:
         raise EnvironmentFailure(f"cannot write {shown(name)}: {error.strerror}") from None
 
 
 def _replace(path: Path, document: bytes) -> None:
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    """Puts a file in the place of `path`, with the owner and mode of what is there."""
+    there = path.stat() if path.exists() else None
+    descriptor, beside = tempfile.mkstemp(prefix=".deadweight-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(document)
             mask = os.umask(0)
             os.umask(mask)
-            os.fchmod(file.fileno(), 0o666 & ~mask)
+            if there is not None and os.geteuid() == 0:
+                os.fchown(file.fileno(), there.st_uid, there.st_gid)
+            os.fchmod(file.fileno(), 0o666 & ~mask if there is None else there.st_mode & 0o777)
         Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
@@ -139,14 +176,33 @@ def deliver(
 ) -> None:
     """Hands a report over: as the documents that were asked for, and for people unless one has standard output.
 
-    `makers` make the documents of forms that take more than the report.
+    `makers` make the documents of forms that take more than the report. One that cannot be delivered does not keep
+    the others from it: its error is raised when all is done.
     """
     makers = {"json": lambda: _json(report), "markdown": lambda: _markdown(report), **makers}
-    for form, name in documents.items():
-        if name is not None:
-            write_document(name, makers[form]())
-    if STANDARD not in documents.values() and not quiet:
-        show_report(render)
+    wanted = sorted(((form, name) for form, name in documents.items() if name is not None), key=_last_is_standard)
+    steps = [partial(_make_and_write, name, makers[form]) for form, name in wanted]
+    if not quiet and not any(map(is_standard, documents.values())):
+        steps.append(partial(show_report, render))
+    failures: list[Exception] = []
+    for step in steps:
+        try:
+            step()
+        except Exception as error:  # raised below
+            failures.append(error)
+    for another in failures[1:]:
+        message(f"error: {another}" if str(another) else "error: nobody reads the output")
+    if failures:
+        raise failures[0]
+
+
+def _last_is_standard(wanted: tuple[str, str]) -> bool:
+    """Orders documents: files first, since who reads standard output may stop."""
+    return is_standard(wanted[1])
+
+
+def _make_and_write(name: str, maker: Callable[[], bytes]) -> None:
+    write_document(name, maker())
 
 
 def _json(report: Struct) -> bytes:

@@ -8,7 +8,7 @@ import click
 
 from deadweight.cli.common import check_passes, declared_target, opened, plan_for, remember, swapped_for, the_cache
 from deadweight.cli.options import Documents, cache_option, image_argument, page_options, planning_options, top_option
-from deadweight.cli.output import STANDARD, check_outputs, deliver, write_document
+from deadweight.cli.output import check_outputs, deliver, is_standard, write_document
 from deadweight.cli.pages import plan_pages
 from deadweight.cli.progress import progress
 
@@ -66,4 +66,4 @@ def plan_command(
             pages = plan_pages(documents, found, ledger, over, worked)
     if output is not None:
         write_document(output, write_plan(worked.plan))
-    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=output == STANDARD, **pages)
+    deliver(found, documents, lambda console: print_slim(console, found, top), quiet=is_standard(output), **pages)

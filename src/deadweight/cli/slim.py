@@ -20,7 +20,7 @@ from deadweight.cli.options import (
     top_option,
     writing_options,
 )
-from deadweight.cli.output import check_outputs, check_tag, deliver, write_document
+from deadweight.cli.output import check_outputs, check_tag, deliver, is_standard, write_document
 from deadweight.cli.pages import plan_pages
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
@@ -162,7 +162,7 @@ def slim_command(
             found = slim_report(worked.plan, ledger, applied, to, savings, verdict, over)
             makers = slim_sboms(documents, components, ledger, over, applied, to)
             pages = plan_pages(documents, found, ledger, over, worked)
-    quiet = plan_out == "-"
+    quiet = is_standard(plan_out)
     deliver(found, documents, lambda console: print_slim(console, found, top), quiet=quiet, **pages, **makers)
     if spec is not None:
         context.exit(STATUS[verdict.same])

@@ -377,6 +377,17 @@ def test_documents_go_through_links_and_to_devices_without_replacing_them(
     assert Path(os.devnull).is_char_device()
 
 
+def test_a_document_keeps_the_mode_of_what_it_replaces(
+    image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / ("\u5831" * 80 + ".json")  # 245 bytes: there is no room for more in a name
+    file.touch(0o600)
+    file.chmod(0o600)
+    assert Run(capfd, "inspect", image, "--json", str(file)).status == 0
+    assert json.loads(file.read_bytes())["bytes"] > 0
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -168,3 +168,61 @@ def test_completion_completes() -> None:
     done = deadweight(_DEADWEIGHT_COMPLETE="bash_complete", COMP_WORDS="deadweight in", COMP_CWORD="1")
     assert done.stdout == b"plain,init\nplain,inspect\n"
     assert done.returncode == 0
+
+
+def shell(command: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command of bash, to which `deadweight` is this one."""
+    text = f'deadweight() {{ "{sys.executable}" -m deadweight "$@"; }}; set -o pipefail; {command}'
+    return subprocess.run(
+        ["bash", "-c", text, "bash", *arguments], capture_output=True, check=False, env=environment(), timeout=120
+    )
+
+
+def test_what_a_shell_opened_is_written_to_and_not_replaced(image: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("precious\n")
+    for name in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        assert shell('deadweight inspect "$1" --json "$3" >> "$2"', image, str(log), name).stderr == b""
+    first, *documents = log.read_text().split("\n", 1)[0], log.read_text().partition("\n")[2]
+    assert first == "precious"
+    assert documents[0].count('"schema": "deadweight.inspect/1"') == 3
+    done = shell('deadweight inspect "$1" --json /dev/fd/7 7>> "$2"', image, str(log))
+    assert b"Owners" in done.stdout
+    assert log.read_text().count('"schema": "deadweight.inspect/1"') == 4
+    assert log.read_text().startswith("precious\n")
+
+
+def test_a_document_may_go_to_another_process(image: str) -> None:
+    done = shell('deadweight inspect "$1" --json /dev/stdout | cat', image)
+    assert json.loads(done.stdout)["schema"] == "deadweight.inspect/1"
+    done = shell('{ deadweight inspect "$1" --json >(cat >&3) > /dev/null; wait; } 3>&1', image)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["schema"] == "deadweight.inspect/1"
+
+
+def test_standard_output_has_one_document_by_whatever_name(image: str) -> None:
+    done = deadweight("inspect", image, "--json", "-", "--markdown", "/dev/stdout")
+    assert done.returncode == 2
+    assert b"only one document" in done.stderr
+
+
+def test_one_document_that_fails_leaves_the_others(image: str, tmp_path: Path) -> None:
+    page, slim = tmp_path / "page.html", tmp_path / "slim.tar"
+    done = shell('deadweight inspect "$1" --json - --html "$2" | true', image, str(page))
+    assert page.read_bytes().endswith(b"</html>\n")
+    page.unlink()
+    arguments = ("--to", f"docker-archive:{slim}", "--json", "/dev/full", "--html", str(page))
+    done = deadweight("slim", image, *arguments)
+    assert done.returncode == 4
+    assert done.stderr.count(b"No space left") == 1
+    assert b"docker-archive:" in done.stdout
+    assert slim.exists()
+    assert page.read_bytes().endswith(b"</html>\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json", "-")])
+def test_a_closed_standard_output_is_said(image: str, arguments: tuple[str, ...]) -> None:
+    done = shell('deadweight inspect "$@" >&-', image, *arguments)
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"deadweight: error: standard output is closed")
+    assert shell("deadweight gpus --help >&-").returncode == 0
