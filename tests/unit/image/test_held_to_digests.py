@@ -14,13 +14,14 @@ import pytest
 
 from deadweight.errors import DigestError
 from deadweight.image.bytes import ByteRange, state_of
-from deadweight.image.output import NewImage, OutputLayer
+from deadweight.image.output import NewImage, OutputLayer, keep_layer
 from deadweight.image.reference import parse_destination
 from deadweight.image.transports import engine, open_image, write_image
 from deadweight.image.transports.memory import Memory
 from deadweight.image.transports.registry_settings import Settings, using
+from deadweight.image.transports.store import FolderStore
 from support.bad_registry import bad_registry
-from support.images import digest, dump
+from support.images import digest, dump, file, make_image, make_tar, write_oci
 
 DATA = bytes(range(256)) * 2048
 
@@ -83,8 +84,8 @@ def test_an_engine_that_has_the_layer(known: OutputLayer, monkeypatch: pytest.Mo
 
 def test_a_layer_that_lies_in_a_file(known: OutputLayer, tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(DATA)
-    with (tmp_path / "blob").open("rb") as file:
-        layer = replace(known, file=ByteRange(file.fileno(), 0, len(DATA)), check=false)
+    with (tmp_path / "blob").open("rb") as source:
+        layer = replace(known, file=ByteRange(source.fileno(), 0, len(DATA)), check=false)
         with pytest.raises(DigestError, match="original"):
             write_image(new_image(layer), parse_destination(f"oci:{tmp_path / 'out'}:a"))
     assert not (tmp_path / "out").exists()
@@ -106,8 +107,8 @@ def test_a_file_that_changes_while_it_is_copied_is_not_what_is_written(
         return original(*arguments)
 
     monkeypatch.setattr(os, "copy_file_range", edit_first)
-    with blob.open("rb") as file:
-        part = ByteRange(file.fileno(), 0, len(DATA))
+    with blob.open("rb") as source:
+        part = ByteRange(source.fileno(), 0, len(DATA))
         layer = replace(known, file=part, file_state=state_of(part))
         write_image(new_image(layer), parse_destination(f"oci:{tmp_path / 'out'}:a"))
     assert edits
@@ -123,3 +124,35 @@ def test_a_blob_of_another_content_is_replaced(known: OutputLayer, tmp_path: Pat
     blob.write_bytes(b"!" * len(DATA))
     write_image(new_image(replace(known, diff_id=None)), destination)
     assert blob.read_bytes() == DATA
+
+
+def test_a_blob_that_is_edited_as_soon_as_it_has_its_name(
+    known: OutputLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(tmp_path / "memory")
+    settle = FolderStore._settle
+
+    def edited(store: FolderStore, partial: Path, name: str) -> None:
+        settle(store, partial, name)
+        if name == digest(DATA):
+            (partial.parent / name[7:]).write_bytes(b"!" * len(DATA))
+
+    monkeypatch.setattr(FolderStore, "_settle", edited)
+    write_image(new_image(known), parse_destination(f"oci:{tmp_path / 'out'}:a"), memory=memory)
+    blob = tmp_path / "out/blobs/sha256" / digest(DATA)[7:]
+    assert not memory.vouches(digest(DATA), blob.lstat())
+
+
+def test_a_layer_that_is_there_twice_is_sent_once_and_checked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    layout = write_oci(tmp_path / "in", make_image(make_tar(file("a", DATA))))
+    with using(Settings(tries=2, pause=0.01, timeout=10.0)), ExitStack() as stack:
+        registry = stack.enter_context(bad_registry())
+        image = stack.enter_context(open_image(f"oci:{layout}"))
+        layer = keep_layer(image.layers[0])
+        with pytest.raises(DigestError, match="original"):
+            write_image(
+                new_image(layer, replace(layer, check=false)), parse_destination(f"docker://{registry.host}/a:a")
+            )
