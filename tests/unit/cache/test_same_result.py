@@ -224,6 +224,9 @@ def test_another_version_believes_nothing(place: Path, work: list[str], monkeypa
     monkeypatch.setattr("deadweight.cache.known.code", lambda: "other")
     slim(place, service())
     assert "shrink_gpu_code" in work
+    work.clear()
+    slim(place, service())
+    assert not work, "and it learns, though the layers that it would make are there"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
