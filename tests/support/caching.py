@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deadweight.cache.place import TAG
 from deadweight.cli.main import main
 from support import hosts
 from support.careless import distribution, service_image
@@ -102,5 +103,5 @@ def cache_folder() -> Path:
 
 
 def cached_files() -> list[Path]:
-    """Every file of the cache."""
-    return sorted(path for path in cache_folder().rglob("*") if path.is_file())
+    """Every file of the cache, but for what marks it as one."""
+    return sorted(path for path in cache_folder().rglob("*") if path.is_file() and path.name != TAG)
