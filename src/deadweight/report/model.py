@@ -5,12 +5,14 @@ All integers are bytes unless their name says otherwise. Layers are counted from
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from deadweight.report.text import printable_json
 from deadweight.verify.model import Verdict
+
+_TOO_MUCH: Final = 1 << 63
 
 
 class ImageLine(msgspec.Struct, frozen=True):
@@ -381,8 +383,15 @@ def encode(report: msgspec.Struct) -> bytes:
 
 
 def read_inspect(data: bytes) -> InspectReport:
-    """A report of `inspect` from its JSON. Raises ValueError, naming the field, when it is none."""
+    """A report of `inspect` from its JSON. Raises ValueError, naming the field, when it is none or does not add up."""
     try:
-        return msgspec.json.decode(data, type=InspectReport)
+        report = msgspec.json.decode(data, type=InspectReport)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+    for field in ("layers", "owners", "categories", "gpu_code"):
+        sizes = [line.bytes for line in getattr(report, field)]
+        if any(not 0 <= size < _TOO_MUCH for size in (report.bytes, report.stored_bytes, *sizes)):
+            raise ValueError(f"there is a size in it or its `{field}` that no image has: it was changed by hand")
+        if field != "gpu_code" and sum(sizes) != report.bytes:
+            raise ValueError(f"`{field}` do not add up to `bytes`: it was changed by hand")
+    return report

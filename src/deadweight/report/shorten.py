@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.cells import cell_len
 
 ELLIPSIS = "…"
+_LETTERS = 4
+"""Characters that a cell of a terminal may have: marks above and below a letter take no room, and have no limit."""
 
 
 def shorten(text: str, width: int) -> str:
@@ -13,16 +17,25 @@ def shorten(text: str, width: int) -> str:
     `/usr/local/lib/python3.11/dist-packages/torch/lib/libtorch_cuda.so` in 40 cells is
     `/usr/…/torch/lib/libtorch_cuda.so`.
     """
-    if cell_len(text) <= width:
+    if len(text) <= _LETTERS * width and cell_len(text) <= width:
         return text
     first = text.find("/", 1) + 1 if text.startswith("/") else 0
+    first = first if first <= _LETTERS * width else 0
     for head in (text[:first], ""):
         room = width - cell_len(head) - 1
-        start = next((i for i, letter in enumerate(text) if letter == "/" and cell_len(text[i:]) <= room), len(text))
+        nearest = max(0, len(text) - _LETTERS * max(room, 0))
+        start = next((i for i in _slashes(text, nearest) if cell_len(text[i:]) <= room), len(text))
         if start < len(text) - 1 and start > len(head):
             return f"{head}{ELLIPSIS}{text[start:]}"
     front = _front(text, (width - 1) // 3)
     return f"{front}{ELLIPSIS}{_front(text[::-1], width - 1 - cell_len(front))[::-1]}"
+
+
+def _slashes(text: str, start: int) -> Iterator[int]:
+    """Where slashes are, from a place on."""
+    while (start := text.find("/", start)) >= 0:
+        yield start
+        start += 1
 
 
 def fit(text: str, width: int, lines: int = 0) -> list[str]:
@@ -33,7 +46,7 @@ def fit(text: str, width: int, lines: int = 0) -> list[str]:
     rows = [""]
     for word in text.split(" "):
         longer = f"{rows[-1]} {word}" if rows[-1] else word
-        if cell_len(longer) <= width:
+        if len(longer) <= _LETTERS * width and cell_len(longer) <= width:
             rows[-1] = longer
         elif not rows[-1]:
             rows[-1] = shorten(word, width)
@@ -46,7 +59,7 @@ def fit(text: str, width: int, lines: int = 0) -> list[str]:
 
 def _front(text: str, width: int) -> str:
     """The most of the beginning that fits."""
-    end = max(0, min(len(text), width))
+    end = max(0, min(len(text), _LETTERS * width))
     while end and cell_len(text[:end]) > width:
         end -= 1
     return text[:end]

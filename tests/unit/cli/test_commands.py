@@ -111,6 +111,7 @@ def test_a_saved_report_stands_for_its_image(image: str, tmp_path: Path, capfd: 
     slim, saved = f"docker-archive:{tmp_path / 'slim.tar'}", tmp_path / "old.json"
     assert Run(capfd, "slim", image, "--to", slim).status == 0
     assert Run(capfd, "inspect", image, "--json", str(saved)).status == 0
+    inspected = json.loads(saved.read_bytes())
     from_report = Run(capfd, "compare", str(saved), slim, "--json", "-")
     assert from_report.status == 0
     assert from_report.document == Run(capfd, "compare", image, slim, "--json", "-").document
@@ -121,6 +122,12 @@ def test_a_saved_report_stands_for_its_image(image: str, tmp_path: Path, capfd: 
         assert (refused.status, refused.err.count("\n")) == (3, 1)
         assert "old.json' is no report of `deadweight inspect --json`" in refused.err
         assert said in refused.err
+    changed: tuple[dict[str, object], ...] = ({"bytes": -5}, {"stored_bytes": 10**30}, {"bytes": 5}, {"owners": []})
+    for fields in changed:
+        saved.write_text(json.dumps({**inspected, **fields}))
+        refused = Run(capfd, "compare", str(saved), slim)
+        assert (refused.status, refused.out) == (3, "")
+        assert "it was changed by hand" in refused.err
     page = Run(capfd, "compare", str(saved), slim, "--html", str(tmp_path / "page.html"))
     assert (page.status, (tmp_path / "page.html").exists()) == (2, False)
 

@@ -145,6 +145,16 @@ def test_the_phase_table_is_against_the_one_before_the_first_and_the_target(
     )
 
 
+def test_of_many_images_the_first_stays_and_it_is_said_how_many_are_left_out(
+    images: tuple[InspectReport, InspectReport],
+) -> None:
+    for count, more in ((12, ""), (15, "3 more")):
+        text = markdown(compare_report([images[0], *[images[1]] * (count - 1)])).decode()
+        rows = next(iter(Page(text).tables.values()))[1:]
+        assert (len(rows), rows[0][3]) == (12 + bool(more), "100.0%")
+        assert (rows[1][-1] == more) == bool(more)
+
+
 def test_names_and_kinds_of_a_hostile_report_are_harmless_in_markdown(
     images: tuple[InspectReport, InspectReport],
 ) -> None:

@@ -143,6 +143,8 @@ def test_prose_keeps_words_and_puts_the_rest_into_code() -> None:
     said = "the package libpq5 stays: /usr/lib/x.py opens pq (13 files, 1,234 bytes), and --drop-ptx takes it out."
     shown = "the package libpq5 stays: `/usr/lib/x.py` opens pq (13 files, 1,234 bytes), and `--drop-ptx` takes it out."
     assert prose(said) == shown
+    assert prose("python python3 and Python3.") == "python python3 and Python3."
+    assert prose("the commit abcdef1 and abcdef12") == "the commit `abcdef1` and `abcdef12`"
     assert prose("1. a") == "`1`. a"
     assert prose("deadbeef01 @you #1") == "`deadbeef01 @you #1`"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from deadweight.report.markdown.text import code
 from deadweight.report.shorten import fit, shorten
 
 TORCH = "/usr/local/lib/python3.11/dist-packages/torch/lib/libtorch_cuda.so"
@@ -36,6 +39,18 @@ def test_fit_breaks_between_words_and_says_that_something_is_left_out() -> None:
     assert fit("a  b", 10) == ["a  b"]
     assert fit(f"see {TORCH}", 40) == ["see", "/usr/…/torch/lib/libtorch_cuda.so"]
     assert fit("", 5) == [""]
+
+
+def test_no_name_takes_long_or_has_characters_without_end() -> None:
+    started = time.process_time()
+    assert shorten("a/" * 500_000, 60) == "…" + "/a" * 29 + "/"
+    assert shorten("/" * 1_000_000, 60) == "//…" + "/" * 57
+    assert time.process_time() - started < 2
+    marked = "a" + "\u0301" * 1_000_000
+    for text in (marked, f"/{marked}/x", f"x/{marked}", marked + "b" * 100):
+        assert len(shorten(text, 90)) <= 8 * 90
+        assert all(len(line) <= 8 * 90 for line in fit(f"{text} {text} b", 90))
+    assert len(code(marked)) <= 8 * 90
 
 
 @given(st.text(st.characters(blacklist_categories=["Cc", "Cs", "Mn", "Me", "Cf"]), max_size=60), st.integers(2, 30))

@@ -38,12 +38,15 @@ def _phases(report: CompareReport) -> list[str]:
     if report.target_bytes is not None:
         headers.append(f"to {show_size(report.target_bytes)}")
     rows = []
-    shown = report.images[-_STEPS:]
-    for line in shown:
+    more = max(0, len(report.images) - _STEPS)
+    # The first one stays: what the others are shares of.
+    for line in (report.images[0], *report.images[1 + more :]):
         row = [f"{line.bytes:,}", show_size(line.bytes), f"{line.difference:+,}", f"{100 * line.share:.1f}%"]
         if line.gap is not None:
             row.append("reached" if line.gap <= 0 else f"+{show_size(line.gap)}")
         rows.append([*row, code(line.reference)])
+    if more:
+        rows.insert(1, [*[""] * len(headers), f"{more:,} more"])
     return table([*headers, "image"], rows, len(headers))
 
 

@@ -17,7 +17,8 @@ def slim_lines(report: SlimReport) -> list[str]:
     """The verdict where there is one, sizes before and after, what leaves by pass and by owner."""
     saved = report.before_bytes - report.predicted_bytes
     share = show_share(saved, report.before_bytes)
-    title = f"{show_size(report.before_bytes)} → {show_size(report.predicted_bytes)}: {share} less"
+    title = f"{show_size(report.before_bytes)} → {show_size(report.predicted_bytes)}"
+    title += f": {share} less" if report.before_bytes else ""
     passes = [Row(one.bytes, (code(one.pass_), one.risk, f"{one.cuts:,}")) for one in report.passes]
     owners = [Row(one.bytes, (code(one.name), one.kind)) for one in report.owners]
     lines = [f"### {title}", ""]

@@ -19,7 +19,7 @@ from deadweight.sizes import show_share, show_size
 _NAME = 90
 _PROSE = 300
 _WORD = re.compile(
-    r"[(\"']?(?:[A-Za-z]+(?:['-][A-Za-z]+)*|[A-Za-z][A-Za-z0-9]{0,5})[.,:;!?)\"']{0,2}"
+    r"[(\"']?(?:[A-Za-z]+(?:['-][A-Za-z]+)*|[A-Za-z][A-Za-z0-9]{0,5}|[A-Za-z]*[G-Zg-z][A-Za-z]*[0-9]{1,2})[.,:;!?)\"']{0,2}"
     r"|\(?[+-]?\d{1,6}(?:,\d{3})*(?:\.\d+)?[,:;%]?|\.\.\."
 )
 """What can be nothing but a word or a number, with the punctuation around it: no digest, no number of an issue."""

@@ -125,12 +125,14 @@ def _files(views: Views, found: Findings, seconds: float, before: Ledger) -> Pro
     same = len(views.after.fs.nodes.keys() - set(views.walk.added) - other)
     notes = [
         f"{same - rewritten - found.follows:,} paths are the same in content and metadata",
-        f"{gone:,} are gone{', as declared' if views.declared.plan is not None else ''}",
         *(
             f"{len(files):,} {'files are' if len(files) > 1 else 'file is'} rewritten, {_how(what)} ({what})"
             for what, files in sorted(found.rewritten.items())
         ),
     ]
+    if gone:
+        declared = ", as declared" if views.declared.plan is not None else ""
+        notes.insert(1, f"{gone:,} {'is' if gone == 1 else 'are'} gone{declared}")
     if found.follows:
         notes.append(f"{found.follows:,} metadata files follow from that, and are true")
     details = [f"{shown('/' + path)}: {how}" for path, how in found.differences[:_MOST]]
@@ -153,7 +155,8 @@ def _paths(ledger: Ledger) -> str:
 
 def _config(before: Ledger, after: Ledger, plan: Plan | None) -> ProbeResult:
     details = config_differences(before.image, after.image, plan)
-    keys = f"{len(before.image.run_config):,} keys", f"{len(after.image.run_config):,} keys"
+    counts = [len(ledger.image.run_config) for ledger in (before, after)]
+    keys = [f"{count:,} {'key' if count == 1 else 'keys'}" for count in counts]
     return _result("configuration", "config", details, [], 0.0, *keys)
 
 
