@@ -5,13 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from deadweight.cache.place import TAG
 from deadweight.cli.main import main
+from deadweight.passes import base
 from support import hosts
 from support.careless import distribution, service_image
 from support.fatbins import fatbin, sm
@@ -95,6 +102,40 @@ def files_of(layout: Path, tag: str) -> dict[str, bytes]:
     for one in (manifest["config"], *manifest["layers"]):
         found[one["digest"]] = (blobs / one["digest"][7:]).read_bytes()
     return found
+
+
+PASS_OF_OTHERS = """
+from deadweight.image.content import Content
+from deadweight.passes.base import Pass, Proposal
+
+def propose(context):
+    if context.may_change({path!r}):
+        yield Proposal("rewrite", {path!r}, "mine")
+
+def rewrite(task):
+    return Content(({text!r},))
+
+PASS = Pass("mine", "lossless", 70, "mine", propose, rewrite, recipe=lambda task: None)
+"""
+
+
+@contextmanager
+def pass_of_others(folder: Path, path: str, text: bytes) -> Iterator[None]:
+    """A pass that another distribution has installed: it makes `text` of the file at `path`."""
+    (folder / "mine_pass.py").write_text(PASS_OF_OTHERS.format(path=path, text=text))
+    mine = EntryPoint("mine", "mine_pass:PASS", "deadweight.passes")
+    points = [*entry_points(group="deadweight.passes"), mine]
+    caches = (base.all_passes, base.own_passes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.syspath_prepend(folder)
+        patch.setattr(base, "entry_points", lambda **_: points)
+        for cached in caches:
+            cached.cache_clear()
+        yield
+    sys.modules.pop("mine_pass", None)
+    for cached in caches:
+        cached.cache_clear()
 
 
 def cache_folder() -> Path:

@@ -11,8 +11,9 @@ ROOT = Path(deadweight.__file__).parent
 ALLOWED = {
     "errors": set[str](),
     "sizes": {"errors"},
-    "image": {"errors"},
-    "cache": {"errors", "sizes", "image"},
+    "entries": set[str](),
+    "image": {"errors", "entries"},
+    "cache": {"errors", "sizes", "entries", "image"},
     "binary": {"errors", "image"},
     "models": {"errors", "image"},
     "ledger": {"errors", "image", "binary", "cache"},

@@ -7,27 +7,25 @@ to other cuts.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from typing import BinaryIO
-
-import msgspec
 
 from deadweight.build.dependencies import Progress
 from deadweight.build.pack import Packed
+from deadweight.cache.known import code
 from deadweight.cache.layers import Cache, Cached, key_of
+from deadweight.cache.written import written_key
 from deadweight.errors import DeadweightError
 from deadweight.image.edit import LayerEdit, layer_chunks
 from deadweight.image.model import Image, build_image
 from deadweight.image.transports.stream import Hasher
 from deadweight.ledger.ledger import Ledger
-from deadweight.passes.base import Options
-from deadweight.plan import Plan, draw_up
+from deadweight.passes.base import Options, all_passes, own_passes
+from deadweight.plan import draw_up
 
 INFO = "var/lib/dpkg/info"
-_FORMAT = 2
-"""Of slim bases: raised where passes take other things out of the same base than before."""
 _DONE = ("gpu-code", "symbols", "weights")
 """Passes whose work was done before, on the files."""
 
@@ -51,7 +49,7 @@ def slim_layers(
     worked = draw_up(Ledger(whole), skip=_skipped(), keep_layers=first + kept, progress=progress)
     found = []
     for one, edit in zip(made, worked.edited.layers[first:], strict=True):
-        key = _key(one, worked.plan, edit)
+        key = _key(whole, edit, one.record.diff_id)
         if edit.pieces is None:
             found.append((key, one))
             continue
@@ -79,24 +77,31 @@ def slim_base(
 
     That rests on an assumption: nothing is installed in the container, and nobody logs in. `requested` packages stay.
     """
-    key = key_of(layer="slim base", format=_FORMAT, deadweight=version("deadweight"), of=key)
+    keep = tuple(f"{INFO}/{name}{rest}" for name in requested for rest in (".list", ":*.list"))
+    edit: LayerEdit | None = None
+    key = key_of(layer="slim base", code=code(), of=key)
+    if not own_passes().issuperset(all_passes()):  # what others take out is not known before it is worked out
+        edit = _edit_base(image, keep)
+        key = _key(image, edit, key)
     cached = cache.layer(key, resources)
     if cached is None:
-        keep = tuple(f"{INFO}/{name}{rest}" for name in requested for rest in (".list", ":*.list"))
-        (edit,) = draw_up(Ledger(image), Options(keep=keep), risk="observed", all_layers=True).edited.layers
-        cached = cache.make(key, lambda file: _write(image, edit, file), resources)
+        found = edit or _edit_base(image, keep)
+        cached = cache.make(key, lambda file: _write(image, found, file), resources)
     return key, cached
 
 
-def _skipped() -> tuple[str, ...]:
-    from deadweight.passes.base import all_passes  # noqa: PLC0415
+def _edit_base(image: Image, keep: tuple[str, ...]) -> LayerEdit:
+    (edit,) = draw_up(Ledger(image), Options(keep=keep), risk="observed", all_layers=True).edited.layers
+    return edit
 
+
+def _skipped() -> tuple[str, ...]:
     return tuple(one.name for one in all_passes() if one.name in _DONE)
 
 
-def _key(one: Cached, plan: Plan, edit: LayerEdit) -> str:
-    cuts = [msgspec.to_builtins(cut) for cut in plan.cuts if cut.layer == edit.position]
-    return key_of(layer="slim", deadweight=version("deadweight"), of=one.record.diff_id, cuts=cuts, bytes=edit.size)
+def _key(image: Image, edit: LayerEdit, of: str) -> str:
+    """By every byte and every range that the layer is made of; where that cannot be said, one that nobody finds."""
+    return key_of(layer="slim", of=of, pieces=written_key(image, edit) or secrets.token_hex(32))
 
 
 def _write(image: Image, edit: LayerEdit, file: BinaryIO) -> Packed:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deadweight.cache.entries import load
 from deadweight.cache.layers import Cache, Record
+from deadweight.entries import load
 from deadweight.image.transports.destination import remove_tree
 
 AGE: Final = 30 * 86400

@@ -24,9 +24,9 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from deadweight.cache.entries import keep, load
 from deadweight.cache.layers import Cache
 from deadweight.cache.unpacked import recall_unpacked
+from deadweight.entries import keep, load
 from deadweight.errors import BadInputError
 from deadweight.image.bytes import ByteRange
 from deadweight.image.changed import ChangedLayer

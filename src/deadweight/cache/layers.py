@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
 
-from deadweight.cache.entries import keep, load
+from deadweight.entries import keep, load
 from deadweight.errors import EnvironmentFailure, shown
 from deadweight.image.bytes import ByteRange, State, file_state, only_named, state_of
 from deadweight.image.model import DIGEST

@@ -197,8 +197,8 @@ class Pass:
     """For passes that rewrite: a file's new content, in terms of what it is given. Raises ValueError, with the reason,
     when it cannot be done. The same input must give the same content."""
     recipe: Callable[[Rewriting], Hashable] | None = None
-    """What a rewrite depends on beside the content that it is given. Where a pass says it, what it makes of a file is
-    kept for other runs: only for passes that are part of deadweight, whose code is known with its version."""
+    """What a rewrite depends on beside the content that it is given. Where one of deadweight's own passes says it, what
+    it makes of a file is kept for other runs. The code of others is not known with deadweight's version."""
     slow: bool = False
     """Whether a rewrite takes longer than hashing the file does: then it is kept for other images, too."""
 
@@ -228,7 +228,8 @@ def rewritten(
     memo = ledger.facts.memo
     asked = (one, path, first, target, to)
     if asked not in memo:
-        recipe = None if one.recipe is None else f"{one.name}-{name_of(one.recipe(task()))}"
+        said = one.recipe if one in own_passes() else None
+        recipe = None if said is None else f"{one.name}-{name_of(said(task()))}"
         memo[asked] = outcome(ledger, key, recipe, first, work, slow=one.slow)
     found = memo[asked]
     if isinstance(found, Content):
@@ -252,6 +253,13 @@ def all_passes() -> tuple[Pass, ...]:
     """Every pass that is installed, in the order in which they run (entry points of the group `deadweight.passes`)."""
     found: list[Pass] = [point.load() for point in entry_points(group="deadweight.passes")]
     return tuple(sorted(found, key=lambda p: (p.order, p.name)))
+
+
+@cache
+def own_passes() -> frozenset[Pass]:
+    """Those that are part of deadweight: what they do is known by its version."""
+    points = entry_points(group="deadweight.passes")
+    return frozenset(point.load() for point in points if point.module.startswith(f"{__package__}."))
 
 
 def unregistered() -> list[str]:

@@ -9,6 +9,7 @@ from deadweight.build.slimming import slim_base
 from deadweight.cache.layers import Cache
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.model import Image
+from support.caching import pass_of_others
 from support.contexts import Dpkg
 from support.images import make_tar
 from support.layers import image_of
@@ -21,6 +22,25 @@ def base() -> Image:
     made.add("util-linux", "usr/bin/setpriv", essential=True, depends="libmount1")
     made.add("libmount1", "usr/lib/libmount.so.1")
     return image_of([make_tar(*made.members())], {"config": {}, "architecture": "amd64"})
+
+
+def test_passes_of_others_are_asked_each_time(tmp_path: Path) -> None:
+    """A base that was slimmed with a pass, with another one, or without it is not the same."""
+    cache = Cache(tmp_path / "cache")
+
+    def content() -> bytes:
+        image = base()
+        with ExitStack() as resources:
+            resources.callback(image.close)
+            _, cached = slim_base(image, ("bash",), "a", cache, resources)
+            return cached.blob.read_at(0, cached.blob.size)
+
+    before = content()
+    for text in (b"version 1", b"version 2"):
+        with pass_of_others(tmp_path, "usr/bin/bash", text):
+            assert text in content()
+            assert text in content()
+    assert content() == before
 
 
 def left(cache: Cache, key: str, *requested: str) -> tuple[str, set[str]]:

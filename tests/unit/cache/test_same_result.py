@@ -16,7 +16,7 @@ from deadweight.image.bytes import ByteRange
 from deadweight.image.layer import Entry
 from deadweight.image.model import Layer
 from deadweight.passes import base, gpu_code, imports
-from support.caching import OPTIONS, Slimmed, cache_folder, cached_files, kernels, service, slim
+from support.caching import OPTIONS, Slimmed, cache_folder, cached_files, kernels, pass_of_others, service, slim
 from support.images import FixtureImage, file, make_image, make_tar, write_oci
 
 CODE = b"import kernels\nprint('changed')\n"
@@ -268,3 +268,12 @@ def test_passes_of_others_are_worked_out_each_time() -> None:
     """What a pass makes of a file is kept where the pass says what it depends on: deadweight's own do."""
     said = {one.name for one in base.all_passes() if one.recipe is not None}
     assert said == {"gpu-code", "leftovers", "symbols"}
+
+
+def test_a_pass_of_others_is_worked_out_each_time_whatever_it_says(place: Path) -> None:
+    """Its code is not known with deadweight's version: it may be another one the next time."""
+    for text in (b"version 1", b"version 2"):
+        with pass_of_others(place, "app/run.py", text):
+            for slimmed in (slim(place, service()), slim(place, service())):
+                assert any(text in blob for blob in slimmed.files.values())
+    assert not any(b"version 2" in blob for blob in slim(place, service()).files.values())

@@ -16,6 +16,7 @@ from deadweight.image.output import NewImage, OutputLayer, keep_image
 from deadweight.image.reference import parse_destination
 from deadweight.image.transports import CompressionChoice, open_image, write_image
 from deadweight.image.transports.memory import Memory
+from deadweight.image.transports.stream import Stored
 from support.images import digest, dump, simple_image, write_oci
 
 DATA = bytes(range(256)) * 2048
@@ -187,3 +188,24 @@ def test_what_is_remembered_is_no_part_of_the_result(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     write(tmp_path, source, Memory(tmp_path / "file"), "zstd")
     assert source.reads == 3
+
+
+def test_what_is_remembered_is_of_its_own_name_and_no_other(tmp_path: Path, memory: Memory) -> None:
+    one, other = Source(), Source(DATA[1:])
+    write(tmp_path, one, memory, "zstd")
+    write(tmp_path, other, memory, "zstd", "b")
+    place = memory.folder / f"zstd-{one.diff_id[7:]}"
+    place.write_bytes((memory.folder / f"zstd-{other.diff_id[7:]}").read_bytes())
+    assert memory.packed(one.diff_id, "zstd") is None
+    assert memory.packed(other.diff_id, "zstd") is not None
+    write(tmp_path, one, memory, "zstd", "c")  # which reads the layer again, and holds it to its diff-id
+    place.unlink()
+    os.mkfifo(place)
+    assert memory.packed(one.diff_id, "zstd") is None, "and does not wait for somebody who writes"
+
+
+@pytest.mark.parametrize("name", ["", "sha256:../../x", "sha256:" + "g" * 64])
+def test_a_digest_that_is_none_is_not_remembered(memory: Memory, name: str) -> None:
+    diff_id = digest(b"x")
+    memory.note_packed(Stored(diff_id, name, 1, 1, "zstd"))
+    assert memory.packed(diff_id, "zstd") is None

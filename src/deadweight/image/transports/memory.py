@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from deadweight.entries import keep, load
 from deadweight.image.bytes import State, file_state
 from deadweight.image.compression import Compression
 from deadweight.image.transports.stream import Stored
@@ -64,41 +63,28 @@ class Memory:
             return
         # An inode holds one content: what was known of it is no more.
         others = [each for each in seen if each[:2] != state[:2] or (each[:5] == state[:5] and each != state)]
-        self._write(self._place("seen", digest), _Seen([state, *others][:_PLACES]))
+        keep(self._place("seen", digest), _Seen([state, *others][:_PLACES]))
 
     def packed(self, diff_id: str, compression: Compression) -> Stored | None:
         """What the layer came to when it was last compressed so."""
         if compression == "none":
             return None
-        with suppress(OSError, msgspec.MsgspecError):
-            data = self._place(compression, diff_id).read_bytes()
-            found = msgspec.json.decode(data, type=_Packed)
-            return Stored(diff_id, found.digest, found.size, found.stored, compression)
-        return None
+        found: _Packed | None = load(self._place(compression, diff_id), _Packed)
+        if found is None or not _HEX.fullmatch(found.digest) or min(found.size, found.stored) < 0:
+            return None
+        return Stored(diff_id, found.digest, found.size, found.stored, compression)
 
     def note_packed(self, stored: Stored) -> None:
         """Remembers what a layer came to."""
         if stored.compression != "none":
             packed = _Packed(stored.digest, stored.size, stored.stored)
-            self._write(self._place(stored.compression, stored.diff_id), packed)
+            keep(self._place(stored.compression, stored.diff_id), packed)
 
     def _seen(self, digest: str) -> list[State]:
-        with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._place("seen", digest).read_bytes(), type=_Seen).files
-        return []
+        found: _Seen | None = load(self._place("seen", digest), _Seen)
+        return [] if found is None else found.files
 
     def _place(self, kind: str, digest: str) -> Path:
         match = _HEX.fullmatch(digest)
         assert match is not None  # digests are checked where they are read
         return self.folder / f"{kind}-{match[1]}"
-
-    def _write(self, path: Path, value: msgspec.Struct) -> None:
-        """What cannot be remembered is read again: no reason to fail."""
-        partial = path.with_name(f".partial-{secrets.token_hex(8)}")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(msgspec.json.encode(value))
-            partial.replace(path)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink()
