@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deadweight.report.shorten import fit
-from deadweight.report.text import plain
+from deadweight.report.text import plain, writable
 from deadweight.sizes import show_share, show_size
 
 DIM = Style(dim=True)
@@ -39,10 +39,11 @@ class Fitted:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for text, style in self.parts or [("", None)]:
-            yield Text("\n".join(fit(text, options.max_width, self.lines)), style or "")
+            written = writable(text, console.encoding)
+            yield Text("\n".join(fit(written, options.max_width, self.lines)), style or "")
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        longest = max((cell_len(text) for text, _ in self.parts), default=0)
+        longest = max((cell_len(writable(text, console.encoding)) for text, _ in self.parts), default=0)
         return Measurement(min(longest, _LEAST), longest)
 
 
@@ -82,6 +83,7 @@ def bytes_table(
     for number, header in enumerate(headers):
         table.add_column(header, justify="right" if number < 3 else "left", no_wrap=True)
     taken = sum(max(map(len, column)) + _GAP for column in zip(headers, sums, *cells, strict=True))
+    shown = [Line(size, *(writable(plain(text), console.encoding) for text in texts)) for size, *texts in shown]
     beside = _beside(shown, console.width - taken)
     kind, _, more = what.partition(", ")
     for header in (kind, more.removeprefix("and ")) if beside else (what,):

@@ -14,9 +14,8 @@ from rich.text import Text
 
 from deadweight.report.gpu_code import print_gpu_code, print_savings
 from deadweight.report.model import ImageLine, InspectReport, LayerLine, ModelLine, SlimReport
-from deadweight.report.shorten import ELLIPSIS
 from deadweight.report.tables import BOLD, DIM, WIDE, Fitted, Line, bytes_table, heading, new_table, paragraphs
-from deadweight.report.text import plain
+from deadweight.report.text import plain, writable
 from deadweight.report.verdict import print_verdict
 from deadweight.sizes import show_share, show_size
 
@@ -61,9 +60,7 @@ def show(file: TextIO, environment: Mapping[str, str], render: Callable[[Console
         render(console)
     text = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
     encoding = file.encoding or "utf-8"  # what it has no letters for is escaped rather than refused
-    if not encoding.lower().startswith("utf"):
-        text = text.replace(ELLIPSIS, "~")
-    file.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    file.write(writable(text, encoding))
     file.flush()
 
 

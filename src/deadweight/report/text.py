@@ -20,6 +20,13 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def writable(text: str, encoding: str) -> str:
+    """`text` with escapes in the place of what an encoding has no letters for, and `~` in that of an ellipsis."""
+    if not encoding.lower().startswith("utf"):
+        text = text.replace("…", "~")
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def valid(text: str) -> str:
     r"""`text` as valid Unicode: bytes of names that are no UTF-8 (surrogates, in Python) are written as `\udcXX`."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -353,6 +353,23 @@ def test_no_line_ends_in_spaces_and_narrow_encodings_do(image: Path) -> None:
     out.close()
 
 
+def test_what_an_encoding_has_no_letters_for_is_escaped_before_it_is_laid_out(tmp_path: Path) -> None:
+    name = "\u65e5\u672c" * 30
+    made = service(
+        more=tuple(file(f"opt/{n}/{name}/{n}", b"x" * 5000) for n in range(3)),
+        commands=(f"RUN {name}", "RUN " + "x" * 400),
+    )
+    report = inspected(save(tmp_path, made))
+    for columns in (80, 140):
+        raw = io.BytesIO()
+        out = io.TextIOWrapper(raw, encoding="ascii")
+        show(out, {"COLUMNS": str(columns)}, lambda console: print_inspect(console, report))
+        check_text(raw.getvalue().decode("ascii"), columns)
+        assert "\\u65e5" in raw.getvalue().decode("ascii")
+        assert "\\u2026" not in raw.getvalue().decode("ascii")
+        out.close()
+
+
 @pytest.mark.parametrize(
     ("created_by", "shown"),
     [
