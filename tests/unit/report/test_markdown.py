@@ -101,6 +101,11 @@ def test_slim_says_what_differs_first_then_sizes_that_add_up(reports: tuple[Insp
     assert "built NOT as predicted" in wrong.text
 
 
+def test_an_image_without_bytes_is_not_less(reports: tuple[InspectReport, SlimReport]) -> None:
+    nothing = msgspec.structs.replace(reports[1], before_bytes=0, predicted_bytes=0, verdict=Verdict())
+    assert markdown(nothing).decode().splitlines()[0] == "### 0 B \u2192 0 B"
+
+
 def test_a_verdict_begins_with_what_is_wrong(tmp_path: Path) -> None:
     with open_image(str(save(tmp_path))) as image:
         probes = [probe("fine"), probe("broken", "differs", 2, HOSTILE), probe("mute", "no answer", 1)]

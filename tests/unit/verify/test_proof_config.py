@@ -12,8 +12,8 @@ import pytest
 from deadweight import Options, Plan
 from deadweight.verify.proof.config import config_differences
 from support.careless import service_image
-from support.images import FixtureImage, Json, make_image
-from support.proofs import Slim, differences, opened, proved, slimmed, with_config, with_run
+from support.images import FixtureImage, Json, file, make_image, make_tar
+from support.proofs import Slim, differences, notes, opened, proved, slimmed, with_config, with_run
 
 RUN: Json = {
     "Env": ["PATH=/usr/bin", "MODE=prod"],
@@ -177,3 +177,10 @@ def test_odd_configurations_compare(run: Any) -> None:
     odd = dataclasses.replace(one, config={**one.config, "config": run, "history": run})
     assert differences(proved(odd, odd)) == []
     assert isinstance(differences(proved(one, odd)), list)
+
+
+def test_an_image_is_proved_the_same_as_itself_in_words_that_fit() -> None:
+    image = make_image(make_tar(file("etc/x", b"x")), run={"Env": ["A=b"]})
+    proof = proved(image, image)
+    assert not any(" gone" in note for note in notes(proof))
+    assert "1 key" in [probe.after for probe in proof.results]
