@@ -31,6 +31,23 @@ SUITE = "bookworm"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
+def busy(seconds: float = 3.0) -> bool:
+    """Whether the machine does other things now, so that what is timed will take too long. Looks for that many seconds.
+
+    Not the load average: that still remembers the build that has just ended.
+    """
+    before, idle_before = _processor_time()
+    time.sleep(seconds)
+    after, idle_after = _processor_time()
+    return idle_after - idle_before < 0.9 * (after - before)
+
+
+def _processor_time() -> tuple[int, int]:
+    """All time of all processors so far, and what of it they did nothing in or waited for disks: see proc(5)."""
+    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(fields), fields[3] + fields[4]
+
+
 @dataclass(frozen=True)
 class Engine:
     """A Docker engine with BuildKit, and a registry beside it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from phase_engine import ROOT, engine, make_base
+from phase_engine import ROOT, busy, engine, make_base
 from phase_page import page
 from phase_shapes import DEADWEIGHT, Bench, Shape, inspected, shapes
 
@@ -57,8 +56,8 @@ def measure(shape: Shape, bench: Bench) -> dict[str, Any]:
         print(f"phases: {shape.name}: {text}", file=sys.stderr, flush=True)
 
     bench.fresh_context()
-    busy = os.getloadavg()[0] > 1.0
-    say("building, with no cache" + (" (the machine is busy: what it takes will be too much)" if busy else ""))
+    others = busy()
+    say("building, with no cache" + (" (the machine is busy: what it takes will be too much)" if others else ""))
     cold, _ = timed(shape.build, bench)
     reference = shape.archive(bench)
     say(f"{cold:.0f} s; looking at it")
@@ -72,7 +71,7 @@ def measure(shape: Shape, bench: Bench) -> dict[str, Any]:
         "bytes": report["bytes"],
         "compressed": sum(blobs),
         "seconds": cold,
-        "busy": busy,
+        "busy": others,
         "push_seconds": pushing,
         "layers": [{key: layer[key] for key in ("bytes", "created_by")} for layer in report["layers"]],
         "categories": report["categories"],

