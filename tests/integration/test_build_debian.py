@@ -5,7 +5,6 @@ The first base takes half a minute and stays in build/, for the next run of thes
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -19,10 +18,9 @@ from typing import Any
 
 import pytest
 
-from support.projects import build, diff_ids, lock, project
+from support.projects import build, diff_ids, lock, project, shared_cache
 from support.records import records
 
-ROOT = Path(__file__).parents[2]
 ASK = 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:8000/health").read().decode())'
 LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=4096:4096", "--network", "none")
 
@@ -58,16 +56,13 @@ def command(*words: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    cache = ROOT / "build/test-build"
-    cache.mkdir(parents=True, exist_ok=True)
     # podman takes the path for a name, in which tempfile's underscores may stand where they must not.
     work = Path(f"/var/tmp/deadweight-build-{secrets.token_hex(8)}")
     work.mkdir(mode=0o700)
     try:
         folder = project(work / "svc")
         lock(folder, "--extra", "more")
-        with (cache / "lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with shared_cache() as cache:
             report = build(folder, "debian:bookworm-slim", f"oci:{work / 'out'}:svc", "--cache", str(cache))
         yield Service(folder, work, report)
     finally:

@@ -5,7 +5,6 @@ Its base is made by mmdebstrap, which takes half a minute once and stays in buil
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import yaml
 from support import elf
 from support.engines import docker_host
 from support.images import directory, file, make_image, make_tar, symlink, write_docker_archive, write_oci
+from support.projects import CACHE, shared_cache
 from support.registries import PASSWORD, USER, start_registry
 
 ROOT = Path(__file__).parents[2]
@@ -45,11 +45,8 @@ def run(*command: str | Path, **more: Any) -> str:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cache = ROOT / "build/test-build"
-    cache.mkdir(parents=True, exist_ok=True)
     path = tmp_path_factory.mktemp("own") / "image.tar"
-    with (cache / "lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with shared_cache() as cache:
         to = f"docker-archive:{path}:deadweight:latest"
         run(sys.executable, ROOT / "scripts/image/build.py", "--to", to, "--cache", cache)
     return path
@@ -83,7 +80,7 @@ def test_it_goes_to_a_registry_and_is_the_same_each_time(archive: Path) -> None:
     with ExitStack() as stack:
         registry = start_registry(stack)
         to = f"docker://{registry.host}/tools/deadweight:1"
-        said = run(sys.executable, ROOT / "scripts/image/build.py", "--to", to, "--cache", ROOT / "build/test-build")
+        said = run(sys.executable, ROOT / "scripts/image/build.py", "--to", to, "--cache", CACHE)
         assert registry.tags("tools/deadweight") == {"1"}
         raw = json.loads(run("skopeo", "inspect", "--raw", "--tls-verify=false", to))
     assert said.splitlines()[1] == raw["config"]["digest"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from support.schemas import checked
 
 DEADWEIGHT = Path(sys.executable).parent / "deadweight"
 UV = Path(sys.executable).parent / "uv"
+CACHE = Path(__file__).parents[2] / "build/test-build"
+"""What builds of real bases share, from one run of the tests to the next."""
 
 PYPROJECT = """\
 [build-system]
@@ -117,3 +121,13 @@ def build(
 def diff_ids(report: Mapping[str, Any]) -> list[str]:
     """Of all layers, in order."""
     return [layer["diff_id"] for layer in report["layers"]]
+
+
+@contextmanager
+def shared_cache() -> Iterator[Path]:
+    """The cache that builds of real bases share, for one of them at a time: whoever waits finds the base made."""
+    CACHE.parent.mkdir(exist_ok=True)
+    # Beside it: a cache takes no folder in which something else lies.
+    with CACHE.with_suffix(".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield CACHE
