@@ -35,7 +35,7 @@ from support.images import (
     write_files,
     write_oci,
 )
-from support.registries import PASSWORD, USER, Server, flaky, need, start_registry
+from support.registries import PASSWORD, USER, Server, flaky, need, no_logins, start_registry
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _no_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "SSL_CERT_FILE"):
-        monkeypatch.delenv(name, raising=False)
+    no_logins(monkeypatch, tmp_path / "home")
 
 
 def skopeo(*arguments: str, status: int = 0) -> str:

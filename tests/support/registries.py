@@ -21,6 +21,20 @@ PASSWORD = "s3cret-pass"
 _BCRYPT = "$2b$04$0QH860A1w58lAYX/ppWgdOh6amSdqKYXXy1ROOmMXRenSB6kkT2LK"
 
 
+def no_logins(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Whoever runs the tests has no logins, authorities or configuration that a test could find; `home` is theirs."""
+    monkeypatch.setenv("HOME", str(home))
+    for name in (
+        "DOCKER_CONFIG",
+        "REGISTRY_AUTH_FILE",
+        "XDG_RUNTIME_DIR",
+        "XDG_CONFIG_HOME",
+        "XDG_CACHE_HOME",
+        "SSL_CERT_FILE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
 @dataclass(frozen=True)
 class Server:
     """A registry that runs. `host` is HOST:PORT."""

@@ -27,7 +27,6 @@ import msgspec
 from deadweight.cache.layers import Cache
 from deadweight.cache.unpacked import recall_unpacked
 from deadweight.entries import keep, load
-from deadweight.errors import BadInputError
 from deadweight.image.bytes import ByteRange
 from deadweight.image.changed import ChangedLayer
 from deadweight.image.filesystem import Key
@@ -107,22 +106,16 @@ class Facts:
         if self._cache is not None:
             self._made.append((position, f"{recipe}-{digest.hex()}", value))
 
-    def learn(self, *, read: bool = False) -> bool:
+    def learn(self) -> bool:
         """Keeps what was worked out of layers that are proved to be what their diff-ids say; whether there was any.
 
-        With `read` layers of which this version knows nothing are hashed for it, if nobody has: else all that is made
-        of them being known, an older version's cache would keep this one from ever learning.
+        Nothing is read for it: whoever writes an image has held all its layers to their diff-ids.
         """
         if self._cache is None:
             return False
         learnt = False
         for layer in self._image.layers:
-            if isinstance(layer, ChangedLayer):
-                continue
-            if read and "recalled" not in layer.__dict__ and not proved(layer, self._cache):
-                with suppress(BadInputError):  # what was written does not come from there
-                    layer.check()
-            if not proved(layer, self._cache):
+            if isinstance(layer, ChangedLayer) or not proved(layer, self._cache):
                 continue
             place = _place(self._cache, layer, "entries")
             if "recalled" not in layer.__dict__:

@@ -62,13 +62,13 @@ def found_cache(*, make: bool = False) -> Cache:
     return Cache(root)
 
 
-def remember(ledger: Ledger, cache: Cache | None, *, read: bool = True) -> None:
+def remember(ledger: Ledger, cache: Cache | None) -> None:
     """Keeps what was found out of an image, and holds the cache to its limit."""
     if cache is not None:
         from deadweight.cache.keeping import trim  # noqa: PLC0415
         from deadweight.cache.place import limit  # noqa: PLC0415
 
-        if ledger.facts.learn(read=read):
+        if ledger.facts.learn():
             trim(cache, limit())
 
 

@@ -59,7 +59,7 @@ def plan_command(
         ledger = Ledger(source, cache)
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:
             worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)
-            remember(ledger, cache, read=False)
+            remember(ledger, cache)
             over = ledger if swapped is None else swapped.ledger
             savings = saving_lines(over) if target is None else []
             found = slim_report(worked.plan, ledger, savings=savings, over=over)

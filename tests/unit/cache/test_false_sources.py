@@ -32,13 +32,6 @@ from support.images import FixtureImage, file, make_image, make_tar, write_oci
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The layers that are made anew from their pieces."""
     done: list[int] = []

@@ -13,13 +13,12 @@ from deadweight.cli.main import main
 from deadweight.image.transports.registry_settings import Settings, using
 from support.bad_registry import Registry, bad_registry
 from support.images import FixtureImage, file, make_image, make_tar
+from support.registries import no_logins
 
 
 @pytest.fixture(autouse=True)
 def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    no_logins(monkeypatch, tmp_path / "home")
     with using(Settings(tries=2, pause=0.01, timeout=10.0)):
         yield
 

@@ -31,13 +31,6 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Slimmed]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was worked out, and not found in the cache."""
     done: list[str] = []

@@ -16,6 +16,7 @@ from deadweight.image.transports import registry_blob
 from deadweight.image.transports.registry_settings import Settings, using
 from support.bad_registry import Registry, bad_registry
 from support.images import FixtureImage, digest, file, make_image, make_tar
+from support.registries import no_logins
 
 HEAD = 64
 """What is read of a layer beforehand, to tell how it is compressed."""
@@ -23,10 +24,8 @@ HEAD = 64
 
 @pytest.fixture(autouse=True)
 def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    no_logins(monkeypatch, tmp_path / "home")
     with using(Settings(tries=2, pause=0.01, timeout=10.0)):
         yield
 

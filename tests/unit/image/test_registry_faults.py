@@ -36,6 +36,7 @@ from support.images import (
     simple_image,
     write_docker_archive,
 )
+from support.registries import no_logins
 
 FAST = Settings(tries=4, pause=0.01, timeout=3.0, chunk=64 << 10)
 USER, PASSWORD = "tester", "pa55-w0rd-that-is-secret"
@@ -44,10 +45,8 @@ BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 @pytest.fixture(autouse=True)
 def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    no_logins(monkeypatch, tmp_path / "home")
     with using(FAST):
         yield
 

@@ -15,6 +15,7 @@ from deadweight.image.transports import names
 from deadweight.image.transports.registry_settings import Settings, using
 from support.bad_registry import OCI_MANIFEST, Registry, bad_registry
 from support.images import FixtureImage, descriptor, digest, directory, dump, file, make_image, make_tar
+from support.registries import no_logins
 from support.schemas import checked
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -23,9 +24,7 @@ CHART = "application/vnd.example.chart"
 
 @pytest.fixture(autouse=True)
 def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    no_logins(monkeypatch, tmp_path / "home")
     with using(Settings(tries=2, pause=0.01, timeout=3.0)):
         yield
 
