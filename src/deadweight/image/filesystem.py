@@ -99,8 +99,11 @@ class Filesystem:
             if (layer.position, entry.index) not in seen and entry.whiteout is None
         ]
 
-    def resolve(self, path: str) -> Node | None:
-        """The node at `path` with all symbolic links followed inside the image; None when it leads nowhere."""
+    def resolve(self, path: str, passed: dict[str, None] | None = None) -> Node | None:
+        """The node at `path` with all symbolic links followed inside the image; None when it leads nowhere.
+
+        `passed` gets the paths on the way, links as well as what they lead to.
+        """
         todo = path.strip("/").split("/")[::-1]
         here = ""
         links = 0
@@ -114,6 +117,8 @@ class Filesystem:
             node = self.nodes.get(f"{here}/{part}" if here else part)
             if node is None:
                 return None
+            if passed is not None:
+                passed[node.path] = None
             if node.kind != "symlink" or node.source is None:
                 here = node.path
                 continue

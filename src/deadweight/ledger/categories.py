@@ -91,7 +91,7 @@ def _is_cache(ledger: Ledger) -> Callable[[str], bool]:
     The pass `caches` removes less: it also asks who else refers to a file.
     """
     environment = ledger.image.environment
-    patterns = [*known("caches", "patterns"), *known("caches", "scratch")]
+    patterns = [p for name in ("patterns", "trees", "scratch") for p in known("caches", name)]
     below = known("caches", "below_dot_cache")
     patterns += [f"{home}/.cache/{name}/*" for home in ("root", "home/*") for name in below]
     patterns += [f"{place}/{name}/*" for place in _places(environment, "XDG_CACHE_HOME") for name in below]

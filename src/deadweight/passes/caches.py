@@ -1,6 +1,7 @@
 """Caches that package managers and tools fill again when they need them; never those of models.
 
-Only regular files leave: directories stay for whoever writes there next, and links are what logs often are.
+Of one tool's cache whole trees leave, but for what something else still needs. Of what any program writes to, as /tmp
+and /var/log, only regular files: directories stay for whoever writes there next, and links are what logs often are.
 """
 
 from __future__ import annotations
@@ -35,23 +36,27 @@ _REASONS = (
 
 
 def propose(context: Context) -> Iterator[Proposal]:
-    """The files of caches, ordered by path."""
+    """The files of caches, and what is left without them of a tool's own, ordered by path."""
+    nodes = context.ledger.fs.nodes
     found = _candidates(context)
     shields = _Shields(context)
     reasons: dict[str, list[str]] = {}
     for path, root in sorted(found.items()):
         reason = shields.reason(path, root)
-        if reason is not None:
+        if nodes[path].kind != "file":  # nothing worth a note
+            if reason is not None or shields.is_needed(nodes[path]):
+                del found[path]
+        elif reason is not None:
             reasons.setdefault(reason, []).append(path)
             del found[path]
     for path in _linked_to(context, found):
-        reasons.setdefault("a symbolic link from elsewhere leads there", []).append(path)
+        if nodes[path].kind == "file":
+            reasons.setdefault("a symbolic link from elsewhere leads there", []).append(path)
         del found[path]
     names = names_by_inode(context.ledger)
     for path in sorted(found):
-        node = context.ledger.fs.nodes[path]
-        assert node.inode is not None  # it is a file
-        if node.source is not None and node.source.sparse and len(names[node.inode]) > 1:
+        node = nodes[path]
+        if node.source is not None and node.source.sparse and len(names[node.source_layer, node.source.index]) > 1:
             reasons.setdefault("sparse files with other names cannot move", []).append(path)
         elif context.may_change(path):
             why, evidence = _reason(path, found[path])
@@ -65,19 +70,24 @@ def propose(context: Context) -> Iterator[Proposal]:
 
 
 def _candidates(context: Context) -> dict[str, str]:
-    """Regular files in caches, each with the directory or pattern that makes it one."""
+    """What is in caches, each path with the directory or pattern that makes it one.
+
+    Regular files; of one tool's cache also directories and symbolic links.
+    """
     fs = context.ledger.fs
     roots = dict(_roots(fs))
-    patterns = [p for name in ("patterns", "scratch") for p in known("caches", name)]
+    patterns = [p for name in ("trees", "patterns", "scratch") for p in known("caches", name)]
     tops = tuple({p.partition("/")[0] + "/" for p in patterns})
-    matches = matcher(patterns)
+    matches, in_tree = matcher(patterns), matcher(known("caches", "trees"))
     found: dict[str, str] = {}
     for path, node in fs.nodes.items():
-        if path.startswith(tops) and node.kind == "file" and path not in context.gone and matches(path):
-            found[path] = next(p for p in patterns if fnmatchcase(path, p))
+        if path.startswith(tops) and path not in context.gone:
+            kind = node.kind
+            if (kind == "file" and matches(path)) or (kind in ("dir", "symlink") and in_tree(path)):
+                found[path] = next(p for p in patterns if fnmatchcase(path, p))
     for root in sorted(roots):
         for node in fs.walk(root):
-            if node.kind == "file" and node.path not in context.gone:
+            if node.kind in ("file", "dir", "symlink") and node.path not in context.gone:
                 found.setdefault(node.path, root)
     return found
 
@@ -156,6 +166,9 @@ class _Shields:
         self._suffixes = known("caches", "model_suffixes")
         self._scratch = matcher(known("caches", "scratch"))
         self._strict.pop("", None)
+        self._passed: dict[str, None] = {}
+        for place in (*self._strict, *self._loose, *dict(_named(fs, environment.values()))):
+            fs.resolve(place, self._passed)
         self._near_strict, self._near_loose = _Nearest(self._strict), _Nearest(self._loose)
         self._near_sites = _Nearest(self._sites)
         self._read = {
@@ -187,6 +200,12 @@ class _Shields:
             if not _can_be_made_again(self._ledger.fs, node):
                 return "its user could not make it again"
         return None
+
+    def is_needed(self, node: Node) -> bool:
+        """Whether a directory or link has to stay though what it leads to may leave: for its name, or its owner."""
+        if node.path in self._passed:
+            return True
+        return node.kind == "dir" and node.source is not None and not _can_be_made_again(self._ledger.fs, node)
 
 
 def _above(named: str, root: str) -> bool:
@@ -239,10 +258,11 @@ def _environment_of(fs: Filesystem, site: str) -> str:
 
 
 def _can_be_made_again(fs: Filesystem, node: Node) -> bool:
-    """Whether the file's user may make files where it lies: a log made ready for a service is no garbage."""
+    """Whether its user may make a file or directory where it lies: a log made ready for a service is no garbage."""
     parent = fs.nodes[posixpath.dirname(node.path)].source
-    assert node.source is not None  # it is a file
-    if node.source.mode & 0o002 and node.source.uid == 0 and (parent is None or not parent.mode & 0o002):
+    assert node.source is not None  # it is a file, or a directory with an entry
+    others = 0o022 if node.kind == "dir" else 0o002
+    if node.source.uid == 0 and node.source.mode & others & ~(0 if parent is None else parent.mode):
         return False
     if node.source.uid == 0:
         return True
@@ -250,21 +270,27 @@ def _can_be_made_again(fs: Filesystem, node: Node) -> bool:
 
 
 def _linked_to(context: Context, found: Mapping[str, str]) -> list[str]:
-    """Candidates that symbolic links from elsewhere lead to (uv can install by such links), or below such."""
+    """Candidates that symbolic links from elsewhere lead to (uv can install by such), or through, or below those."""
     fs = context.ledger.fs
     roots = {root.partition("*")[0].rstrip("/"): None for root in found.values()}
     near_root = _Nearest(roots)
     targets: dict[str, None] = {}
+    passed: dict[str, None] = {}
     for path, node in fs.nodes.items():
         if node.kind == "symlink" and path not in context.gone and near_root(path) is None:
-            target = fs.resolve(path)
+            target = fs.resolve(path, passed)
             if target is not None and near_root(target.path) is not None:
                 targets[target.path] = None
-    # A link to all of /tmp, say, is there for its name: it protects nothing.
+    # A link to all of /tmp, say, is there for its name: it protects the directory, but nothing in it.
     for root in roots:
         targets.pop(root, None)
     near_target = _Nearest(targets)
-    return [path for path in sorted(found) if near_target(path) is not None] if targets else []
+    nodes = fs.nodes
+    return [
+        path
+        for path in sorted(found)
+        if (path in passed and nodes[path].kind != "file") or (targets and near_target(path) is not None)
+    ]
 
 
 PASS = Pass(

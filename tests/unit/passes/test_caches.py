@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from deadweight.image.edit import Edit, really_removed
 from deadweight.passes.base import Options
 from deadweight.passes.caches import PASS
 from support.contexts import Dpkg, context, distribution, paths, proposals
@@ -18,7 +19,12 @@ def left(*members: Member, **more: Any) -> list[str]:
     return paths(PASS, context([PASSWD, *members], **more))
 
 
-def test_files_leave_and_directories_and_links_stay() -> None:
+def trees(*members: Member, **more: Any) -> list[str]:
+    """As `left`, with directories."""
+    return [p.path for p in proposals(PASS, context([PASSWD, *members], **more))]
+
+
+def test_of_what_any_program_writes_to_files_leave_and_directories_and_links_stay() -> None:
     members = (
         directory("var/lib/apt/lists"),
         file("var/lib/apt/lists/a_Packages", b"x"),
@@ -124,13 +130,103 @@ def test_what_uvs_links_lead_to_stays() -> None:
         file("tmp/x", b"x"),
     )
     at = context([PASSWD, *members])
-    assert paths(PASS, at) == ["root/.cache/uv/wheels-v0/spare.py", "tmp/x"]
+    assert paths(PASS, at) == ["root/.cache/uv/wheels-v0/abc", "root/.cache/uv/wheels-v0/spare.py", "tmp/x"]
     assert at.notes == [f"2 files of caches stay: a symbolic link from elsewhere leads there (/{store}/other/data)"]
 
 
 def test_links_inside_a_cache_protect_nothing() -> None:
     members = (file("root/.cache/uv/archive-v0/a/x", b"x"), symlink("root/.cache/uv/wheels-v0/a", "../archive-v0/a"))
-    assert left(*members) == ["root/.cache/uv/archive-v0/a/x"]
+    assert left(*members) == ["root/.cache/uv/archive-v0/a/x", "root/.cache/uv/wheels-v0/a"]
+
+
+def test_trees_of_one_tool_leave_whole() -> None:
+    members = (
+        directory("root/.cache"),
+        directory("root/.cache/uv"),
+        directory("root/.cache/uv/archive-v0"),
+        file("root/.cache/uv/archive-v0/a/x", b"x"),
+        directory("root/.cache/uv/wheels-v0"),
+        symlink("root/.cache/uv/wheels-v0/a", "../archive-v0/a"),
+        symlink("root/.cache/uv/wheels-v0/gone", "../archive-v0/gone"),
+        directory("root/.cache/huggingface"),
+        directory("root/.cache/torch"),
+        symlink("root/.cache/pip", "/mnt/cache"),
+        directory("root/.npm"),
+        directory("root/.npm/_cacache"),
+        directory("root/.npm/_cacache/index-v5"),
+        directory("opt/conda/pkgs"),
+        directory("opt/conda/pkgs/numpy"),
+        directory("opt/uv"),
+        directory("opt/uv/archive-v0"),
+        directory("opt/uv/mine"),
+        directory("tmp/x"),
+        symlink("var/cache/apt/x", "y"),
+        directory("var/lib/apt/lists/partial"),
+    )
+    assert trees(*members, run={"Env": ["UV_CACHE_DIR=/opt/uv"]}) == [
+        "opt/conda/pkgs/numpy",
+        "opt/uv/archive-v0",
+        "root/.cache/uv",
+        "root/.cache/uv/archive-v0",
+        "root/.cache/uv/archive-v0/a/x",
+        "root/.cache/uv/wheels-v0",
+        "root/.cache/uv/wheels-v0/a",
+        "root/.cache/uv/wheels-v0/gone",
+        "root/.npm/_cacache/index-v5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("run", "more", "stay"),
+    [
+        ({"Env": ["TMPDIR=/root/.cache/uv/tmp"]}, (), ["uv", "uv/tmp"]),
+        ({"Env": ["UV_CACHE_DIR=/root/.cache/uv"]}, (), ["uv"]),
+        ({"Env": ["OUT=/root/.cache/uv/tmp/later"]}, (), ["uv", "uv/tmp"]),
+        ({"WorkingDir": "/root/.cache/uv"}, (), ["uv", "uv/link", "uv/real", "uv/real/bin", "uv/tmp"]),
+        ({"Volumes": {"/root/.cache/uv/tmp": {}}}, (), ["uv", "uv/tmp"]),
+        ({"Cmd": ["/root/.cache/uv/link/bin/run"]}, (), ["uv", "uv/link", "uv/real", "uv/real/bin"]),
+        ({}, [symlink("srv/cache", "/root/.cache/uv")], ["uv"]),
+        ({}, [symlink("srv/new", "/root/.cache/uv/tmp/new")], ["uv", "uv/tmp"]),
+        ({}, [symlink("srv/bin", "/root/.cache/uv/link/bin")], ["uv", "uv/link", "uv/real", "uv/real/bin"]),
+        ({}, [symlink("root/.cache/uv/sh", "/bin/sh"), symlink("srv/sh", "/root/.cache/uv/sh")], ["uv", "uv/sh"]),
+        (
+            {},
+            [file("root/.cache/uv/tmp/x", b"x"), symlink("srv/x", "/root/.cache/uv/tmp/x")],
+            ["uv", "uv/tmp", "uv/tmp/x"],
+        ),
+    ],
+)
+def test_what_something_leads_to_or_through_stays(run: dict[str, Any], more: list[Member], stay: list[str]) -> None:
+    members = [
+        directory("root/.cache/uv"),
+        directory("root/.cache/uv/tmp"),
+        directory("root/.cache/uv/real"),
+        directory("root/.cache/uv/real/bin"),
+        symlink("root/.cache/uv/link", "real"),
+        directory("bin"),
+        file("bin/sh", mode=0o755),
+        *more,
+    ]
+    at = context([PASSWD, *members], run=run)
+    removed = really_removed(at.ledger.fs, Edit([p.path for p in proposals(PASS, at)]))
+    below = {path for path in at.ledger.fs.nodes if path.startswith("root/.cache/")}
+    assert sorted(path.removeprefix("root/.cache/") for path in below - removed) == stay
+
+
+def test_a_directory_that_its_user_could_not_make_again_stays() -> None:
+    members = (
+        directory("srv/ann"),
+        directory("srv/ann/.cache", uid=1000),
+        directory("srv/ann/.cache/uv", uid=1000),
+        directory("root/.cache", mode=0o755),
+        directory("root/.cache/pip", uid=1000),
+        directory("root/.cache/pip/http", uid=1000),
+        directory("root/.cache/npm", mode=0o777),
+        directory("root/.cache/npm/a", mode=0o777),
+        directory("root/.cache/yarn", mode=0o775),
+        directory("root/.cache/mypy", mode=0o755),
+    )
+    assert trees(*members) == ["root/.cache/mypy", "root/.cache/npm/a", "root/.cache/pip/http", "srv/ann/.cache/uv"]
 
 
 def test_hard_links_leave_as_names_of_their_own() -> None:
