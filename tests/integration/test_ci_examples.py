@@ -124,11 +124,13 @@ def test_nothing_of_the_workspace_is_run(tmp_path: Path, image: Path) -> None:
     """A service may well have a logging.py; and who sends a pull request is not to run code beside its secrets."""
     temp = tmp_path / "fresh"
     temp.mkdir()
-    runner = Runner(tmp_path, temp, {"github": {}}, {"CI": "true"})
+    runner = Runner(tmp_path, temp, {"github": {}}, {"CI": "true", "PIP_LOG": str(temp / "pip.log")})
     for name in ("logging.py", "venv.py", "pip.py", "ensurepip.py", "json.py", "deadweight.py"):
         (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__)\nraise SystemExit(9)\n")
     assert runner.action({"command": "inspect", "image": f"oci:{image}:1"})["image-id"]
     assert not (tmp_path / "ran").exists()
+    # What pip fetches to build something with is held to no hash.
+    assert "Installing build dependencies" not in (temp / "pip.log").read_text()
 
 
 @pytest.fixture
