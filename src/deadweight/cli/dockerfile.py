@@ -11,7 +11,7 @@ import click
 
 from deadweight.cli.common import cpu_sources, declared_target, dockerfile_choices
 from deadweight.cli.options import target_options, together, variant_options, weights_option
-from deadweight.cli.output import STANDARD, check_outputs, message, write_document
+from deadweight.cli.output import STANDARD, becomes_file, check_outputs, message, write_document
 from deadweight.errors import UsageError, shown
 
 ASK = "ask"
@@ -92,9 +92,10 @@ def dockerfile_command(
     if extras and no_extras:
         raise UsageError("--extra and --no-extras exclude each other")
     for name in (output, ignore_to):
-        if name is not None and name != STANDARD and not force and os.path.lexists(name):
+        if name is not None and becomes_file(name) and not force and os.path.lexists(name):
             raise UsageError(f"{shown(name)} is there already: name another file, or replace it by --force")
-    if ignore_to is None and output != STANDARD:
+    named = becomes_file(output)
+    if ignore_to is None and named:
         ignore_to = f"{output}.dockerignore"
         if not force and os.path.lexists(ignore_to):
             message(f"{ignore_to} is there already and stays")
@@ -103,7 +104,7 @@ def dockerfile_command(
     wanted = declared_target(**target)
     recipe = read_recipe(Path(project), extras=() if no_extras else extras or None)
     common = dockerfile_choices(wanted, weights, base or "", package, no_package)
-    choices = dataclasses.replace(common, file=_below(project, output))
+    choices = dataclasses.replace(common, file=_below(project, output) if named else "")
     check_choices(choices)
     sources = cpu_sources(variant, find_links, index_url, target["gpu"])
     if sources is not None:
@@ -117,7 +118,7 @@ def dockerfile_command(
     write_document(output, text.encode())
     for note in recipe.notes:
         message(note)
-    if output == STANDARD and ignore_to is None and not (Path(project) / ".dockerignore").exists():
+    if not named and ignore_to is None and not (Path(project) / ".dockerignore").exists():
         message("there is no .dockerignore: --dockerignore FILE writes one")
 
 
@@ -126,4 +127,4 @@ def _below(project: str, output: str) -> str:
     from deadweight.build.locks import SAFE_PATH  # noqa: PLC0415
 
     path = os.path.relpath(os.path.realpath(output), os.path.realpath(project))
-    return path if output != STANDARD and SAFE_PATH.match(path) else ""
+    return path if SAFE_PATH.match(path) else ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from deadweight.cli.common import opened
 from deadweight.cli.options import platform_option
-from deadweight.cli.output import STANDARD, check_outputs, message, write_document
+from deadweight.cli.output import becomes_file, check_outputs, message, write_document
 from deadweight.cli.progress import progress
 from deadweight.errors import UsageError, shown
 
@@ -37,7 +38,8 @@ def init_command(source: str, output: str, force: bool, platform: str | None) ->
     from deadweight.verify.draft import draft_image, draft_project  # noqa: PLC0415
 
     check_outputs([output], [None if is_project(source) else source])
-    if output != STANDARD and not force and Path(output).exists():
+    named = becomes_file(output)
+    if named and not force and os.path.lexists(output):
         raise UsageError(f"{shown(output)} is there already: name another file by -o, or replace it by --force")
     if is_project(source):
         found = draft_project(Path(source))
@@ -45,7 +47,7 @@ def init_command(source: str, output: str, force: bool, platform: str | None) ->
         with progress(f"reading {source}") as report, opened(source, platform, report) as image:
             found = draft_image(Ledger(image))
     write_document(output, found.text.encode())
-    where = "" if output == STANDARD else f"{output}: "
+    where = f"{output}: " if named else ""
     said = f"{where}{', '.join(found.found) or 'nothing was found'}"
     message(f"{said}; {'; '.join(found.missing)}" if found.missing else said)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -113,6 +112,15 @@ def is_standard(name: str | None) -> bool:
     return name == STANDARD or (name is not None and _open_file(name) == "1")
 
 
+def becomes_file(name: str) -> bool:
+    """Whether a document by this name is a file of its own, in the place of one that is there.
+
+    Not `-`, and not what is written into: pipes, devices, and files that are open already, as /dev/stdout.
+    """
+    path = Path(name)
+    return name != STANDARD and _open_file(name) is None and (not path.exists() or path.is_file())
+
+
 def _open_file(name: str) -> str | None:
     """The number of the open file that a name leads to, which is not followed further; None of any other name."""
     path = Path(os.path.normpath(Path(name).absolute()))
@@ -136,11 +144,10 @@ def write_document(name: str, document: bytes) -> None:
         return
     path = Path(name)
     try:
-        regular = not path.exists() or stat.S_ISREG(path.stat().st_mode)
-        if regular and _open_file(name) is None:
+        if becomes_file(name):
             _replace(Path(os.path.realpath(name)), document)
             return
-        with path.open("ab" if regular else "wb") as file:
+        with path.open("ab" if path.is_file() else "wb") as file:
             file.write(document)
     except BrokenPipeError:
         raise ReaderGone from None

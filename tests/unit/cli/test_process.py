@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.recipes import FASTAPI, project, pyproject, requirements
 from support.service import save
 
 SLOW = """
@@ -198,6 +199,23 @@ def test_a_document_may_go_to_another_process(image: str) -> None:
     done = shell('{ deadweight inspect "$1" --json >(cat >&3) > /dev/null; wait; } 3>&1', image)
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["schema"] == "deadweight.inspect/1"
+
+
+@pytest.mark.parametrize("command", ["init", "dockerfile"])
+def test_files_to_own_go_where_a_shell_opened_something(command: str, tmp_path: Path) -> None:
+    files = {"src/service/main.py": FASTAPI, "requirements.txt": requirements("fastapi uvicorn")}
+    folder = project(tmp_path / "service", files | {"pyproject.toml": pyproject()})
+    first, log = str(folder), str(tmp_path / "log")
+    plain = shell(f'deadweight {command} "$1" -o -', first)
+    assert plain.stdout
+    for name in ("/dev/stdout", "/dev/fd/1"):
+        done = shell(f'deadweight {command} "$1" -o {name} | cat', first)
+        assert (done.returncode, done.stdout, done.stderr) == (0, plain.stdout, plain.stderr)
+        assert shell(f'deadweight {command} "$1" -o {name} > "$2"', first, log).stderr == plain.stderr
+        assert Path(log).read_bytes() == plain.stdout
+    done = shell(f'{{ deadweight {command} "$1" -o >(cat >&3); wait; }} 3>&1', first)
+    assert (done.returncode, done.stdout, done.stderr) == (0, plain.stdout, plain.stderr)
+    assert sorted(path.name for path in folder.iterdir()) == ["pyproject.toml", "requirements.txt", "src"]
 
 
 def test_standard_output_has_one_document_by_whatever_name(image: str) -> None:
