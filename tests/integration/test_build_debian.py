@@ -5,7 +5,6 @@ The first base takes half a minute and stays in build/, for the next run of thes
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import subprocess
@@ -18,19 +17,14 @@ from typing import Any
 
 import pytest
 
+from support.engines import needs
 from support.projects import build, diff_ids, lock, project, shared_cache
 from support.records import records
 
 ASK = 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:8000/health").read().decode())'
 LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=4096:4096", "--network", "none")
 
-pytestmark = [
-    pytest.mark.xdist_group("build debian"),
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("mmdebstrap", "umoci", "podman"))),
-        reason="needs root, mmdebstrap, umoci and podman: scripts/setup.sh demo test",
-    ),
-]
+pytestmark = [pytest.mark.xdist_group("build debian"), needs("mmdebstrap", "umoci", "podman")]
 
 
 @dataclass(frozen=True)

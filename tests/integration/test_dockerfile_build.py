@@ -6,13 +6,11 @@ repository, over HTTP.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import http.server
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,7 +23,8 @@ from typing import Any
 import pytest
 
 from deadweight.image.transports import open_image
-from support.engines import start_docker
+from support.demo import demo_image
+from support.engines import building_docker, needs, run
 from support.recipes import project, pyproject
 
 ROOT = Path(__file__).parents[2]
@@ -42,35 +41,15 @@ async def health(request):
 app = Starlette(routes=[Route("/health", health)])
 """
 
-pytestmark = [
-    pytest.mark.xdist_group("dockerfile"),
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("mmdebstrap", "dockerd", "runc"))),
-        reason="needs root, mmdebstrap and docker: scripts/setup.sh demo test",
-    ),
-]
-
-
-def run(*command: str | Path, **more: Any) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **more)
-    assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
-    return str(done.stdout)
+pytestmark = [pytest.mark.xdist_group("dockerfile"), needs("mmdebstrap", "dockerd", "runc")]
 
 
 @pytest.fixture(scope="module")
 def docker() -> Iterator[list[str]]:
     """The command line of an engine that has `debian:bookworm`, with this machine's certificate authorities."""
     with ExitStack() as stack:
-        # A client of Docker 23 or later builds by a plugin that need not be here; Debian's has it built in.
-        debians = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
-        command = [debians, *start_docker(stack).split()[1:]]
-        archive = ROOT / "build/demo/factcheck-small.tar"
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with (archive.parent / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            build = ROOT / "examples/demo/build_image.py"
-            run(sys.executable, build, "--variant", "small", "--work", archive.parent / "work-small", "--out", archive)
-        with open_image(f"docker-archive:{archive}") as image:
+        command = building_docker(stack)
+        with open_image(f"docker-archive:{demo_image()}") as image:
             tar = image.layers[0].tar
             base = tar.read_at(0, tar.size).rstrip(b"\0")
         trust = [word for name in ("SSL_CERT_FILE", "PIP_CERT") for word in ("-c", f"ENV {name}=/{TRUSTED}")]

@@ -8,18 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from support import elf
-from support.engines import docker_host
+from support.engines import building_docker, needs, run
 from support.images import directory, file, make_image, make_tar, symlink, write_docker_archive, write_oci
 from support.projects import CACHE, shared_cache
 from support.registries import PASSWORD, USER, start_registry
@@ -28,19 +26,7 @@ ROOT = Path(__file__).parents[2]
 MOST = 100_000_000
 BUSYBOX = shutil.which("busybox")
 
-pytestmark = [
-    pytest.mark.xdist_group("build debian"),
-    pytest.mark.skipif(
-        os.geteuid() != 0 or BUSYBOX is None or not all(map(shutil.which, ("mmdebstrap", "dockerd", "runc"))),
-        reason="needs root, mmdebstrap, docker and busybox-static: scripts/setup.sh demo test",
-    ),
-]
-
-
-def run(*command: str | Path, **more: Any) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **more)
-    assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
-    return str(done.stdout)
+pytestmark = [pytest.mark.xdist_group("build debian"), needs("mmdebstrap", "dockerd", "runc", "busybox")]
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +54,7 @@ def docker(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "busybox:latest",
     )
     with ExitStack() as stack:
-        # A client of Docker 23 or later builds by a plugin that need not be here; Debian's has it built in.
-        debians = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
-        command = [debians, "-H", docker_host(stack)]
+        command = building_docker(stack)
         for one in (archive, small):
             run(*command, "load", "-q", "-i", one)
         yield command

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from support.engines import needs
 
 ROOT = Path(__file__).parents[2]
-NEEDED = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, ("mmdebstrap", "skopeo", "umoci", "podman"))),
-    reason="needs root, mmdebstrap, skopeo, umoci and podman: scripts/setup.sh demo test",
-)
+NEEDED = needs("mmdebstrap", "skopeo", "umoci", "podman")
 
 
 def demo_image() -> Path:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,28 @@ def need(*tools: str) -> None:
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"{', '.join(missing) or 'root'} is needed (apt-get install podman docker.io runc)")
+
+
+def needs(*tools: str) -> pytest.MarkDecorator:
+    """The mark of tests that are skipped where one of these tools or root is missing."""
+    return pytest.mark.skipif(
+        os.geteuid() != 0 or not all(map(shutil.which, tools)),
+        reason=f"needs root, {', '.join(tools)}: scripts/setup.sh demo test",
+    )
+
+
+def run(*command: str | Path, **more: Any) -> str:
+    """A command's output. Its errors are shown when it fails."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return str(done.stdout)
+
+
+def building_docker(stack: ExitStack) -> list[str]:
+    """The command line of a Docker engine of our own that builds images, without a network."""
+    # A client of Docker 23 or later builds by a plugin that need not be here; Debian's has it built in.
+    debians = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
+    return [debians, "-H", docker_host(stack)]
 
 
 def start_docker(stack: ExitStack) -> str:
