@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -340,15 +341,27 @@ def _cuts(
         steps = by_subject.get(subject)
         if steps is None:
             found.append(_derived_cut(fs, edited, subject, charge, derived))
+        elif len(steps) == 1:
+            found.append(_cut(fs, subject, steps[0], charge.before, charge.after))
         else:
-            bounds = pairwise((charge.before, *charge.between, charge.after))
-            found += [_cut(fs, subject, step, *sizes) for step, sizes in zip(steps, bounds, strict=True)]
-    merged: dict[tuple[str, str, int], Cut] = {}
-    for cut in found:
-        same = merged.get((cut.pass_, cut.path, cut.layer))  # an entry that a layer has twice
-        merged[cut.pass_, cut.path, cut.layer] = cut if same is None else _sum(same, cut)
+            bounds = (charge.before, *charge.between, charge.after)
+            found += [_cut(fs, subject, step, *sizes) for step, sizes in zip(steps, pairwise(bounds), strict=True)]
+    # One key after the other: there are tens of thousands, and each sort finds them nearly in order.
     order = {p.name: p.order for p in all_passes()}
-    return sorted(merged.values(), key=lambda c: (order.get(c.pass_, 1000), c.pass_, c.layer, c.path))
+    found.sort(key=attrgetter("path"))
+    found.sort(key=attrgetter("layer"))
+    found.sort(key=lambda cut: (order.get(cut.pass_, 1000), cut.pass_))
+    merged: list[Cut] = []
+    for cut in found:
+        if merged and _same_place(merged[-1], cut):  # an entry that a layer has twice
+            merged[-1] = _sum(merged[-1], cut)
+        else:
+            merged.append(cut)
+    return merged
+
+
+def _same_place(one: Cut, two: Cut) -> bool:
+    return one.path == two.path and one.layer == two.layer and one.pass_ == two.pass_
 
 
 def _sum(one: Cut, two: Cut) -> Cut:

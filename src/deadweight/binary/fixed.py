@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 
 
@@ -20,17 +19,17 @@ def fixed_reason(path: str, exists: Callable[[str], bool]) -> str | None:
         return "a kernel module"
     if path.endswith("ossl-modules/fips.so"):
         return "a library that checks its own file"
-    if _has_checksum(directory, base, exists):
+    if _has_checksum(f"{directory}/" if directory else "", base, exists):
         return "a file with its checksum beside it"
     return None
 
 
-def _has_checksum(directory: str, base: str, exists: Callable[[str], bool]) -> bool:
+def _has_checksum(beside: str, base: str, exists: Callable[[str], bool]) -> bool:
     """Whether there is `libx.so.1.hmac` or `.libx.so.1.hmac` for libx.so.1.2 (FIPS), or libx.chk for libx.so (NSS)."""
     stem = base
     while stem:
         for name in (f"{stem}.hmac", f".{stem}.hmac", f"{stem}.chk", f"fipscheck/{stem}.hmac", f"hmaccalc/{stem}.hmac"):
-            if exists(posixpath.join(directory, name)):
+            if exists(beside + name):
                 return True
         if stem.endswith(".so") or "." not in stem:
             stem = stem.removesuffix(".so") if stem.endswith(".so") else ""

@@ -22,6 +22,13 @@ def written_key(image: Image, edit: LayerEdit) -> str | None:
 
     None where a piece is more than bytes and ranges of layers, or nothing is changed.
     """
+    if "written_key" not in edit.__dict__:  # of pieces by the ten thousand, and asked for twice
+        edit.__dict__["written_key"] = _key(image, edit)
+    found: str | None = edit.__dict__["written_key"]
+    return found
+
+
+def _key(image: Image, edit: LayerEdit) -> str | None:
     if edit.pieces is None:
         return None
     names = [None if isinstance(layer, ChangedLayer) else layer.diff_id.encode() for layer in image.layers]

@@ -19,7 +19,7 @@ from itertools import zip_longest
 from deadweight.errors import PlanError, shown
 from deadweight.image.bytes import ByteRange
 from deadweight.image.content import Content, Recoded
-from deadweight.image.filesystem import Filesystem, Key, Merge
+from deadweight.image.filesystem import Filesystem, Key, Merge, Node
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
 from deadweight.image.links import Links, inode_of
 from deadweight.image.model import Image
@@ -99,11 +99,17 @@ def _removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key])
     """What of `wanted` can leave: directories only with all that is in them, and no entry (`pinned`) that a hard
     link names from a layer that stays as it is."""
     gone: set[str] = set()
-    for path in sorted(wanted, key=lambda p: p.count("/"), reverse=True):
+    directories: list[str] = []
+    for path in wanted:
         node = fs.nodes.get(path)
         if node is None or not path:
             raise PlanError(f"there is no {shown(path)} in the image to remove")
-        if node.key not in pinned and all(child in gone for child in fs.children(path)):
+        if node.kind == "dir":
+            directories.append(path)
+        elif not pinned or node.key not in pinned:
+            gone.add(path)
+    for path in sorted(directories, key=lambda p: p.count("/"), reverse=True):
+        if fs.nodes[path].key not in pinned and all(child in gone for child in fs.children(path)):
             gone.add(path)
     return frozenset(gone)
 
@@ -132,7 +138,7 @@ def _dropped(fs: Filesystem, edit: Edit, removed: frozenset[str], pinned: Collec
     for key in edit.drop:
         if key[0] not in keep:
             dropped.setdefault(key, key)
-    for path in removed:
+    for path in removed if keep else ():
         own = fs.nodes[path].key
         if own is not None and own[0] in keep:
             raise PlanError(f"{shown(path)} lies in layer {own[0] + 1}, which is to stay as it is")
@@ -175,7 +181,7 @@ def _repair(
     whiteouts: dict[tuple[int, str], None] = {}
     while dropped:
         view = Merge(layers, dropped, whiteouts, fs.inodes).nodes
-        back = [p for p in view if p not in fs.nodes or p in removed or view[p].key != fs.nodes[p].key]
+        back = [p for p, node in view.items() if p in removed or not _same_name(node, fs.nodes.get(p))]
         # What comes back may also be in the way of what stays.
         back += [p for p, node in fs.nodes.items() if node.entry is not None and p not in removed and p not in view]
         if not back:
@@ -203,6 +209,11 @@ def _repair(
         if before == (len(dropped), len(whiteouts)):
             raise PlanError(f"removing would bring back {shown(back[0])} from a lower layer")
     return dropped, whiteouts
+
+
+def _same_name(node: Node, before: Node | None) -> bool:
+    """Whether a path has its name from the entry that it had it from before."""
+    return before is not None and node.entry is before.entry and node.layer == before.layer
 
 
 def _hiding(fs: Filesystem, dropped: Mapping[Key, Subject]) -> dict[str, list[Key]]:
@@ -273,7 +284,9 @@ class _Emission:
         return Edited(layers, self.charges)
 
     def _charge(self, subject: Subject, before: int, after: int, between: Sequence[int] = ()) -> None:
-        charge = self.charges.setdefault(subject, Charge())
+        charge = self.charges.get(subject)
+        if charge is None:
+            charge = self.charges[subject] = Charge()
         charge.before += before
         charge.after += after
         if between:
@@ -284,7 +297,12 @@ class _Emission:
         untouched = LayerEdit(position, None, layer.size)
         if position in self.keep:
             return untouched
-        first = self._first_names(layer.entries, position)
+        roots = self._roots(layer.entries, position)
+        first: dict[Key, Entry] = {}  # for each file, the first entry that names it: the one to carry the bytes
+        for entry in layer.entries:
+            root = roots.get(entry.index)
+            if root is not None and root not in first:
+                first[root] = entry
         out = Pieces(position)
         changed = False
         end = missing = 0
@@ -292,18 +310,20 @@ class _Emission:
             if entry.start > end:  # a pax global header, which holds for all that follows
                 out.copy(end, entry.start)
             end = entry.end
-            subject = self.dropped.get((position, entry.index))
+            key = (position, entry.index)
+            subject = self.dropped.get(key)
             if subject is not None:
-                heir = self.last_dropped.get((position, entry.index), subject)
                 self._charge(subject, entry.data - entry.start, 0)
-                self._charge(heir, entry.end - entry.data, 0)
+                self._charge(self.last_dropped.get(key, subject), entry.end - entry.data, 0)
                 changed = True
                 continue
-            pieces = self._changed(entry, position, first) if entry.kind in ("file", "hardlink") else None
+            root = roots.get(entry.index)
+            pieces = None if root is None else self._changed(entry, position, first[root], root)
             if pieces is None:
                 out.copy(entry.start, entry.end)
                 missing = padding(entry.end)  # the last entry's padding, which some tools leave out
-                out.add(bytes(missing))
+                if missing:
+                    out.add(bytes(missing))
             else:
                 changed = True
                 for piece in pieces:
@@ -320,23 +340,22 @@ class _Emission:
         self._charge((position, -1), layer.size - end, len(END) + missing)
         return LayerEdit(position, tuple(out.pieces), out.size)
 
-    def _first_names(self, entries: list[Entry], position: int) -> dict[Key, Entry]:
-        """For each file of the layer, the first entry that stays and names it: the one to carry the bytes."""
-        first: dict[Key, Entry] = {}
-        for entry in entries:
-            key = (position, entry.index)
-            if entry.kind != "dir" and key not in self.dropped and (".wh." not in entry.name or entry.whiteout is None):
-                first.setdefault(self.links.root(key), entry)
-        return first
+    def _roots(self, entries: list[Entry], position: int) -> dict[int, Key]:
+        """The files of the layer that stay, whiteouts left out: by the index of the entry, which one has the bytes."""
+        return {
+            entry.index: self.links.root((position, entry.index))
+            for entry in entries
+            if entry.kind in ("file", "hardlink")
+            and (position, entry.index) not in self.dropped
+            and (".wh." not in entry.name or entry.whiteout is None)
+        }
 
-    def _changed(self, entry: Entry, position: int, first: Mapping[Key, Entry]) -> list[Piece] | None:
+    def _changed(self, entry: Entry, position: int, carrier: Entry, root: Key) -> list[Piece] | None:
         """The entry's pieces in the result, or None when it stays as it is."""
-        if ".wh." in entry.name and entry.whiteout is not None:
-            return None
         key = (position, entry.index)
-        root = self.links.root(key)
-        carrier = first[root]
         if entry.kind == "file":
+            if carrier is entry and root not in self.content:  # as most are
+                return None
             if carrier is entry or not self._names(position, carrier, entry):
                 return self._carry(entry, position, root, None)
             # A cut may link to an equal file that comes later: then that one becomes the link.
@@ -383,10 +402,12 @@ class _Emission:
             raise PlanError(f"{shown(entry.name)} is a sparse file and takes over from a name that leaves: keep both")
         name = None if own else entry.name
         size = data.stored if rewrite is None else rewrite[1].size
-        pieces: list[Piece] = [change_header(tar, data, name=name, size=size)]
+        header = change_header(tar, data, name=name, size=size)
+        pieces: list[Piece] = [header]
         taken = data.end - data.start  # what the file takes before it is rewritten
         if moved is not None:
-            taken = len(change_header(tar, data, name=name)) + data.stored + padding(data.stored)
+            before = header if rewrite is None else change_header(tar, data, name=name)
+            taken = len(before) + data.stored + padding(data.stored)
             self._charge(moved, entry.end - entry.start, taken)
         if rewrite is None:
             pieces.append(Span(data_key[0], data.data, data.stored))

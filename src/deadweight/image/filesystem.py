@@ -36,11 +36,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     source_layer: int
     source: Entry | None
     """The entry with metadata and bytes: another one than `entry` when the path is a hard link."""
-
-    @property
-    def kind(self) -> str:
-        """What is there: `file`, `dir`, `symlink`, `device` or `fifo`."""
-        return self.source.kind if self.source is not None else "dir"
+    kind: str = "dir"
+    """What is there: `file`, `dir`, `symlink`, `device` or `fifo`."""
 
     @property
     def key(self) -> Key | None:
@@ -91,12 +88,16 @@ class Filesystem:
 
     def hidden(self) -> list[Key]:
         """Entries that no container sees and no visible name needs, in order; whiteouts are not among them."""
-        seen = {node.key for node in self.nodes.values()} | {node.inode for node in self.nodes.values()}
+        seen: list[set[int]] = [set() for _ in self.image.layers]
+        for node in self.nodes.values():
+            if node.entry is not None and node.source is not None:
+                seen[node.layer].add(node.entry.index)
+                seen[node.source_layer].add(node.source.index)
         return [
             (layer.position, entry.index)
-            for layer in self.image.layers
+            for layer, indices in zip(self.image.layers, seen, strict=True)
             for entry in layer.entries
-            if (layer.position, entry.index) not in seen and entry.whiteout is None
+            if entry.index not in indices and (".wh." not in entry.name or entry.whiteout is None)
         ]
 
     def resolve(self, path: str, passed: dict[str, None] | None = None) -> Node | None:
@@ -217,7 +218,7 @@ class Merge:
         elif source.kind != "dir" or old.kind != "dir":
             self._remove(path)
             self._add_parents(path, position)
-        self.nodes[path] = Node(path, position, entry, source_layer, source)
+        self.nodes[path] = Node(path, position, entry, source_layer, source, source.kind)
 
     def _link_source(self, position: int, entry: Entry, lower: dict[str, Node]) -> tuple[int, Entry]:
         """The layer and entry that carry a hard link's bytes."""
@@ -240,9 +241,10 @@ class Merge:
         while path:
             parent = path.rpartition("/")[0]
             siblings = self.children.get(parent)
-            if siblings is None:
-                siblings = self.children[parent] = {}
-            siblings[path] = None
+            if siblings is not None:  # then it is entered itself, and is a directory
+                siblings[path] = None
+                return
+            self.children[parent] = {path: None}
             node = self.nodes.get(parent)
             if node is not None:
                 if node.kind != "dir" and self._known is None:

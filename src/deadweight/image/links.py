@@ -12,7 +12,7 @@ class Links:
     """What an edit's links (path to the path of an equal file) come to. Raises PlanError for links across layers."""
 
     def __init__(self, fs: Filesystem, links: Mapping[str, str]) -> None:
-        self._fs = fs
+        self._inodes = fs.inodes
         self._merged: dict[Key, Key] = {}  # inode -> the equal inode that it becomes a name of
         self.paths: dict[Key, str] = {}
         """By inode that becomes a name of another: the path whose link does that."""
@@ -27,7 +27,7 @@ class Links:
 
     def root(self, key: Key) -> Key:
         """The entry that carries the bytes of the entry `key`: the same for all names of what is one file then."""
-        key = self._fs.inodes.get(key, key)
+        key = self._inodes.get(key, key)
         while key in self._merged:
             key = self._merged[key]
         return key

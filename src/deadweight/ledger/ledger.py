@@ -138,21 +138,20 @@ class Ledger:
             owner = self.owners.get(module_of(path))
             if owner is not None:
                 return owner
-        return self._owner_below(path.rpartition("/")[0])
+        directory = path.rpartition("/")[0]
+        return self._below.get(directory) or self._owner_below(directory)
 
     def _owner_below(self, directory: str) -> Owner:
         """Who has the files of a directory that no list names."""
-        found = self._below.get(directory)
-        if found is None:
-            found, parent = SYSTEM, directory
-            while parent:
-                if parent in self._prefixes:
-                    found = self._prefixes[parent]
-                    break
-                if parent.endswith(("/site-packages", "/dist-packages")):
-                    break
-                parent = parent.rpartition("/")[0]
-            self._below[directory] = found
+        found, parent = SYSTEM, directory
+        while parent:
+            if parent in self._prefixes:
+                found = self._prefixes[parent]
+                break
+            if parent.endswith(("/site-packages", "/dist-packages")):
+                break
+            parent = parent.rpartition("/")[0]
+        self._below[directory] = found
         return found
 
     @cached_property

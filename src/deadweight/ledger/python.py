@@ -23,6 +23,7 @@ from deadweight.ledger.record import (
     RecordLine,
     read_record,
     record_hash,
+    record_names,
     record_paths,
     rewrite_record,
 )
@@ -260,7 +261,7 @@ def _listed(fs: Filesystem, finder: Finder, site: str, info: str, notes: list[st
     record, legacy = f"{info}/RECORD", f"{info}/installed-files.txt"
     try:
         if record in fs.nodes:
-            names = [(site, line.name) for line in read_record(fs.read(record, RECORD_LIMIT))]
+            names = [(site, name) for name in record_names(fs.read(record, RECORD_LIMIT))]
         elif legacy in fs.nodes:  # pip before 2023, relative to the egg-info directory itself
             names = [(info, line.strip()) for line in _text(fs, legacy, RECORD_LIMIT).splitlines()]
         else:

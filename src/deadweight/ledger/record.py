@@ -62,14 +62,22 @@ def _line(raw: bytes) -> RecordLine:
     return RecordLine(raw, name, digest, size)
 
 
+def record_names(raw: bytes) -> list[str]:
+    """The names that a RECORD lists, in order, as `read_record` has them; empty ones are left out."""
+    if b'"' in raw:
+        return [line.name for line in read_record(raw) if line.name]
+    lines = raw.decode("utf-8", "surrogateescape").split("\n")
+    names = [line.partition(",")[0] if "," in line else line.rstrip("\r") for line in lines]
+    return list(filter(None, names))
+
+
 def record_paths(raw: bytes, site: str) -> dict[str, str]:
     """For each image path that a RECORD in `site` lists, the name as written. Paths out of the image are left out."""
     paths = {}
-    for line in read_record(raw):
-        if line.name:
-            path = join(site, line.name)
-            if path is not None:
-                paths[path] = line.name
+    for name in record_names(raw):
+        path = join(site, name)
+        if path is not None:
+            paths[path] = name
     return paths
 
 
@@ -89,12 +97,30 @@ def rewrite_record(raw: bytes, removed: Collection[str], changed: Mapping[str, t
     Names are as `read_record` gives them; a sha256 is urlsafe base64 without padding. A field that was empty stays
     empty (RECORD's own line has no hash); all other lines stay as they are to the byte.
     """
+    if b'"' not in raw:
+        return _rewrite_plain(raw, set(map(_encoded, removed)), {_encoded(name): new for name, new in changed.items()})
     kept = []
     for line in read_record(raw):
         if line.name and line.name in removed:
             continue
         new = changed.get(line.name) if line.name else None
         kept.append(line.raw if new is None else _changed(line, *new))
+    return b"".join(kept)
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _rewrite_plain(raw: bytes, removed: Collection[bytes], changed: Mapping[bytes, tuple[str, int]]) -> bytes:
+    """As `rewrite_record`, where nothing is quoted: most files are so, and some have ten thousand lines."""
+    kept = []
+    *lines, last = raw.split(b"\n")
+    for line in [*(line + b"\n" for line in lines), last]:
+        name = line.partition(b",")[0] if b"," in line else line.rstrip(b"\r\n")
+        if not name or name not in removed:
+            new = changed.get(name) if name else None
+            kept.append(line if new is None else _changed(_line(line), *new))
     return b"".join(kept)
 
 

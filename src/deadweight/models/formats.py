@@ -75,14 +75,18 @@ def fits(path: str, patterns: Sequence[str]) -> bool:
 
 
 @cache
-def _by_name() -> re.Pattern[str]:
-    endings = sorted({pattern.rpartition("*")[2].rpartition("]")[2] for row in formats() for pattern in row.files})
-    return re.compile(r"\.onnx_data_\d[^/]*\Z|(?:" + "|".join(re.escape(end) for end in endings if end) + r")\Z")
+def _endings() -> tuple[str, ...]:
+    """How the names of files that could be models end."""
+    found = {pattern.rpartition("*")[2].rpartition("]")[2] for row in formats() for pattern in row.files}
+    return tuple(sorted(filter(None, found)))
+
+
+_ONNX_DATA = re.compile(r"\.onnx_data_\d[^/]*\Z")
 
 
 def may_be_model(path: str) -> bool:
     """Whether a path's name could be that of a model: cheap, and right in one direction only."""
-    return _by_name().search(path) is not None
+    return path.endswith(_endings()) or (".onnx_data_" in path and _ONNX_DATA.search(path) is not None)
 
 
 def format_of(path: str, read: Reader) -> str:

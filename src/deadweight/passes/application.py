@@ -22,7 +22,7 @@ _ELSEWHERE = re.compile(r"(?:^|/)(?:\.cache|\.git|node_modules|pkgs)/|^(?:tmp|va
 
 def is_test(path: str) -> bool:
     """Whether a path is that of a test, by the names that pytest goes by."""
-    return _TEST.search(path) is not None
+    return ("test" in path or path.endswith("noxfile.py")) and _TEST.search(path) is not None
 
 
 def sources(context: Context) -> list[str]:
@@ -33,12 +33,11 @@ def sources(context: Context) -> list[str]:
 @once_for_ledger
 def _sources(ledger: Ledger) -> list[str]:
     own = {path for dist in ledger.distributions if is_application(dist) for path in dist.files if path.endswith(".py")}
-    found = []
-    for path in ledger.fs.nodes:
-        if not path.endswith(".py") or is_test(path):
-            continue
-        if path in own or (not _ELSEWHERE.search(path) and ledger.owner(path).kind in ("application", "system")):
-            found.append(path)
+    found = [path for path, test in _python_sources(ledger) if not test and (path in own or _is_nobodys(ledger, path))]
+    elsewhere = {path for path in own if _ELSEWHERE.search(path) and not is_test(path)}
+    if elsewhere:
+        wanted = elsewhere.union(found)
+        found = [path for path in ledger.fs.nodes if path in wanted]
     # What the image runs counts wherever it lies and whatever its name.
     listed, scanned = ledger.owners, set(found)
     for path in commands(ledger).programs:
@@ -54,6 +53,11 @@ def _sources(ledger: Ledger) -> list[str]:
             if any("python" in word for word in shebang(head)):
                 found.append(path)
     return [path for path in found if ledger.fs.nodes[path].kind == "file"]
+
+
+def _is_nobodys(ledger: Ledger, path: str) -> bool:
+    """Whether no package has a file."""
+    return ledger.owner(path).kind in ("application", "system")
 
 
 def mentions(context: Context, pattern: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
@@ -129,4 +133,14 @@ def python_sources(context: Context) -> Iterator[str]:
 @once_for_ledger
 def _python_sources(ledger: Ledger) -> list[tuple[str, bool]]:
     """Python files, and whether each is a test's."""
-    return [(path, is_test(path)) for path in ledger.fs.nodes if path.endswith(".py") and not _ELSEWHERE.search(path)]
+    found = []
+    elsewhere: dict[str, bool] = {}  # each directory is looked at once
+    for path in ledger.fs.nodes:
+        if path.endswith(".py"):
+            directory = path.rpartition("/")[0]
+            away = elsewhere.get(directory)
+            if away is None:
+                away = elsewhere[directory] = _ELSEWHERE.search(f"{directory}/") is not None
+            if not away:
+                found.append((path, is_test(path)))
+    return found

@@ -139,13 +139,18 @@ class Context:
         node = self.ledger.fs.nodes.get(path)
         if node is None or node.entry is None or path in self.gone or path in self.blocked:
             return False
-        if node.layer in self.keep_layers or node.source_layer in self.keep_layers:
+        if self.keep_layers and (node.layer in self.keep_layers or node.source_layer in self.keep_layers):
             return False
-        return not self.kept(path)
+        return not (self.options.keep and self.kept(path))
+
+    @property
+    def anything_may_change(self) -> bool:
+        """Whether nothing is to stay as it is: all that is not gone may change then."""
+        return not (self.keep_layers or self.blocked or self.options.keep)
 
     def kept(self, path: str) -> bool:
         """Whether the user asked to keep it: a pattern matches it, or a directory above it."""
-        return bool(self.options.keep) and any(matches(path, pattern.strip("/")) for pattern in self.options.keep)
+        return any(matches(path, pattern.strip("/")) for pattern in self.options.keep)
 
 
 TO_STAY = " is to stay"

@@ -171,6 +171,8 @@ class _Shields:
             fs.resolve(place, self._passed)
         self._near_strict, self._near_loose = _Nearest(self._strict), _Nearest(self._loose)
         self._near_sites = _Nearest(self._sites)
+        self._named = {*self._strict, *self._loose, *self._sites}
+        self._places: dict[tuple[str, str], str | None] = {}
         self._read = {
             place.decode("utf-8", "surrogateescape").strip("/"): path
             for path in sources(context)
@@ -178,8 +180,8 @@ class _Shields:
         }
         self._near_read = _Nearest(self._read)
 
-    def reason(self, path: str, root: str) -> str | None:
-        """Why a file of a cache stays; None when it does not."""
+    def _of_place(self, path: str, root: str) -> str | None:
+        """Why what lies at a path of a cache, or below it, stays for the sake of the place."""
         if self._near_strict(path):
             return "the image's configuration names the place"
         named = self._near_loose(path)
@@ -187,6 +189,19 @@ class _Shields:
             return "the image's environment names the place"
         if self._near_sites(path) is not None:
             return "distributions are installed there"
+        return None
+
+    def reason(self, path: str, root: str) -> str | None:
+        """Why a file of a cache stays; None when it does not."""
+        if path in self._named:
+            reason = self._of_place(path, root)
+        else:  # what its directory says holds for all of it
+            place = path.rpartition("/")[0], root
+            if place not in self._places:
+                self._places[place] = self._of_place(*place)
+            reason = self._places[place]
+        if reason is not None:
+            return reason
         kind = self._ledger.owner(path).kind
         if kind not in ("system", "application") or (kind == "application" and self._scratch(path)):
             return f"{'the application' if kind == 'application' else 'a package'} has it"

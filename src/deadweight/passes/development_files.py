@@ -54,6 +54,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     stub_owners = matcher(known("stubs", "read_by_their_own"))
     sites = tuple(sorted({f"{dist.site}/" for dist in context.ledger.distributions}, key=len, reverse=True))
     removals: dict[str, Proposal] = {}
+    done: set[str] = set()  # directories whose parents were looked at
     stubs_stay: dict[str, str] = {}
     for path, node in context.ledger.fs.nodes.items():
         kind = _kind(context, path)
@@ -71,6 +72,10 @@ def propose(context: Context) -> Iterator[Proposal]:
             stubs_stay.setdefault(owner.name, path)
             continue
         removals[path] = Proposal("remove", path, kind, _EVIDENCE[kind])
+        directory = path.rpartition("/")[0]
+        if directory in done:
+            continue
+        done.add(directory)
         for parent in _parents(sites, path):
             if parent not in removals and context.may_change(parent):
                 removals[parent] = Proposal("remove", parent, kind, _EVIDENCE[kind])

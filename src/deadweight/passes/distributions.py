@@ -64,7 +64,7 @@ def _unmovable(context: Context, found: Collection[Distribution]) -> str | None:
     for dist in found:
         if not dist.has_record:
             return "no list of its files is in the image"
-        for path in dist.files:
+        for path in () if context.anything_may_change else dist.files:
             if path not in context.gone and not context.may_change(path):
                 return f"/{path} is to stay"
         if dist.installer == "conda":  # conda-meta has its own list of them

@@ -25,6 +25,7 @@ from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rew
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.ledger.record import record_hash, record_paths, rewrite_record
+from deadweight.passes.inodes import names_by_inode
 from deadweight.passes.outcomes import Digests, digests
 from deadweight.passes.target import read_slimmed, slimmed_for
 
@@ -94,11 +95,10 @@ def _names(ledger: Ledger, edit: Edit) -> dict[Key, list[str]]:
     carriers = {path: inode_of(ledger.fs, path) for path in edit.rewrite}
     wanted = {links.root(key): key for key in carriers.values()}
     names: dict[Key, list[str]] = {}
-    for path, node in ledger.fs.nodes.items():
-        if node.inode is not None and node.kind == "file":
-            key = wanted.get(links.root(node.inode))
-            if key is not None:
-                names.setdefault(key, []).append(path)
+    for inode, paths in names_by_inode(ledger).items():
+        key = wanted.get(links.root(inode))
+        if key is not None:
+            names.setdefault(key, []).extend(paths)
     return names
 
 
@@ -139,9 +139,10 @@ def _record(
         return
     raw = ledger.fs.read(path)
     names = record_paths(raw, dist.site)
-    hashes = record_hash(raw)
     new: dict[str, tuple[str, int]] = {}
-    for place in touched & names.keys() & changed.keys():
+    rewritten = touched & names.keys() & changed.keys()
+    hashes = record_hash(raw) if rewritten else {}
+    for place in rewritten:
         before, after = changed[place]
         name = names[place]
         if hashes.get(name) == ("sha256", _base64(before.sha256), before.size):
@@ -158,13 +159,14 @@ def _base64(digest: bytes) -> str:
 def _dpkg(ledger: Ledger, removed: frozenset[str], changed: Mapping[str, Pair], derived: Derived) -> None:
     leaving: set[tuple[str, str]] = set()
     causes: set[str] = set()
+    changed = {path: pair for path, pair in changed.items() if path in ledger.owners}
     for package in ledger.packages:
         lists = [path for path in package.info_files if path.endswith(".list")]
         if lists and all(path in removed for path in lists):
             leaving.add((package.name, package.architecture))
             causes.update(lists)
         gone = {p for p in (*package.files, *package.listed_directories, *package.info_files) if p in removed}
-        new = {p: pair for p, pair in changed.items() if ledger.owners.get(p, None) and p in package.files}
+        new = {p: changed[p] for p in package.files if p in changed}
         if new or gone.difference(package.info_files):
             _package(ledger, package, gone, new, derived)
     for path in (STATUS, EXTENDED_STATES):

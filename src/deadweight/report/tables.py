@@ -56,15 +56,23 @@ class Line(NamedTuple):
 
 
 def bytes_table(
-    console: Console, title: str, lines: Sequence[Line], *, what: str, top: int | None = None, total: str = "total"
+    console: Console,
+    title: str,
+    lines: Sequence[Line],
+    *,
+    what: str,
+    top: int | None = None,
+    total: str = "total",
+    all_lines: tuple[int, int] | None = None,
 ) -> None:
     """Prints `lines` as a table whose last row is their sum; what `top` leaves out is one row, `others (N)`.
 
-    `what` says what the labels are and, after a comma, what stands beside or below them.
+    `what` says what the labels are and, after a comma, what stands beside or below them. `all_lines` is how many lines
+    there are, and their sum, where `lines` are only the first of them.
     """
-    whole = sum(line.bytes for line in lines)
-    shown = list(lines if top is None or len(lines) <= top + 1 else lines[:top])
-    rest = len(lines) - len(shown)
+    count, whole = all_lines or (len(lines), sum(line.bytes for line in lines))
+    shown = list(lines if top is None or count <= top + 1 else lines[:top])
+    rest = count - len(shown)
     if rest:
         shown.append(Line(whole - sum(line.bytes for line in shown), f"others ({rest:,})"))
     width = BAR if console.width >= WIDE else NARROW_BAR

@@ -5,6 +5,7 @@ Nothing from an image is markup here, and all of it goes through `plain`.
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -138,7 +139,8 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
         owners = [Line(one.bytes, one.name, f"{one.kind}, {_count(one.cuts, 'cut')}") for one in report.owners]
         bytes_table(console, "Saved, by owner", owners, what="owner, and how many cuts", top=min(top, 8), total="saved")
         _layers(console, report)
-        cuts = sorted(report.cuts, key=lambda cut: (cut.after_bytes - cut.before_bytes, cut.path))
+        cuts = heapq.nsmallest(top + 1, report.cuts, key=lambda cut: (cut.after_bytes - cut.before_bytes, cut.path))
+        saved = sum(cut.before_bytes - cut.after_bytes for cut in report.cuts)
         bytes_table(
             console,
             "Largest cuts",
@@ -153,6 +155,7 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
             what="path, and why",
             top=top,
             total="saved",
+            all_lines=(len(report.cuts), saved),
         )
     print_savings(console, report.gpu_savings)
     paragraphs(console, "Left behind, and other notes", report.notes)
