@@ -84,6 +84,10 @@ class Facts:
             found = table[name] = work()
         return cast(T, found)
 
+    def has(self, kind: str, key: Key, of: type[T], more: str = "") -> bool:
+        """Whether `of` would have nothing to work out."""
+        return (f"{key[1]} {more}" if more else key[1]) in self.table(kind, key[0], of)
+
     def has_made(self, recipe: str) -> bool:
         """Whether it is known what a recipe makes of any file at all: if not, nothing has to be hashed to ask."""
         if self._recipes is None:
@@ -179,6 +183,7 @@ def code() -> str:
     return found.hexdigest()[:32]
 
 
+@once
 def name_of(*inputs: Hashable) -> str:
     """A short name for what follows from these inputs alone."""
     return hashlib.sha256(repr(inputs).encode()).hexdigest()[:32]

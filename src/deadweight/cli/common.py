@@ -83,7 +83,7 @@ def opened(
     from deadweight.image.transports import open_image  # noqa: PLC0415
 
     # Entries and rows are many, long-lived and free of cycles: going through them again and again finds nothing.
-    gc.set_threshold(200_000, 20, 20)
+    gc.set_threshold(1_000_000, 20, 20)
     with open_image(reference, platform, report) as image:
         if cache is not None:
             from deadweight.cache.known import recall  # noqa: PLC0415

@@ -161,13 +161,13 @@ def _undrop_directories(fs: Filesystem, edit: Edit, dropped: dict[Key, Subject])
     """A hidden directory entry stays while its layer keeps something in that directory."""
     layers = {key[0] for key in edit.drop if key in dropped and fs.entry(key).kind == "dir"}
     for position in layers:
+        entries = fs.image.layers[position].entries
         needed: set[str] = set()
-        for entry in fs.image.layers[position].entries:
-            if (position, entry.index) not in dropped:
-                parent = entry.name.rpartition("/")[0]
-                while parent and parent not in needed:
-                    needed.add(parent)
-                    parent = parent.rpartition("/")[0]
+        for parent in {e.name.rpartition("/")[0] for e in entries if (position, e.index) not in dropped}:
+            above = parent
+            while above and above not in needed:
+                needed.add(above)
+                above = above.rpartition("/")[0]
         for key in [k for k in dropped if k[0] == position and k == dropped[k]]:
             if fs.entry(key).kind == "dir" and fs.entry(key).name in needed:
                 del dropped[key]
@@ -181,7 +181,7 @@ def _repair(
     whiteouts: dict[tuple[int, str], None] = {}
     while dropped:
         view = Merge(layers, dropped, whiteouts, fs.inodes).nodes
-        back = [p for p, node in view.items() if p in removed or not _same_name(node, fs.nodes.get(p))]
+        back = [p for p, node in view.items() if p in removed or _has_changed(node, fs.nodes.get(p))]
         # What comes back may also be in the way of what stays.
         back += [p for p, node in fs.nodes.items() if node.entry is not None and p not in removed and p not in view]
         if not back:
@@ -211,9 +211,9 @@ def _repair(
     return dropped, whiteouts
 
 
-def _same_name(node: Node, before: Node | None) -> bool:
-    """Whether a path has its name from the entry that it had it from before."""
-    return before is not None and node.entry is before.entry and node.layer == before.layer
+def _has_changed(node: Node, before: Node | None) -> bool:
+    """Whether a path has its name from another entry than before."""
+    return before is None or node.entry is not before.entry or node.layer != before.layer
 
 
 def _hiding(fs: Filesystem, dropped: Mapping[Key, Subject]) -> dict[str, list[Key]]:
@@ -342,13 +342,16 @@ class _Emission:
 
     def _roots(self, entries: list[Entry], position: int) -> dict[int, Key]:
         """The files of the layer that stay, whiteouts left out: by the index of the entry, which one has the bytes."""
-        return {
-            entry.index: self.links.root((position, entry.index))
-            for entry in entries
-            if entry.kind in ("file", "hardlink")
-            and (position, entry.index) not in self.dropped
-            and (".wh." not in entry.name or entry.whiteout is None)
-        }
+        found: dict[int, Key] = {}
+        inodes, merged = self.fs.inodes, self.links.merged
+        for entry in entries:
+            key = (position, entry.index)
+            if entry.kind not in ("file", "hardlink") or key in self.dropped:
+                continue
+            if ".wh." not in entry.name or entry.whiteout is None:
+                root = inodes[key] if entry.kind == "hardlink" else key
+                found[entry.index] = self.links.root(root) if root in merged else root
+        return found
 
     def _changed(self, entry: Entry, position: int, carrier: Entry, root: Key) -> list[Piece] | None:
         """The entry's pieces in the result, or None when it stays as it is."""

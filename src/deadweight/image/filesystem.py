@@ -175,9 +175,17 @@ class Merge:
         for position, entries in enumerate(layers):
             kept = [e for e in entries if (position, e.index) not in dropped] if dropped else entries
             lower = self._hide_lower(kept, [path for at, path in whiteouts if at == position])
+            nodes, children = self.nodes, self.children
             for entry in kept:
-                if ".wh." not in entry.name or entry.whiteout is None:
+                path, kind = entry.name, entry.kind
+                if ".wh." in path and entry.whiteout is not None:
+                    continue
+                siblings = children.get(path.rpartition("/")[0])
+                if kind == "hardlink" or siblings is None or path in nodes:
                     self._add(position, entry, lower)
+                else:  # a new name in a directory that is there, as most are
+                    siblings[path] = None
+                    nodes[path] = Node(path, position, entry, position, entry, kind)
 
     def _hide_lower(self, entries: Sequence[Entry], added: Sequence[str]) -> dict[str, Node]:
         """Applies a layer's whiteouts; gives what they hid, which hard links of the same layer may still name."""

@@ -15,7 +15,7 @@ import msgspec
 
 from deadweight.errors import TarError, shown
 from deadweight.image.bytes import ByteRange
-from deadweight.image.ustar import headers
+from deadweight.image.ustar import headers, owners_of
 
 BLOCK = 512
 # What one entry's headers may take: a pax header with several xattrs is a few kB, a sparse map rarely 1 MB.
@@ -298,18 +298,22 @@ def change_header(
 
     When only the size changes, and nothing but the last block holds it, all else stays as it is to the byte.
     """
-    raw = tar.read_at(entry.start, entry.data - entry.start)
-    if name is None and hardlink_to is None and size is not None and size < 8 << 30:
+    renamed = name is not None or hardlink_to is not None
+    # One block has no room for more than the entry tells: it need not be read, which most headers' time went into.
+    owners = _owners(entry) if renamed else None
+    raw = b"" if owners is not None else tar.read_at(entry.start, entry.data - entry.start)
+    if not renamed and size is not None and size < 8 << 30:
         block = bytearray(raw[-BLOCK:])
         if b" size=" not in raw[:-BLOCK]:
             block[124:136] = b"%011o\0" % size
             block[148:156] = b"        "
             block[148:156] = b"%06o\0 " % sum(block)
             return raw[:-BLOCK] + bytes(block)
-    if hardlink_to is not None or entry.kind == "file":
+    owners = owners or owners_of(raw)
+    if owners is not None and (hardlink_to is not None or entry.kind == "file"):
         length = 0 if hardlink_to is not None else entry.stored if size is None else size
         short = headers(
-            raw,
+            owners,
             entry.name if name is None else name,
             hardlink_to,
             entry.mode,
@@ -320,6 +324,7 @@ def change_header(
         )
         if short is not None:
             return short
+    raw = raw or tar.read_at(entry.start, entry.data - entry.start)
     info = open_headers(io.BytesIO(raw + bytes(2 * BLOCK))).next()
     info.pax_headers = {
         k: v for k, v in info.pax_headers.items() if k not in ("path", "linkpath", "size", "hdrcharset")
@@ -331,6 +336,14 @@ def change_header(
     elif entry.kind == "file":
         info.type, info.linkname = tarfile.REGTYPE, ""
     return bytes(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+
+def _owners(entry: Entry) -> tuple[bytes, bytes] | None:
+    """The names of an entry's user and group, where its headers are one block and these are all that it holds."""
+    user, _, group = entry.owner.partition(":")
+    if entry.data - entry.start != BLOCK or ":" in group or not entry.owner.isascii():
+        return None
+    return user.encode(), group.encode()
 
 
 def whiteout_header(path: str) -> bytes:

@@ -13,7 +13,8 @@ class Links:
 
     def __init__(self, fs: Filesystem, links: Mapping[str, str]) -> None:
         self._inodes = fs.inodes
-        self._merged: dict[Key, Key] = {}  # inode -> the equal inode that it becomes a name of
+        self.merged: dict[Key, Key] = {}
+        """By inode: the equal one that it becomes a name of."""
         self.paths: dict[Key, str] = {}
         """By inode that becomes a name of another: the path whose link does that."""
         for path, target in links.items():
@@ -22,14 +23,14 @@ class Links:
                 raise PlanError(f"{shown(path)} and {shown(target)} lie in different layers and cannot be linked")
             mine, other = self.root(mine), self.root(other)
             if mine != other:
-                self._merged[mine] = other
+                self.merged[mine] = other
                 self.paths[mine] = path
 
     def root(self, key: Key) -> Key:
         """The entry that carries the bytes of the entry `key`: the same for all names of what is one file then."""
         key = self._inodes.get(key, key)
-        while key in self._merged:
-            key = self._merged[key]
+        while key in self.merged:
+            key = self.merged[key]
         return key
 
 

@@ -11,6 +11,8 @@ from deadweight.image.content import Recoded
 
 END = bytes(1024)
 """Two zero blocks: the end of a tar archive."""
+_JOINED = 8192
+"""Literal bytes that one piece has, about: joining copies them each time."""
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +62,7 @@ class Pieces:
         self._settle()
         self.size += length
         last = self._pieces[-1] if self._pieces else None
-        if isinstance(piece, bytes) and isinstance(last, bytes) and len(last) < 1 << 16:
+        if isinstance(piece, bytes) and isinstance(last, bytes) and len(last) < _JOINED:
             self._pieces[-1] = last + piece
         elif (
             isinstance(piece, Span)

@@ -12,25 +12,32 @@ BLOCK: Final = 512
 _NAME: Final = 100
 _DIGITS: Final = {8: 8**7, 12: 8**11}
 _REST: Final = bytes(8 + 8 + 155 + 12)  # no device's numbers, no prefix
+_USTAR: Final = b"ustar\x0000"
+_CONSTANT: Final = sum(_USTAR) + 8 * 32
+"""What all headers have in their checksum: the magic number, and blanks in place of the checksum itself."""
 _NAMES: Final = frozenset({b"path", b"linkpath"})
 
 
 def headers(
-    raw: bytes, name: str, linkname: str | None, mode: int, uid: int, gid: int, size: int, mtime: float
+    owners: tuple[bytes, bytes],
+    name: str,
+    linkname: str | None,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    mtime: float,
 ) -> bytes | None:
-    """The headers of a file, or of a hard link to `linkname`, with the owners' names of the headers `raw`.
+    """The headers of a file, or of a hard link to `linkname`; `owners` are the names of the user and the group.
 
-    None where more than names would not fit into one block, or `raw` says more.
+    None where more than names would not fit into one block.
     """
-    if not isinstance(mtime, int) or not name.isascii() or not (linkname or "").isascii() or not _plain(raw):
+    if not isinstance(mtime, int) or not name.isascii() or not (linkname or "").isascii():
         return None
     small, large = _DIGITS[8], _DIGITS[12]
     if not (0 <= uid < small and 0 <= gid < small and 0 <= size < large and 0 <= mtime < large):
         return None
-    last = raw[-BLOCK:]
-    user, group = last[265:297].partition(b"\0")[0], last[297:329].partition(b"\0")[0]
-    if not (user.isascii() and group.isascii()):
-        return None
+    user, group = owners
     numbers = (mode & 0o7777, uid, gid, size, mtime)
     path, link = name.encode(), (linkname or "").encode()
     block = _block(path, numbers, b"0" if linkname is None else b"1", link, user, group)
@@ -40,6 +47,15 @@ def headers(
     records = b"".join(_record(key, value) for key, value in long)
     first = _block(b"././@PaxHeader", (0, 0, 0, len(records), 0), b"x", b"", b"", b"")
     return first + records + bytes(-len(records) % BLOCK) + block
+
+
+def owners_of(raw: bytes) -> tuple[bytes, bytes] | None:
+    """The names of the user and the group in the headers `raw`; None where these say more than `headers` writes."""
+    if not _plain(raw):
+        return None
+    last = raw[-BLOCK:]
+    user, group = last[265:297].partition(b"\0")[0], last[297:329].partition(b"\0")[0]
+    return (user, group) if user.isascii() and group.isascii() else None
 
 
 def _plain(raw: bytes) -> bool:
@@ -63,10 +79,19 @@ def _plain(raw: bytes) -> bool:
 def _block(
     name: bytes, numbers: tuple[int, int, int, int, int], kind: bytes, link: bytes, user: bytes, group: bytes
 ) -> bytes:
-    start = name[:_NAME].ljust(_NAME, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % numbers
-    owners = user.ljust(32, b"\0") + group.ljust(32, b"\0")
-    end = kind + link[:_NAME].ljust(_NAME, b"\0") + b"ustar\x0000" + owners + _REST
-    return b"%b%06o\0 %b" % (start, sum(start) + sum(end) + 8 * 32, end)
+    said = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % numbers
+    total = sum(name[:_NAME]) + sum(said) + sum(link[:_NAME]) + sum(user) + sum(group) + kind[0] + _CONSTANT
+    return b"%b%b%06o\0 %b%b%b%b%b%b" % (
+        name[:_NAME].ljust(_NAME, b"\0"),
+        said,
+        total,
+        kind,
+        link[:_NAME].ljust(_NAME, b"\0"),
+        _USTAR,
+        user.ljust(32, b"\0"),
+        group.ljust(32, b"\0"),
+        _REST,
+    )
 
 
 def _record(key: bytes, value: bytes) -> bytes:

@@ -274,7 +274,7 @@ def _listed(fs: Filesystem, finder: Finder, site: str, info: str, notes: list[st
         if not name:
             continue
         path = join(base, name)
-        node = finder.node(path) if path else None
+        node = (fs.nodes.get(path) or finder.node(path)) if path else None
         if node is not None and node.kind != "dir":
             files.append(node.path)
         elif path is None and len(notes) < NOTE_LIMIT:

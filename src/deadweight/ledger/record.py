@@ -81,8 +81,11 @@ def record_paths(raw: bytes, site: str) -> dict[str, str]:
     return paths
 
 
-def record_hash(raw: bytes) -> dict[str, tuple[str, str, int]]:
-    """For each name with a hash and a size: (algorithm, hash as written, size in bytes)."""
+def record_hash(raw: bytes, names: Collection[str] | None = None) -> dict[str, tuple[str, str, int]]:
+    """For each name (of `names`, if given) with a hash and a size: (algorithm, hash as written, size in bytes)."""
+    if names is not None and b'"' not in raw:
+        wanted = set(map(_encoded, names))
+        raw = b"\n".join(line for line in raw.split(b"\n") if line.partition(b",")[0] in wanted)
     hashes = {}
     for line in read_record(raw):
         algorithm, equals, value = line.hash.partition("=")

@@ -187,7 +187,7 @@ class Rewriting(NamedTuple):
     """What it is to become, where a pass has a choice; as in the proposal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pass:
     """One way of losing weight."""
 

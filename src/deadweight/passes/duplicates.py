@@ -25,12 +25,13 @@ _Meta = tuple[int, int, int, int, int, float, str, tuple[tuple[str, str], ...]]
 def propose(context: Context) -> Iterator[Proposal]:
     """Links, ordered by path."""
     found = []
+    facts, groups = context.ledger.facts, _groups(context)
     with ThreadPoolExecutor(THREADS) as pool:
-        groups = _groups(context)
         for prefix in (PREFIX, None):  # most files that differ do so at their beginning
             files = [file for group in groups for file in group]
-            digests = pool.map(partial(_digest, context, prefix), files)
-            groups = _split(groups, digests)
+            digest = partial(_digest, context, prefix)
+            list(pool.map(digest, [file for file in files if not facts.has(_kind(prefix), file[0], bytes)]))
+            groups = _split(groups, map(digest, files))
     for group in groups:
         group.sort()
         target = group[0][1]
@@ -82,8 +83,11 @@ def _meta(layer: int, e: Entry) -> _Meta:
 
 
 def _digest(context: Context, prefix: int | None, file: _File) -> bytes:
-    kind = "sha256" if prefix is None else "beginning"
-    return context.ledger.facts.of(kind, file[0], bytes, lambda: _hashed(context, prefix, file[0]))
+    return context.ledger.facts.of(_kind(prefix), file[0], bytes, lambda: _hashed(context, prefix, file[0]))
+
+
+def _kind(prefix: int | None) -> str:
+    return "sha256" if prefix is None else "beginning"
 
 
 def _hashed(context: Context, prefix: int | None, key: Key) -> bytes:

@@ -26,7 +26,7 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.ledger.record import record_hash, record_paths, rewrite_record
 from deadweight.passes.inodes import names_by_inode
-from deadweight.passes.outcomes import Digests, digests
+from deadweight.passes.outcomes import Digests, are_known, digests
 from deadweight.passes.target import read_slimmed, slimmed_for
 
 STATUS = "var/lib/dpkg/status"
@@ -110,21 +110,36 @@ def _all_digests(ledger: Ledger, edit: Edit) -> tuple[dict[Key, Digests], dict[K
     tasks: list[tuple[str, Content | None]] = []
     for path, content in edit.rewrite.items():
         tasks += [(path, None), (path, content)]
+    unknown = [
+        task for task in tasks if not are_known(ledger, _inode(ledger, task[0]), task[1], md5=_by_md5(ledger, task[0]))
+    ]
     with ThreadPoolExecutor(WORKERS) as pool:
-        results = list(pool.map(lambda task: _digests(ledger, *task), tasks))
+        list(pool.map(lambda task: _digests(ledger, *task), unknown))
+    results = [_digests(ledger, *task) for task in tasks]
     before: dict[Key, Digests] = {}
     after: dict[Key, Digests] = {}
     for (path, new), found in zip(tasks, results, strict=True):
-        key = ledger.fs.nodes[path].inode
-        assert key is not None
-        (before if new is None else after)[key] = found
+        (before if new is None else after)[_inode(ledger, path)] = found
     return before, after
 
 
 def _digests(ledger: Ledger, path: str, content: Content | None) -> Digests:
+    return digests(ledger, _inode(ledger, path), content, md5=_by_md5(ledger, path))
+
+
+def _is_known(ledger: Ledger, path: str, content: Content | None) -> bool:
+    return are_known(ledger, _inode(ledger, path), content, md5=_by_md5(ledger, path))
+
+
+def _inode(ledger: Ledger, path: str) -> Key:
     key = ledger.fs.nodes[path].inode
     assert key is not None  # it has content
-    return digests(ledger, key, content, md5=ledger.owner(path).kind == "debian")
+    return key
+
+
+def _by_md5(ledger: Ledger, path: str) -> bool:
+    """Whether a list has the file's MD5, as dpkg's have."""
+    return ledger.owner(path).kind == "debian"
 
 
 def _record(
@@ -141,7 +156,7 @@ def _record(
     names = record_paths(raw, dist.site)
     new: dict[str, tuple[str, int]] = {}
     rewritten = touched & names.keys() & changed.keys()
-    hashes = record_hash(raw) if rewritten else {}
+    hashes = record_hash(raw, [names[place] for place in rewritten])
     for place in rewritten:
         before, after = changed[place]
         name = names[place]

@@ -74,7 +74,6 @@ def outcome(
 def digests(ledger: Ledger, key: Key, content: Content | None, *, md5: bool = False) -> Digests:
     """The digests of the file that an entry carries, or of its new content."""
     after = b"" if content is None else content.digest
-    more = "md5" if md5 else ""
 
     def work() -> Digests:
         return _hashed(ledger, key, content, md5)
@@ -86,7 +85,17 @@ def digests(ledger: Ledger, key: Key, content: Content | None, *, md5: bool = Fa
             memo[asked] = work()
         found: Digests = memo[asked]
         return found
-    return ledger.facts.of("digests", key, Digests, work, f"{more}{after.hex()}")
+    return ledger.facts.of("digests", key, Digests, work, _named(after, md5))
+
+
+def are_known(ledger: Ledger, key: Key, content: Content | None, *, md5: bool) -> bool:
+    """Whether `digests` has nothing to work out."""
+    after = b"" if content is None else content.digest
+    return after is not None and ledger.facts.has("digests", key, Digests, _named(after, md5))
+
+
+def _named(after: bytes, md5: bool) -> str:
+    return f"{'md5' if md5 else ''}{after.hex()}"
 
 
 def _hashed(ledger: Ledger, key: Key, content: Content | None, md5: bool) -> Digests:

@@ -47,14 +47,12 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
             yield Proposal(
                 "drop", entry.name, "a deletion with nothing left to delete", "no lower layer has it", key=key
             )
-        for name in kept:
-            there.add(name)
-            parent = name
-            while parent:
-                parent = parent.rpartition("/")[0]
-                if parent in above:
-                    break
-                above.add(parent)
+        there.update(kept)
+        for parent in {name.rpartition("/")[0] for name in kept if name}:
+            place = parent
+            while place not in above:
+                above.add(place)
+                place = place.rpartition("/")[0]
 
 
 class _Names:
