@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from deadweight.image.transports import open_image
     from deadweight.ledger.ledger import Ledger
     from deadweight.passes.base import Options
-    from deadweight.plan import Plan, make_plan, read_plan, write_plan
+    from deadweight.plan import Plan, read_plan, write_plan
+    from deadweight.planning import make_plan
 
 __all__ = [
     "Applied",
@@ -48,7 +49,7 @@ _PLACES = {
     "Reference": "image.reference",
     "Target": "binary.gpu",
     "apply_plan": "apply",
-    "make_plan": "plan",
+    "make_plan": "planning",
     "open_image": "image.transports",
     "parse_reference": "image.reference",
     "read_plan": "plan",

@@ -25,7 +25,8 @@ from deadweight.image.transports.names import RESULT, SOURCE, SOURCE_MANIFEST, S
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
-from deadweight.plan import METADATA, Cut, Plan, Progress, Worked, plan_digest, work
+from deadweight.plan import METADATA, Cut, Plan, plan_digest
+from deadweight.planning import Progress, Worked, work
 
 if TYPE_CHECKING:
     from deadweight.swap.swapped import Swapped

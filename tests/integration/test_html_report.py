@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 from deadweight.cli.main import main
 from deadweight.image.transports import open_image
 from deadweight.ledger.ledger import Ledger
-from deadweight.plan import draw_up
+from deadweight.planning import draw_up
 from deadweight.report import terminal
 from deadweight.report.html.sections import asset
 from deadweight.report.html.slim import slim_page

@@ -75,6 +75,6 @@ def passes(*toys: Toy, besides: tuple[str, ...] = ()) -> Iterator[None]:
     chosen = [toy.one for toy in toys] + [one for one in all_passes() if one.name in besides]
     found = tuple(sorted(chosen, key=lambda one: (one.order, one.name)))
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("plan", "apply"):
+        for module in ("planning", "apply"):
             patch.setattr(f"deadweight.{module}.all_passes", lambda: found)
         yield

@@ -23,7 +23,7 @@ from deadweight.image.model import Image, build_image
 from deadweight.image.transports.stream import Hasher
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Options, all_passes, own_passes
-from deadweight.plan import draw_up
+from deadweight.planning import draw_up
 
 INFO = "var/lib/dpkg/info"
 _DONE = ("gpu-code", "symbols", "weights")

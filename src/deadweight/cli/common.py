@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from deadweight.image.model import Image
     from deadweight.ledger.ledger import Ledger
     from deadweight.passes.base import Risk
-    from deadweight.plan import Plan, Worked
+    from deadweight.plan import Plan
+    from deadweight.planning import Worked
     from deadweight.swap.swapped import Swapped
 
 
@@ -116,7 +117,7 @@ def swapped_for(
     """The image with what the planning options ask for swapped; None where nothing is asked for."""
     from deadweight.errors import UsageError  # noqa: PLC0415
     from deadweight.image.transports import open_image  # noqa: PLC0415
-    from deadweight.plan import protected  # noqa: PLC0415
+    from deadweight.planning import protected  # noqa: PLC0415
 
     if not swap:
         if find_links or index_url is not None:
@@ -178,7 +179,7 @@ def plan_for(
     from deadweight.errors import UsageError, shown  # noqa: PLC0415
     from deadweight.image.transports import open_image  # noqa: PLC0415
     from deadweight.passes.base import Options, matches  # noqa: PLC0415
-    from deadweight.plan import draw_up  # noqa: PLC0415
+    from deadweight.planning import draw_up  # noqa: PLC0415
 
     if weights is not None and (risk in ("lossless", "target") or "weights" in skip):
         raise UsageError(

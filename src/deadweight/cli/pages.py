@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from deadweight.cli.options import Documents
     from deadweight.ledger.account import Account
     from deadweight.ledger.ledger import Ledger
-    from deadweight.plan import Worked
+    from deadweight.planning import Worked
     from deadweight.report.model import CompareReport, InspectReport, SlimReport
     from deadweight.report.tree import Side
 

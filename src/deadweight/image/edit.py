@@ -10,7 +10,6 @@ whiteout stays while it still hides something.
 
 from __future__ import annotations
 
-import posixpath
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +18,12 @@ from itertools import zip_longest
 from deadweight.errors import PlanError, shown
 from deadweight.image.bytes import ByteRange
 from deadweight.image.content import Content, Recoded
-from deadweight.image.filesystem import Filesystem, Key, Merge, Node
+from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
+from deadweight.image.leaving import Subject, dropped_by, pinned_by, removable, repair
 from deadweight.image.links import Links, inode_of
 from deadweight.image.model import Image
 from deadweight.image.pieces import END, Made, Piece, Pieces, Span
-
-Subject = str | Key
-"""What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
 
 
 @dataclass(frozen=True)
@@ -78,162 +75,17 @@ def edit_image(fs: Filesystem, edit: Edit, removed: frozenset[str] | None = None
 
     Raises PlanError when it cannot be done.
     """
-    pinned = _pinned(fs, edit)
+    keep = frozenset(edit.keep_layers)
+    pinned = pinned_by(fs, keep)
     if removed is None:
-        removed = _removable(fs, edit.remove, pinned)
-    dropped, whiteouts = _repair(fs, removed, _dropped(fs, edit, removed, pinned))
+        removed = removable(fs, edit.remove, pinned)
+    dropped, whiteouts = repair(fs, removed, dropped_by(fs, removed, edit.drop, keep, pinned))
     return _Emission(fs, edit, dropped, whiteouts).run()
 
 
 def really_removed(fs: Filesystem, edit: Edit) -> frozenset[str]:
     """The paths that an edit takes out of the view: what it asks for, as far as that can leave."""
-    return _removable(fs, edit.remove, _pinned(fs, edit))
-
-
-def _pinned(fs: Filesystem, edit: Edit) -> frozenset[Key]:
-    keep = frozenset(edit.keep_layers)
-    return frozenset(target for link, target in fs.link_targets.items() if link[0] in keep)
-
-
-def _removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) -> frozenset[str]:
-    """What of `wanted` can leave: directories only with all that is in them, and no entry (`pinned`) that a hard
-    link names from a layer that stays as it is."""
-    gone: set[str] = set()
-    directories: list[str] = []
-    for path in wanted:
-        node = fs.nodes.get(path)
-        if node is None or not path:
-            raise PlanError(f"there is no {shown(path)} in the image to remove")
-        if node.kind == "dir":
-            directories.append(path)
-        elif not pinned or node.key not in pinned:
-            gone.add(path)
-    for path in sorted(directories, key=lambda p: p.count("/"), reverse=True):
-        if fs.nodes[path].key not in pinned and all(child in gone for child in fs.children(path)):
-            gone.add(path)
-    return frozenset(gone)
-
-
-def _dropped(fs: Filesystem, edit: Edit, removed: frozenset[str], pinned: Collection[Key]) -> dict[Key, Subject]:
-    """The entries that leave, with what each is charged to."""
-    dropped: dict[Key, Subject] = {}
-    keep = frozenset(edit.keep_layers)
-    above: dict[str, str | None] = {}  # for each directory seen, what leaves at or above it
-    for layer in fs.image.layers:
-        if layer.position in keep:
-            continue
-        for entry in layer.entries:
-            hides = entry.whiteout if ".wh." in entry.name else None
-            name = entry.name if hides is None else hides
-            if hides is None and name in removed:
-                dropped[layer.position, entry.index] = name
-                continue
-            parent = name.rpartition("/")[0]
-            if parent not in above:
-                above[parent] = parent if parent in removed else _ancestor_in(parent, removed)
-            top = above[parent]
-            if top is not None:
-                # Below a path that leaves, hidden entries and whiteouts would imply it again.
-                dropped[layer.position, entry.index] = top
-    for key in edit.drop:
-        if key[0] not in keep:
-            dropped.setdefault(key, key)
-    for path in removed if keep else ():
-        own = fs.nodes[path].key
-        if own is not None and own[0] in keep:
-            raise PlanError(f"{shown(path)} lies in layer {own[0] + 1}, which is to stay as it is")
-    for key in pinned:
-        dropped.pop(key, None)
-    _undrop_directories(fs, edit, dropped)
-    return dropped
-
-
-def _ancestor_in(path: str, removed: frozenset[str]) -> str | None:
-    parent = path.rpartition("/")[0]
-    while parent:
-        if parent in removed:
-            return parent
-        parent = parent.rpartition("/")[0]
-    return None
-
-
-def _undrop_directories(fs: Filesystem, edit: Edit, dropped: dict[Key, Subject]) -> None:
-    """A hidden directory entry stays while its layer keeps something in that directory."""
-    layers = {key[0] for key in edit.drop if key in dropped and fs.entry(key).kind == "dir"}
-    for position in layers:
-        entries = fs.image.layers[position].entries
-        needed: set[str] = set()
-        for parent in {e.name.rpartition("/")[0] for e in entries if (position, e.index) not in dropped}:
-            above = parent
-            while above and above not in needed:
-                needed.add(above)
-                above = above.rpartition("/")[0]
-        for key in [k for k in dropped if k[0] == position and k == dropped[k]]:
-            if fs.entry(key).kind == "dir" and fs.entry(key).name in needed:
-                del dropped[key]
-
-
-def _repair(
-    fs: Filesystem, removed: frozenset[str], dropped: dict[Key, Subject]
-) -> tuple[dict[Key, Subject], dict[tuple[int, str], None]]:
-    """Takes back drops, or adds whiteouts, until nothing that was hidden comes back."""
-    layers = [layer.entries for layer in fs.image.layers]
-    whiteouts: dict[tuple[int, str], None] = {}
-    while dropped:
-        view = Merge(layers, dropped, whiteouts, fs.inodes).nodes
-        back = [p for p, node in view.items() if p in removed or _has_changed(node, fs.nodes.get(p))]
-        # What comes back may also be in the way of what stays.
-        back += [p for p, node in fs.nodes.items() if node.entry is not None and p not in removed and p not in view]
-        if not back:
-            break
-        before = (len(dropped), len(whiteouts))
-        hiding = _hiding(fs, dropped)
-        tops: dict[str, None] = {}
-        for path in back:
-            top = path if path in removed else _ancestor_in(path, removed)
-            while top is not None and (higher := _ancestor_in(top, removed)) is not None:
-                top = higher
-            if top is not None:
-                tops[top] = None
-            else:
-                _undrop(dropped, hiding, path)
-        for top in tops:
-            own = fs.nodes[top].key
-            if own is not None and (own[0], top) not in whiteouts:
-                whiteouts[own[0], top] = None
-            else:  # it comes back from above, out of a layer that stays: what hid it there leaves as well
-                names = ((key[0], fs.entry(key)) for key in dropped)
-                last = max((at for at, e in names if f"{e.name}/".startswith(f"{top}/")), default=None)
-                if last is not None:
-                    whiteouts[last, top] = None
-        if before == (len(dropped), len(whiteouts)):
-            raise PlanError(f"removing would bring back {shown(back[0])} from a lower layer")
-    return dropped, whiteouts
-
-
-def _has_changed(node: Node, before: Node | None) -> bool:
-    """Whether a path has its name from another entry than before."""
-    return before is None or node.entry is not before.entry or node.layer != before.layer
-
-
-def _hiding(fs: Filesystem, dropped: Mapping[Key, Subject]) -> dict[str, list[Key]]:
-    """The hidden entries and whiteouts that are dropped, by the path at which they hide something."""
-    found: dict[str, list[Key]] = {}
-    for key, subject in dropped.items():
-        if key == subject:
-            entry = fs.entry(key)
-            found.setdefault(entry.name if entry.whiteout is None else entry.whiteout, []).append(key)
-    return found
-
-
-def _undrop(dropped: dict[Key, Subject], hiding: dict[str, list[Key]], path: str) -> None:
-    """Takes back the drops of what hid `path`: what is at its place, or above it."""
-    while True:
-        for key in hiding.pop(path, ()):
-            del dropped[key]
-        if not path:
-            return
-        path = posixpath.dirname(path)
+    return removable(fs, edit.remove, pinned_by(fs, edit.keep_layers))
 
 
 def layer_chunks(image: Image, edited: LayerEdit) -> Iterator[bytes]:

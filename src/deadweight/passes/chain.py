@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from deadweight.binary.gpu import Target
 from deadweight.errors import PlanError, shown
 from deadweight.image.content import Content
-from deadweight.image.edit import Edit, Subject
+from deadweight.image.edit import Edit
 from deadweight.image.filesystem import Key
+from deadweight.image.leaving import Subject
 from deadweight.image.links import Links, inode_of
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, must_rewrite

@@ -25,7 +25,8 @@ from deadweight.ledger.account import Account, AccountError, make_account
 from deadweight.ledger.categories import GPU_CODE, SYMBOLS
 from deadweight.ledger.ledger import Ledger, Owner
 from deadweight.passes import gpu_code, symbols
-from deadweight.plan import Cut, Worked
+from deadweight.plan import Cut
+from deadweight.planning import Worked
 from deadweight.report.inspect import image_line
 from deadweight.report.model import ImageLine
 from deadweight.report.reasons import owner_reason, package_reasons

@@ -18,7 +18,8 @@ from deadweight.image.reference import Reference
 from deadweight.ledger.ledger import Ledger
 from deadweight.models.finding import find_models
 from deadweight.passes.weights import View
-from deadweight.plan import METADATA, SWAP, Cut, Plan, Worked, plan_digest
+from deadweight.plan import METADATA, SWAP, Cut, Plan, plan_digest
+from deadweight.planning import Worked
 from deadweight.sbom.inventory import inventory, model_component, subject_of
 from deadweight.sbom.model import Component, Inventory, Modified, Removed, Swapped, text
 

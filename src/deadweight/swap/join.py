@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import msgspec
 
 from deadweight.errors import PlanError
-from deadweight.plan import SWAP, LayerSize, Plan, PlanImage, Worked
+from deadweight.plan import SWAP, LayerSize, Plan, PlanImage
+from deadweight.planning import Worked
 from deadweight.swap.lost import lost_with
 from deadweight.swap.swapped import Swapped
 

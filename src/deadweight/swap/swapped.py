@@ -21,7 +21,8 @@ from deadweight.image.edit import Edit, Edited, edit_image, really_removed
 from deadweight.image.layer import Entry
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution, marker_environment
-from deadweight.plan import SWAP, Cut, Plan, Progress, Swap
+from deadweight.plan import SWAP, Cut, Plan, Swap
+from deadweight.planning import Progress
 from deadweight.swap.exchange import Exchange, exchange
 from deadweight.swap.find import Asked, Found, find, find_again, installed
 from deadweight.swap.fit import check_can_leave, check_fits, check_requirements, requirements

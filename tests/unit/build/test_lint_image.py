@@ -13,7 +13,8 @@ from deadweight.build.lint.model import total
 from deadweight.image.model import Image
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import all_passes
-from deadweight.plan import METADATA, make_plan
+from deadweight.plan import METADATA
+from deadweight.planning import make_plan
 from support.careless import library
 from support.contexts import SITE, distribution
 from support.images import Member, directory, file, make_tar, whiteout

@@ -25,7 +25,8 @@ from deadweight import Ledger, open_image
 from deadweight.cli import main
 from deadweight.explore.app import Explorer, Listing, Note
 from deadweight.explore.view import View
-from deadweight.plan import draw_up, write_plan
+from deadweight.plan import write_plan
+from deadweight.planning import draw_up
 from deadweight.report.hierarchy import Node
 from deadweight.report.tree import Tree, inspect_tree, plan_tree, side
 from support.careless import service_image

@@ -9,7 +9,7 @@ import pytest
 
 from deadweight import Ledger, open_image
 from deadweight.explore.view import GROUPINGS, ORDERS, View
-from deadweight.plan import draw_up
+from deadweight.planning import draw_up
 from deadweight.report.hierarchy import Node
 from deadweight.report.tree import inspect_tree, plan_tree, side
 from support.careless import service_image

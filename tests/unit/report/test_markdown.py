@@ -14,7 +14,7 @@ from deadweight.apply import apply_plan
 from deadweight.image.reference import parse_reference
 from deadweight.image.transports import open_image
 from deadweight.ledger.ledger import Ledger
-from deadweight.plan import make_plan
+from deadweight.planning import make_plan
 from deadweight.report.inspect import inspect_report
 from deadweight.report.markdown import markdown
 from deadweight.report.markdown.text import code, listed, prose, table

@@ -18,7 +18,7 @@ from deadweight.image.transports import open_image
 from deadweight.ledger.gpu import savings
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import all_passes
-from deadweight.plan import make_plan
+from deadweight.planning import make_plan
 from deadweight.report.compare import compare_report
 from deadweight.report.inspect import inspect_report
 from deadweight.report.model import CompareReport, InspectReport, SlimReport, encode

@@ -15,7 +15,7 @@ from deadweight.image.transports import open_image
 from deadweight.ledger.account import AccountError
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Options
-from deadweight.plan import draw_up
+from deadweight.planning import draw_up
 from deadweight.report.hierarchy import Group, Node, grouped
 from deadweight.report.inspect import inspect_report
 from deadweight.report.text import plain

@@ -14,7 +14,7 @@ from deadweight import Ledger, open_image, parse_reference
 from deadweight.apply import Applied, apply_plan
 from deadweight.image.changed import Aside, changed_image
 from deadweight.passes.base import Options
-from deadweight.plan import draw_up
+from deadweight.planning import draw_up
 from deadweight.sbom.changes import slim_inventory
 from deadweight.sbom.document import document
 from deadweight.sbom.inventory import inventory

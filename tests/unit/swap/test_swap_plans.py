@@ -14,7 +14,8 @@ from deadweight.cli import main
 from deadweight.errors import DigestError, PlanError
 from deadweight.image.reference import parse_destination
 from deadweight.passes.base import all_passes
-from deadweight.plan import SWAP, draw_up
+from deadweight.plan import SWAP
+from deadweight.planning import draw_up
 from deadweight.swap.join import joined
 from deadweight.swap.swapped import Swapped
 from deadweight.verify.proof import Proof, prove

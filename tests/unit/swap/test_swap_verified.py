@@ -9,7 +9,7 @@ import pytest
 
 from deadweight import Ledger, Options, apply_plan, open_image
 from deadweight.image.reference import parse_destination
-from deadweight.plan import draw_up
+from deadweight.planning import draw_up
 from deadweight.swap.join import joined
 from deadweight.swap.versions import said
 from deadweight.verify.model import Observation, Verdict

@@ -11,7 +11,8 @@ from deadweight.build.lint.model import Charge
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import all_passes
 from deadweight.passes.shadowed import hidden_by
-from deadweight.plan import Cut, make_plan
+from deadweight.plan import Cut
+from deadweight.planning import make_plan
 
 _PASSES = ("shadowed", "caches", "build-tools", "dev-tools", "tests")
 _PROGRAMS = "builds or installs software"

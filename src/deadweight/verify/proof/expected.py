@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Iterable, Iterator
 
 from deadweight.ledger.ledger import Ledger
-from deadweight.plan import removable
+from deadweight.planning import removable
 
 
 def unexpected(before: Ledger, after: Ledger, gone: Iterable[str]) -> list[str]:
