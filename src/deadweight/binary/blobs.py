@@ -107,23 +107,27 @@ def find_fatbins(read: Reader, start: int, end: int) -> Iterator[Fatbin]:
 def _search(read: Reader, start: int, end: int, parsers: Sequence[tuple[bytes, _Parser]]) -> Iterator[Fatbin | None]:
     """What begins like GPU code in a range: that code, or None where it is none."""
     at = start
+    likely = 0  # what was found last: mostly more of it follows, and the others are not searched for beyond that
     while at < end:
         window = exactly(read, at, min(_WINDOW + _LONGEST_MAGIC - 1, end - at))
+        limit = min(_WINDOW, len(window))
         done = 0
-        ahead = [-1] * len(parsers)  # where each magic comes next: a window full of one is searched once for the others
-        while True:
-            for number, (magic, _) in enumerate(parsers):
-                if ahead[number] < done:
-                    index = window.find(magic, done)
-                    ahead[number] = index if index >= 0 else len(window)
-            index, number = min(zip(ahead, range(len(parsers)), strict=True))
-            if index >= min(_WINDOW, len(window)):
+        free = [0] * len(parsers)  # no byte is searched twice for one magic: up to here there is none, or it is here
+        while done < limit:
+            index, number = limit, -1
+            for each in (likely, *range(likely), *range(likely + 1, len(parsers))):
+                magic = parsers[each][0]
+                first = max(done, free[each])
+                found = window.find(magic, first, index + len(magic) - 1) if first < index else -1
+                free[each] = max(first, index) if found < 0 else found
+                if found >= 0:
+                    index, number = found, each
+            if number < 0:
                 break
+            likely = number
             blob = parsers[number][1](read, at + index, end)
             yield blob
             done = index + 1 if blob is None else blob.end - at
-            if done >= _WINDOW:
-                break
         at += max(_WINDOW, done)
 
 

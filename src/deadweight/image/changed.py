@@ -9,18 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import BinaryIO, cast
+
+import msgspec
 
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.bytes import ByteRange, PiecedRange
 from deadweight.image.compression import temporary_folder
 from deadweight.image.content import Recoded
 from deadweight.image.edit import Edited
+from deadweight.image.layer import BLOCK, Entry, read_entries
 from deadweight.image.model import Image, Layer
-from deadweight.image.pieces import Made, Piece, Span
+from deadweight.image.pieces import Made, Piece, Span, length_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,31 @@ class ChangedLayer(Layer):
     """
 
     original: Layer
+    edited: Layer
+    """What the edit was of: the original, or what an edit before made of it."""
+    pieces: tuple[Piece, ...]
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """What the tar holds, in order. Headers are read where they are new: most entries are others, moved."""
+        found: list[Entry] = []
+        done = 0
+        for start, run in _copied(self.edited, self.pieces):
+            self._read(done, start, found)
+            move = start - run[0].start
+            found += [
+                msgspec.structs.replace(e, index=at, start=e.start + move, data=e.data + move, end=e.end + move)
+                for at, e in enumerate(run, len(found))
+            ]
+            done = found[-1].end
+        self._read(done, self.size, found)
+        return found
+
+    def _read(self, start: int, end: int, found: list[Entry]) -> None:
+        """Adds the entries that begin and end in a range of the tar."""
+        for entry in read_entries(self.tar.window(start, end - start), self.where):
+            places = {"start": start + entry.start, "data": start + entry.data, "end": start + entry.end}
+            found.append(msgspec.structs.replace(entry, index=len(found), **places))
 
     @property
     def checked(self) -> bool:
@@ -41,6 +71,23 @@ class ChangedLayer(Layer):
     def check(self, progress: Callable[[int], None] | None = None) -> None:
         """Holds the original to its diff-id: all that is not new comes from there. Raises DigestError."""
         self.original.check(progress)
+
+
+def _copied(layer: Layer, pieces: Iterable[Piece]) -> Iterator[tuple[int, Sequence[Entry]]]:
+    """Runs of a layer's entries that pieces have whole, one after the other; with where each run begins among them."""
+    entries = layer.entries
+    starts, ends = [entry.start for entry in entries], [entry.end for entry in entries]
+    if starts != [0, *ends][: len(starts)]:
+        return  # global headers lie between, which are no entries
+    if ends and ends[-1] % BLOCK:
+        del starts[-1], ends[-1]  # its padding is missing, and is added when it is copied
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Span) and piece.layer == layer.position:
+            first, end = bisect_left(starts, piece.start), bisect_right(ends, piece.start + piece.length)
+            if first < end:
+                yield at + starts[first] - piece.start, entries[first:end]
+        at += length_of(piece)
 
 
 class Aside:
@@ -112,7 +159,11 @@ def changed_image(image: Image, edited: Edited, aside: Aside, why: bytes, resour
         tar = PiecedRange(_resolved(image, piece, aside) for piece in edit.pieces)
         name = "sha256:" + hashlib.sha256(b"\0".join((b"changed", layer.diff_id.encode(), why))).hexdigest()
         original = layer.original if isinstance(layer, ChangedLayer) else layer
-        layers.append(ChangedLayer(layer.position, name, tar, None, layer.created_by, resources, original))
+        layers.append(
+            ChangedLayer(
+                layer.position, name, tar, None, layer.created_by, resources, original, edited=layer, pieces=edit.pieces
+            )
+        )
     return replace(image, layers=tuple(layers), resources=resources)
 
 

@@ -40,6 +40,11 @@ class Made(msgspec.Struct, frozen=True, gc=False):
 Piece = bytes | Span | ByteRange | Made
 
 
+def length_of(piece: Piece) -> int:
+    """The bytes that a piece comes to."""
+    return len(piece) if isinstance(piece, bytes) else piece.length if isinstance(piece, Span) else piece.size
+
+
 class Pieces:
     """Collects pieces, joining neighbours."""
 
@@ -56,7 +61,7 @@ class Pieces:
         return self._pieces
 
     def add(self, piece: Piece) -> None:
-        length = len(piece) if isinstance(piece, bytes) else piece.length if isinstance(piece, Span) else piece.size
+        length = length_of(piece)
         if not length:
             return
         self._settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,11 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from deadweight.image.addition import CannotAdd, add_file
+from deadweight.image.changed import Aside, changed_image
 from deadweight.image.content import Content
 from deadweight.image.edit import Edit, Edited, edit_image, layer_chunks, really_removed
 from deadweight.image.filesystem import Filesystem
+from deadweight.image.layer import read_entries
 from deadweight.image.model import Image
 from support.elf import read_from
 from support.layers import Seen, image_of, member, merged_view, roots_of, tar_of, without_inodes
@@ -128,6 +131,16 @@ def build(image: Image, edited: Edited) -> list[bytes]:
     return [b"".join(layer_chunks(image, layer)) for layer in edited.layers]
 
 
+def check_unwritten(image: Image, edited: Edited, built: list[bytes]) -> None:
+    """The edited image that is not written has the same bytes, and knows its entries as if it had read them."""
+    with ExitStack() as resources:
+        for layer, tar in zip(
+            changed_image(image, edited, Aside(resources), b"", resources).layers, built, strict=True
+        ):
+            assert b"".join(layer.tar.chunks()) == tar
+            assert layer.entries == read_entries(layer.tar, "the layer")
+
+
 def expected(view: dict[str, Seen], fs: Filesystem, edit: Edit) -> dict[str, Seen]:
     """The contract, by brute force."""
     gone: set[str] = set()
@@ -172,6 +185,7 @@ def test_any_request_leaves_the_view_less_the_cuts(data: st.DataObject) -> None:
             assert layer.size == len(tar)
             assert layer.position not in edit.keep_layers or tar == tars[layer.position]
             assert layer.pieces is None or tar.endswith(bytes(1024))
+        check_unwritten(image, edited, built)
         difference = sum(map(len, tars)) - sum(map(len, built))
         assert difference == sum(c.before - c.after for c in edited.charges.values())
         assert all(min(c.before, c.after, *c.between, 0) == 0 for c in edited.charges.values())
@@ -229,6 +243,7 @@ def test_an_added_file_is_seen_and_nothing_else_differs(data: st.DataObject) -> 
         event("replaced" if path in fs.nodes else "added")
         made = build(image, after)
         view = without_inodes(merged_view(build(image, before)))
+        check_unwritten(image, after, made)
         position = max(layer.position for layer in before.layers if layer.pieces is not None)
         mtime = int(max([0, *(e.mtime for e in image.layers[position].entries)]))
         for missing in above:
