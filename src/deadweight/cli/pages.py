@@ -35,7 +35,7 @@ def plan_pages(documents: Documents, report: SlimReport, ledger: Ledger, over: L
     from deadweight.report.html.slim import slim_page  # noqa: PLC0415
     from deadweight.report.tree import plan_tree, side  # noqa: PLC0415
 
-    tree = plan_tree(side(ledger), over, worked)
+    tree = plan_tree(side(ledger, over), over, worked)
     return {"html": lambda: slim_page(report, tree)}
 
 

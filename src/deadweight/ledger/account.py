@@ -20,12 +20,12 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from deadweight.binary.gpu_code import GpuCode, breakdown, gpu_file
+from deadweight.binary.gpu_code import GpuCode, gpu_file
 from deadweight.errors import DeadweightError
 from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry
@@ -38,6 +38,7 @@ from deadweight.ledger.categories import (
     ending_category,
     place_category,
 )
+from deadweight.ledger.inside import inside, share_inside
 from deadweight.ledger.ledger import FRAMING, HIDDEN, Ledger, Owner
 
 Label = TypeVar("Label")
@@ -130,15 +131,19 @@ class _Inside(NamedTuple):
     """Otherwise its name says that it is GPU code."""
 
 
-def make_account(ledger: Ledger) -> Account:
-    """The account of every byte of the ledger's image. Raises AccountError when it does not add up."""
+def make_account(ledger: Ledger, others: Iterable[Ledger] = ()) -> Account:
+    """The account of every byte of the ledger's image. Raises AccountError when it does not add up.
+
+    What `others` know, the ledgers of open images that it was made of or that were made of it, is not found out again.
+    """
+    share_inside(ledger, others)
     seen = _seen_contents(ledger)
     place = place_category(ledger)
     elf = {node.inode for node in ledger.elf_files.values()}
     hidden_keys = set(ledger.hidden)
     rows: list[Row] = []
     hidden: list[HiddenEntry] = []
-    inside: list[_Inside] = []
+    opened: list[_Inside] = []
     for layer in ledger.image.layers:
         at = layer.position
         framing = 0
@@ -167,7 +172,7 @@ def make_account(ledger: Ledger) -> Account:
                 label = place(name, owner)
                 category = label or ending_category(name)
                 if label is None and (key in elf or category == GPU_CODE):
-                    inside.append(_Inside(layer, entry, owner, name, key in elf))
+                    opened.append(_Inside(layer, entry, owner, name, key in elf))
                 else:
                     rows.append(Row(at, owner, category, name, entry.stored))
         framing += layer.size - end
@@ -175,7 +180,7 @@ def make_account(ledger: Ledger) -> Account:
             rows.append(Row(at, FRAMING, TAR_FRAMING, "", framing))
     files: list[GpuFile] = []
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:  # while one reads, another one searches
-        for (sums, code), each in zip(pool.map(_look_inside, inside), inside, strict=True):
+        for (sums, code), each in zip(pool.map(partial(_look_inside, ledger), opened), opened, strict=True):
             at = each.layer.position
             rows.extend(Row(at, each.owner, category, each.path, size) for category, size in sums.items() if size)
             if code:
@@ -220,12 +225,12 @@ def _seen_contents(ledger: Ledger) -> dict[Key, str]:
     return found
 
 
-def _look_inside(file: _Inside) -> tuple[dict[str, int], tuple[GpuCode, ...]]:
+def _look_inside(ledger: Ledger, file: _Inside) -> tuple[dict[str, int], tuple[GpuCode, ...]]:
     """A file's bytes by category, and its GPU code."""
-    read = file.layer.tar.window(file.entry.data, file.entry.stored).read_at
     if not file.elf:
+        read = file.layer.tar.window(file.entry.data, file.entry.stored).read_at
         return {GPU_CODE: file.entry.stored}, gpu_file(read, file.entry.stored)
-    found = breakdown(read, file.entry.stored)
+    found = inside(ledger, (file.layer.position, file.entry.index))
     return {OF_ELF[label]: size for label, size in found.bytes.items()}, found.gpu_code
 
 

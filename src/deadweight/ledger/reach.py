@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from deadweight.binary.elf import ElfError, parse
 from deadweight.binary.fatbin import Entry, FatbinError
 from deadweight.binary.gpu import Target, service
-from deadweight.binary.gpu_code import breakdown
+from deadweight.binary.gpu_code import Breakdown, breakdown
 from deadweight.binary.shrink import fatbin_sections
 from deadweight.binary.target_document import gpu_names, in_words
 from deadweight.image.content import Reader
@@ -37,10 +37,13 @@ class Reach(NamedTuple):
     """The declared GPUs that find nothing in it, though it has code for others."""
 
 
-def reach(read: Reader, size: int, target: Target) -> Reach:
-    """What declaring `target` does not change in an ELF file of `size` bytes; nothing in a damaged one."""
+def reach(read: Reader, size: int, target: Target, found: Breakdown | None = None) -> Reach:
+    """What declaring `target` does not change in an ELF file of `size` bytes; nothing in a damaged one.
+
+    `found` is its breakdown, where that is known.
+    """
     sums: Counter[str] = Counter()
-    for code in breakdown(read, size).gpu_code:
+    for code in (breakdown(read, size) if found is None else found).gpu_code:
         if code.out_of_reach in _WHERE and not (target.raw_blobs and code.out_of_reach == "data"):
             sums[code.out_of_reach] += code.bytes
     entries = () if sums else _entries(read, size)  # those out of reach may serve them

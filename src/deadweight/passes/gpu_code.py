@@ -13,6 +13,7 @@ from deadweight.binary.shrink_check import check_shrunk
 from deadweight.binary.target_document import gpu_names, in_words
 from deadweight.cache.known import name_of
 from deadweight.image.content import Content
+from deadweight.ledger.inside import inside
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.reach import Reach, reach, reach_notes
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk
@@ -77,9 +78,10 @@ def rewrite(file: Rewriting) -> Content:
 
 def _reach(ledger: Ledger, path: str, target: Target) -> Reach:
     node = ledger.fs.nodes[path]
-    assert node.inode is not None  # it has content
+    key = node.inode
+    assert key is not None  # it has content
     kind = f"reach-{name_of(target)}"
-    return ledger.facts.of(kind, node.inode, Reach, lambda: reach(ledger.reader(path), node.size, target))
+    return ledger.facts.of(kind, key, Reach, lambda: reach(ledger.reader(path), node.size, target, inside(ledger, key)))
 
 
 def cost(target: Target) -> list[str]:

@@ -142,9 +142,9 @@ class Side(NamedTuple):
     account: Account
 
 
-def side(ledger: Ledger) -> Side:
-    """An image's side of a tree. Reads what has to be read."""
-    return Side(ledger, make_account(ledger))
+def side(ledger: Ledger, *others: Ledger) -> Side:
+    """An image's side of a tree. Reads what has to be read, and `others` (as of `make_account`) do not know."""
+    return Side(ledger, make_account(ledger, others))
 
 
 def inspect_tree(image: Side) -> Tree:
@@ -160,7 +160,7 @@ def plan_tree(before: Side, over: Ledger, worked: Worked) -> Tree:
     """
     with ExitStack() as resources:
         image = changed_image(over.image, worked.edited, Aside(resources), b"predicted", resources)
-        return _tree(before, side(Ledger(image)), worked.plan.cuts, layers=True)
+        return _tree(before, side(Ledger(image), before.ledger, over), worked.plan.cuts, layers=True)
 
 
 def compare_tree(before: Side, after: Side) -> Tree:

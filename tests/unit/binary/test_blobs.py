@@ -1,4 +1,4 @@
-"""GPU code in data: all of it is found, whatever lies before and between, also across the ends of what is read at once."""
+"""GPU code in data: all is found, whatever lies before and between, also across the ends of what is read at once."""
 
 from __future__ import annotations
 
