@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deadweight.cli.progress import Report
     from deadweight.ledger.ledger import Ledger
     from deadweight.plan import Plan
-    from deadweight.report.tree import Tree
+    from deadweight.report.tree_model import Tree
 
 
 @click.command("explore")

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from deadweight.report.hierarchy import Group, Node, grouped
 from deadweight.report.terminal import command
 from deadweight.report.text import plain
-from deadweight.report.tree import Tree, full_paths
+from deadweight.report.tree_model import Tree, full_paths
 from deadweight.sizes import show_share, show_size
 
 Order = Literal["size", "leaving", "name"]

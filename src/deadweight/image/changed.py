@@ -1,7 +1,7 @@
 """An image that is another one with an edit done, and is not written anywhere: its layers are pieces of files.
 
-What was changed is read where it lies: in the original's layers, and in files kept aside. So an image of gigabytes in
-which some files are others costs the bytes of those alone.
+What was changed is read where it lies: in layers of the original, in files kept aside, and headers in memory. So an
+image of gigabytes in which some files are others costs the bytes of those alone.
 """
 
 from __future__ import annotations
@@ -145,7 +145,24 @@ class MadeRange(ByteRange):
         return MadeRange(self.original, self.part.window(offset, length))
 
 
-def changed_image(image: Image, edited: Edited, aside: Aside, why: bytes, resources: ExitStack) -> Image:
+class HeldRange(ByteRange):
+    """Bytes in memory. They have no file descriptor (-1)."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(-1, 0, len(data))
+        self.data = data
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length] if offset >= 0 and length > 0 else b""
+
+    def window(self, offset: int, length: int) -> ByteRange:
+        super().window(offset, length)
+        return HeldRange(self.data[offset : offset + length])
+
+
+def changed_image(image: Image, edited: Edited, why: bytes, resources: ExitStack) -> Image:
     """The image with an edit done. It has the original's configuration, and so its image ID.
 
     `why` is what the edit depends on beside the image, for the changed layers' names; `resources` is closed with the
@@ -156,7 +173,7 @@ def changed_image(image: Image, edited: Edited, aside: Aside, why: bytes, resour
         if edit.pieces is None:
             layers.append(layer)
             continue
-        tar = PiecedRange(_resolved(image, piece, aside) for piece in edit.pieces)
+        tar = PiecedRange(_resolved(image, piece) for piece in edit.pieces)
         name = "sha256:" + hashlib.sha256(b"\0".join((b"changed", layer.diff_id.encode(), why))).hexdigest()
         original = layer.original if isinstance(layer, ChangedLayer) else layer
         layers.append(
@@ -167,9 +184,9 @@ def changed_image(image: Image, edited: Edited, aside: Aside, why: bytes, resour
     return replace(image, layers=tuple(layers), resources=resources)
 
 
-def _resolved(image: Image, piece: Piece, aside: Aside) -> ByteRange:
+def _resolved(image: Image, piece: Piece) -> ByteRange:
     if isinstance(piece, Span):
         return image.layers[piece.layer].tar.window(piece.start, piece.length)
     if isinstance(piece, Made):
         return MadeRange(image.layers[piece.layer].tar.window(piece.start, piece.length), piece.part)
-    return aside.put([piece]) if isinstance(piece, bytes) else piece
+    return HeldRange(piece) if isinstance(piece, bytes) else piece

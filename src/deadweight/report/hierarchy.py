@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deadweight.report.tree import Tree, full_paths
+from deadweight.report.tree_model import Tree, full_paths
 
 Group = Literal["layer", "owner", "category"]
 Kind = Literal["image", "layer", "owner", "category", "directory", "file", "framing", "code"]

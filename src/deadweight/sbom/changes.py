@@ -13,7 +13,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from deadweight.apply import Applied
-from deadweight.image.changed import Aside, changed_image
+from deadweight.image.changed import changed_image
 from deadweight.image.reference import Reference
 from deadweight.ledger.ledger import Ledger
 from deadweight.models.finding import find_models
@@ -69,7 +69,7 @@ def slim_inventory(before: Inventory, original: Ledger, over: Ledger, applied: A
 def _result(over: Ledger, worked: Worked) -> Iterator[Ledger]:
     """The image that a plan makes, as pieces of the files of the one that it is made from."""
     with ExitStack() as resources:
-        yield Ledger(changed_image(over.image, worked.edited, Aside(resources), b"", resources))
+        yield Ledger(changed_image(over.image, worked.edited, b"", resources))
 
 
 def _identity(one: Component) -> tuple[str, str, str, str]:

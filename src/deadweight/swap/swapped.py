@@ -137,7 +137,7 @@ def _swapped(
             for cut in _cuts(ledger, what, edited, dist, wheel):
                 _add(cuts, cut)
             notes += [*what.notes, *lost_inside(ledger, dist, what)]
-            new = changed_image(ledger.image, edited, aside, wheel.sha256.encode(), resources)
+            new = changed_image(ledger.image, edited, wheel.sha256.encode(), resources)
             ledger = Ledger(new)
             done.append(Done(dist, wheel))
             swaps.append(_swap(ledger, dist, wheel, one.source))

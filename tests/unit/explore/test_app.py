@@ -28,7 +28,8 @@ from deadweight.explore.view import View
 from deadweight.plan import write_plan
 from deadweight.planning import draw_up
 from deadweight.report.hierarchy import Node
-from deadweight.report.tree import Tree, inspect_tree, plan_tree, side
+from deadweight.report.tree import inspect_tree, plan_tree, side
+from deadweight.report.tree_model import Tree
 from support.careless import service_image
 from support.images import write_docker_archive
 from support.service import HOSTILE, save, service

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from deadweight.image.changed import Aside, changed_image
+from deadweight.image.changed import changed_image
 from deadweight.image.edit import Edit, edit_image
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.layer import read_entries
@@ -45,11 +45,11 @@ def cut_short() -> bytes:
 def test_entries(made: Callable[[], bytes], gone: str) -> None:
     with image_of([made()]) as image, ExitStack() as resources:
         edited = edit_image(Filesystem(image), Edit(remove=list(gone)))
-        changed = changed_image(image, edited, Aside(resources), b"", resources)
+        changed = changed_image(image, edited, b"", resources)
         (layer,) = changed.layers
         assert "".join(entry.name for entry in layer.entries) == "".join(c for c in "abcd" if c not in gone)
         assert layer.entries == read_entries(layer.tar, "the layer")
         # Edited once more.
         again = edit_image(Filesystem(changed), Edit(remove=[layer.entries[0].name] if gone != "abc" else []))
-        (twice,) = changed_image(changed, again, Aside(resources), b"", resources).layers
+        (twice,) = changed_image(changed, again, b"", resources).layers
         assert twice.entries == read_entries(twice.tar, "the layer")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from deadweight.image.addition import CannotAdd, add_file
-from deadweight.image.changed import Aside, changed_image
+from deadweight.image.changed import changed_image
 from deadweight.image.content import Content
 from deadweight.image.edit import Edit, Edited, edit_image, layer_chunks, really_removed
 from deadweight.image.filesystem import Filesystem
@@ -134,9 +134,7 @@ def build(image: Image, edited: Edited) -> list[bytes]:
 def check_unwritten(image: Image, edited: Edited, built: list[bytes]) -> None:
     """The edited image that is not written has the same bytes, and knows its entries as if it had read them."""
     with ExitStack() as resources:
-        for layer, tar in zip(
-            changed_image(image, edited, Aside(resources), b"", resources).layers, built, strict=True
-        ):
+        for layer, tar in zip(changed_image(image, edited, b"", resources).layers, built, strict=True):
             assert b"".join(layer.tar.chunks()) == tar
             assert layer.entries == read_entries(layer.tar, "the layer")
 

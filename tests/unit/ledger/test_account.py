@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deadweight.binary.gpu_code import Breakdown
-from deadweight.ledger import account as accounts
+from deadweight.ledger import inside as insides
 from deadweight.ledger.account import Account, AccountError, check, make_account
 from deadweight.ledger.categories import CATEGORIES
 from deadweight.ledger.ledger import FRAMING, HIDDEN, SYSTEM, Ledger, Owner
@@ -267,9 +267,9 @@ def test_the_account_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(AccountError, match="GPU code"):
             check(msgspec.structs.replace(found, gpu_code=wrong))
     for parts in ({"data": len(LIBRARY) - 1}, {"data": len(LIBRARY) - 1, "gpu code": 1}):
-        monkeypatch.setattr(accounts, "breakdown", lambda read, size, parts=parts: Breakdown(parts, ()))
+        monkeypatch.setattr(insides, "breakdown", lambda read, size, parts=parts: Breakdown(parts, ()))
         with pytest.raises(AccountError) as error:
-            make_account(ledger)
+            make_account(Ledger(ledger.image))
         assert error.value.exit_status == 70
 
 

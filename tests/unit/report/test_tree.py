@@ -19,7 +19,8 @@ from deadweight.planning import draw_up
 from deadweight.report.hierarchy import Group, Node, grouped
 from deadweight.report.inspect import inspect_report
 from deadweight.report.text import plain
-from deadweight.report.tree import Tree, check_tree, compare_tree, full_paths, inspect_tree, plan_tree, side
+from deadweight.report.tree import compare_tree, inspect_tree, plan_tree, side
+from deadweight.report.tree_model import Tree, check_tree, full_paths
 from support import fatbins, hosts
 from support.images import file
 from support.service import HOSTILE, SITE, distribution, save, service

@@ -12,7 +12,7 @@ import pytest
 
 from deadweight import Ledger, open_image, parse_reference
 from deadweight.apply import Applied, apply_plan
-from deadweight.image.changed import Aside, changed_image
+from deadweight.image.changed import changed_image
 from deadweight.passes.base import Options
 from deadweight.planning import draw_up
 from deadweight.sbom.changes import slim_inventory
@@ -163,7 +163,7 @@ def test_models_that_were_converted_are_marked_and_their_bytes_are_made_when_the
         to = parse_reference(f"docker-archive:{tmp_path / 'slim.tar'}")
         applied = apply_plan(worked.plan, ledger, to)
         found = slim_inventory(inventory(ledger), ledger, ledger, applied, to)
-        (layer,) = changed_image(source, worked.edited, Aside(resources), b"", resources).layers
+        (layer,) = changed_image(source, worked.edited, b"", resources).layers
         with open_image(str(tmp_path / "slim.tar")) as slim:
             content = b"".join(slim.layers[0].tar.chunks())
             assert b"".join(layer.tar.chunks()) == content

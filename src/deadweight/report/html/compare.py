@@ -9,7 +9,7 @@ from deadweight.report.html.markup import Child, Markup, joined, name, tag
 from deadweight.report.html.page import page
 from deadweight.report.html.tables import Cells, share, size, table, words
 from deadweight.report.model import BytesChange, CompareReport, ImageChange
-from deadweight.report.tree import Tree
+from deadweight.report.tree_model import Tree
 from deadweight.sizes import show_share, show_size
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from deadweight.report.html.markup import Child, Markup, joined, tag
 from deadweight.report.html.sections import asset
-from deadweight.report.tree import Tree
+from deadweight.report.tree_model import Tree
 
 _SCRIPTS = ("data.js", "treemap.js", "tables.js", "look.js", "contents.js", "app.js")
 
@@ -57,7 +57,7 @@ def page(title: str, header: Sequence[Child], main: Sequence[Child], tree: Tree)
 
 def _packed(tree: Tree) -> Markup:
     """The tree as the page's data.js unpacks it: JSON, deflated (RFC 1950), as base64."""
-    return Markup(base64.b64encode(zlib.compress(msgspec.json.encode(tree), 9)).decode())
+    return Markup(base64.b64encode(zlib.compress(msgspec.json.encode(tree))).decode())
 
 
 def _digest(source: str) -> str:

@@ -9,7 +9,7 @@ from deadweight.report.html.markup import Child, Markup, joined, name, tag
 from deadweight.report.html.tables import share, size, table, words
 from deadweight.report.model import GpuLibraryLine, GpuLine, ImageLine, SavingLine
 from deadweight.report.terminal import command
-from deadweight.report.tree import Tree
+from deadweight.report.tree_model import Tree
 from deadweight.report.verdict import WORDS, conclusion
 from deadweight.sizes import show_size
 from deadweight.verify.model import Verdict

@@ -7,7 +7,7 @@ from deadweight.report.html.markup import Child, Markup, joined, name, tag
 from deadweight.report.html.page import page
 from deadweight.report.html.tables import number, share, size, strip, table, words
 from deadweight.report.model import SlimReport
-from deadweight.report.tree import Tree
+from deadweight.report.tree_model import Tree
 from deadweight.sizes import show_share, show_size
 
 
