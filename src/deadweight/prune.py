@@ -1,4 +1,4 @@
-"""Prunes a directory in place: GPU code that no declared GPU runs, symbols, and the size of models' numbers.
+"""Prunes a directory in place: GPU code that no declared GPU runs, symbols, leftovers, and the size of models' numbers.
 
     pruned = prune_tree("/usr/local/lib/python3.12/site-packages", Target((90,)))
 
@@ -22,7 +22,7 @@ import msgspec
 from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
 from deadweight.binary.target_document import IN_DIRECTORY, gpu_names
-from deadweight.errors import EnvironmentFailure, UsageError, shown
+from deadweight.errors import EnvironmentFailure, shown
 from deadweight.files.account import LeftFile, PrunedFile
 from deadweight.files.declared import check_covered, declare
 from deadweight.files.pool import prepare_all
@@ -76,6 +76,8 @@ class Pruned(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.pr
     """What models' numbers were to become."""
     weights_bytes: int = 0
     """By which models got smaller."""
+    leftovers_bytes: int = 0
+    """Of what patchelf left behind in libraries."""
 
 
 def prune_tree(
@@ -89,7 +91,7 @@ def prune_tree(
     workers: int | None = os.cpu_count(),
     progress: Progress | None = None,
 ) -> Pruned:
-    """Prunes `directory` for a target; without one, of symbols alone. Symbolic links are never followed.
+    """Prunes `directory` for a target; without one its GPU code stays. Symbolic links are never followed.
 
     With `weights` (fp16, bf16 or int8) the models of transformers in it are stored as smaller numbers.
 
@@ -98,12 +100,10 @@ def prune_tree(
     above 1 and much to do, processes are started: a script must then have its own code below
     `if __name__ == "__main__"`, as for multiprocessing.
 
-    Raises UsageError when nothing is asked for, or GPUs that an earlier run did not keep; BadInputError where there is
-    no directory; EnvironmentFailure where files cannot be written. What was replaced until then is whole, and
-    the next run goes on from there. Nothing half-written stays, whatever is raised.
+    Raises UsageError for GPUs that an earlier run did not keep; BadInputError where there is no directory;
+    EnvironmentFailure where files cannot be written. What was replaced until then is whole, and the next run goes on
+    from there. Nothing half-written stays, whatever is raised.
     """
-    if target is None and not symbols and weights is None:
-        raise UsageError("nothing to do: declare a GPU (sm_90, h100, or none), or let symbols leave")
     root = find_root(os.fspath(directory))
     with ExitStack() as resources:
         if not dry_run:
@@ -254,6 +254,7 @@ def _take(work: _Work, inode: Inode, job: Job | WeightsJob, prepared: Prepared) 
         prepared.symbols,
         [work.relative(path) for path in inode.paths if path != job.path],
         prepared.weights,
+        prepared.leftovers,
     )
     work.files.append(done)
     if inode.outside > 0:
@@ -356,6 +357,7 @@ def _result(work: _Work, symbols: bool, notes: list[str]) -> Pruned:
     gpu_code = sum(file.gpu_code_bytes for file in work.files)
     gone = sum(file.symbols_bytes for file in work.files)
     weights = sum(file.weights_bytes for file in work.files)
+    leftovers = sum(file.leftovers_bytes for file in work.files)
     target = work.target
     return Pruned(
         work.tree.root,
@@ -366,7 +368,7 @@ def _result(work: _Work, symbols: bool, notes: list[str]) -> Pruned:
         symbols,
         work.dry_run,
         work.tree.bytes,
-        work.tree.bytes - gpu_code - gone - weights,
+        work.tree.bytes - gpu_code - gone - weights - leftovers,
         gpu_code,
         gone,
         sorted(work.files, key=lambda file: (file.after_bytes - file.before_bytes, file.path)),
@@ -374,4 +376,5 @@ def _result(work: _Work, symbols: bool, notes: list[str]) -> Pruned:
         notes,
         work.weights,
         weights,
+        leftovers,
     )

@@ -1,4 +1,4 @@
-"""Makes smaller wheels: without the GPU code that no declared GPU runs, and without symbols, for a private index.
+"""Makes smaller wheels for a private index: without GPU code that no declared GPU runs, symbols, and leftovers.
 
     slim_wheel(Path("torch-2.9.0-cp312-cp312-manylinux_2_28_x86_64.whl"), Target((90,)), Path("index"))
 
@@ -71,6 +71,7 @@ class SlimWheel(msgspec.Struct, frozen=True):
     """What lost weight, most first."""
     left: list[LeftFile]
     notes: list[str]
+    leftovers_bytes: int = 0
 
 
 @dataclass
@@ -221,7 +222,8 @@ def _shrink(name: str, old: ByteRange, contents: IO[bytes], found: _Found, targe
         return
     found.contents[name] = new
     found.digests[name] = encode_hash(digest.digest())
-    found.files.append(PrunedFile(name, "", old.size, new.size, smaller.gpu_code, smaller.symbols, []))
+    sizes = old.size, new.size, smaller.gpu_code, smaller.symbols
+    found.files.append(PrunedFile(name, "", *sizes, [], leftovers_bytes=smaller.leftovers))
 
 
 # --- the new wheel -------------------------------------------------------------------------------------
@@ -289,6 +291,7 @@ def _result(
     before = path.stat().st_size
     gpu_code = sum(file.gpu_code_bytes for file in found.files)
     gone = sum(file.symbols_bytes for file in found.files)
+    leftovers = sum(file.leftovers_bytes for file in found.files)
     unpacked = sum(member.info.file_size for member in archive.members)
     return SlimWheel(
         str(path),
@@ -298,7 +301,7 @@ def _result(
         before,
         place.stat().st_size if found.contents else before,
         unpacked,
-        unpacked - gpu_code - gone,
+        unpacked - gpu_code - gone - leftovers,
         gpu_code,
         gone,
         sorted(found.files, key=lambda file: (file.after_bytes - file.before_bytes, file.path)),
@@ -307,4 +310,5 @@ def _result(
             *reach_notes(found.reach),
             *(f"{name} is left out: it is the signature of a RECORD that has changed" for name in signatures),
         ],
+        leftovers,
     )

@@ -62,6 +62,13 @@ def program(directory: Path, *options: str) -> bytes:
     return gcc(directory, "fixture", PROGRAM, *options).read_bytes()
 
 
+def patched_library(directory: Path) -> bytes:
+    """A library whose long string table patchelf moved; what it left behind also keeps segments from moving up."""
+    names = "".join(f"int a_name_that_is_long_{'x' * 60}{n}(void) {{ return {n}; }}\n" for n in range(600))
+    data = library(directory, "-Wl,-z,max-page-size=0x10000", source=LIBRARY + names)
+    return like_patchelf(data, page=0x10000)
+
+
 def answer_of_library(path: Path) -> int:
     """What `answer` returns in a fresh process."""
     code = f"import ctypes; print(ctypes.CDLL({str(path)!r}).answer())"

@@ -103,8 +103,31 @@ def test_symbols_alone_or_gpu_code_alone(site: Path, tmp_path: Path) -> None:
     prune_tree(site, H100)
     prune_tree(other, H100)
     assert contents(site) == contents(other)
-    with pytest.raises(UsageError, match="nothing to do"):
-        prune_tree(site, None, symbols=False)
+
+
+@pytest.mark.parametrize("symbols", [True, False])
+def test_what_patchelf_left_behind_leaves(site: Path, tmp_path: Path, symbols: bool) -> None:
+    patched = site / "one/a,b.so"
+    patched.write_bytes(elf.patched_library(tmp_path))
+    add_record(site, "one", "one/libgpu.so", "one/a,b.so", "one/bare.so", "one/__init__.py")
+    before = patched.stat().st_size
+    dry = prune_tree(site, None, symbols=symbols, dry_run=True)
+    pruned = prune_tree(site, None, symbols=symbols, check_load=True)
+    assert (dry.files, dry.after_bytes) == (pruned.files, pruned.after_bytes)
+    found = {file.path: file for file in pruned.files}
+    assert len(found) == (3 if symbols else 1)
+    file = found["one/a,b.so"]
+    assert file.leftovers_bytes > 40_000
+    assert (file.symbols_bytes > 0) == symbols == (b".symtab" not in patched.read_bytes())
+    assert (file.before_bytes, file.after_bytes) == (before, patched.stat().st_size)
+    assert before - file.after_bytes == file.leftovers_bytes + file.symbols_bytes
+    assert (pruned.leftovers_bytes, pruned.left) == (file.leftovers_bytes, [])
+    assert pruned.after_bytes == pruned.before_bytes - pruned.leftovers_bytes - pruned.symbols_bytes
+    assert elf.answer_of_library(patched) == 42
+    assert records(site) == (set(), 9)
+    now = snapshot(site)
+    assert prune_tree(site, None, symbols=symbols).files == []
+    assert snapshot(site) == now
 
 
 def test_without_gpus_all_gpu_code_leaves(site: Path) -> None:

@@ -97,6 +97,24 @@ def test_a_smaller_wheel_with_a_label(tmp_path: Path, index: Path, contents: dic
     assert [step[0] for step in seen if step[1] == step[2]] == ["reading", "writing"]
 
 
+def test_what_patchelf_left_behind_leaves(tmp_path: Path, index: Path, contents: dict[str, bytes]) -> None:
+    patched = elf.patched_library(tmp_path)
+    path = make_wheel(tmp_path, {**contents, "gpu_thing/a,b.so": patched})
+    found = slim_wheel(path, H100, index)
+    assert found.wheel is not None
+    file = next(file for file in found.files if file.path == "gpu_thing/a,b.so")
+    assert file.leftovers_bytes == found.leftovers_bytes > 40_000
+    assert len(patched) - file.after_bytes == file.leftovers_bytes + file.symbols_bytes
+    gone = found.gpu_code_bytes + found.symbols_bytes + found.leftovers_bytes
+    assert found.installed_after_bytes == found.installed_before_bytes - gone
+    with zipfile.ZipFile(found.wheel) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    assert records(tmp_path / "unpacked") == (set(), 10)
+    assert elf.answer_of_library(tmp_path / "unpacked/gpu_thing/a,b.so") == 42
+    (tmp_path / "again").mkdir()
+    assert slim_wheel(Path(found.wheel), H100, tmp_path / "again").wheel is None
+
+
 def test_record_is_true_and_else_the_same(tmp_path: Path, index: Path, contents: dict[str, bytes]) -> None:
     path = make_wheel(tmp_path, contents)
     found = slim_wheel(path, H100, index)

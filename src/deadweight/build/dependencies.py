@@ -32,7 +32,7 @@ from deadweight.files.cpu_wheel import Sources
 if TYPE_CHECKING:
     from deadweight.prune import Pruned
 
-FORMAT = 1
+FORMAT = 2
 """Of the layer: raised where the same inputs give other bytes than before, so that none of those are used."""
 Progress = Callable[[str, int, int], None]
 _LOCAL = re.compile(r"^\s*(?:-e\b|--editable|[./])|file:", re.MULTILINE)
@@ -227,16 +227,15 @@ def dependencies_layer(
         say("installing", 0, 0)
         notes += _install(stage, wanted, uv, base.python, host(), recipe.folder, epoch)
         about["distributions"] = sum(1 for _ in stage.site.glob("*.dist-info"))
-        if options.target is not None or options.symbols or options.weights is not None:
-            from deadweight.prune import OUTSIDE, prune_tree  # noqa: PLC0415  (heavy, and mostly the layer is cached)
+        from deadweight.prune import OUTSIDE, prune_tree  # noqa: PLC0415  (heavy, and mostly the layer is cached)
 
-            say("pruning", 0, 0)
-            pruned = prune_tree(
-                stage.site, options.target, symbols=options.symbols, weights=options.weights, progress=progress
-            )
-            notes += [note for note in pruned.notes if OUTSIDE not in note]  # uv's cache keeps its own files
-            notes += [f"weights stay in {each.path}: {each.reason}" for each in pruned.left if each.what == "weights"]
-            about |= _savings(pruned)
+        say("pruning", 0, 0)
+        pruned = prune_tree(
+            stage.site, options.target, symbols=options.symbols, weights=options.weights, progress=progress
+        )
+        notes += [note for note in pruned.notes if OUTSIDE not in note]  # uv's cache keeps its own files
+        notes += [f"weights stay in {each.path}: {each.reason}" for each in pruned.left if each.what == "weights"]
+        about |= _savings(pruned)
         layout = Layout(VENV.strip("/"), f"lib/python{base.python.version}/site-packages")
         items += put_right(stage, base.python, layout, _INTERPRETER)
     known = {item.path: item for item in items}
@@ -345,6 +344,7 @@ def _savings(pruned: Pruned) -> dict[str, int]:
         "after_bytes": pruned.after_bytes,
         "gpu_code_bytes": pruned.gpu_code_bytes,
         "symbols_bytes": pruned.symbols_bytes,
+        "leftovers_bytes": pruned.leftovers_bytes,
         "weights_bytes": pruned.weights_bytes,
     }
 

@@ -26,7 +26,7 @@ from deadweight.passes.base import Options, all_passes, own_passes
 from deadweight.planning import draw_up
 
 INFO = "var/lib/dpkg/info"
-_DONE = ("gpu-code", "symbols", "weights")
+_DONE = ("gpu-code", "symbols", "leftovers", "weights")
 """Passes whose work was done before, on the files."""
 
 

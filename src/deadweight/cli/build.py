@@ -101,8 +101,8 @@ def build_command(
 
     The same image as that of the Dockerfile which `deadweight dockerfile` prints: the base, a user, the locked
     dependencies in /opt/venv, and last the project, so that a change of code changes one small layer. uv resolves and
-    installs for the base's Python and machine; GPU code and symbols leave, and models get smaller
-    (--weights), as by `deadweight prune`. Tests and headers that distributions bring stay
+    installs for the base's Python and machine; GPU code, symbols and what patchelf left behind leave, and models get
+    smaller (--weights), as by `deadweight prune`. Tests and headers that distributions bring stay
     without --slim, which looks at the whole image again after each change.
 
     Nothing of the base is run. Building runs the project's own build backend on this machine, as pip does, and source

@@ -1,4 +1,4 @@
-"""`deadweight prune`: GPU code and symbols, in place."""
+"""`deadweight prune`: GPU code, symbols and leftovers, in place."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def prune_command(
     top: int,
     **target: Any,
 ) -> None:
-    """Drop GPU code and symbols from the libraries in DIR, in place.
+    """Drop GPU code, symbols and what patchelf left behind from the libraries in DIR, in place.
 
     For a Dockerfile's build stage and for virtual environments: DIR is a site-packages directory or one that holds
-    some. Without --gpu only symbols leave; with --weights models of transformers are stored as smaller numbers as well.
+    some. Without --gpu GPU code stays; with --weights models of transformers are stored as smaller numbers as well.
 
     Each file is replaced whole, after the new one was read again and checked; RECORD files follow. Symbolic links are
     not followed, and hard links not written through: uv's cache stays as it is. A second run changes nothing.

@@ -34,7 +34,7 @@ def wheel_command(
     top: int,
     **target: Any,
 ) -> None:
-    """Make smaller wheels, without the GPU code that the declared GPUs do not run, and without symbols.
+    """Make smaller wheels, without GPU code that the declared GPUs do not run, symbols, and what patchelf left behind.
 
     Nothing but that changes in a wheel, and RECORD is true of what is left. Where there is nothing to drop, no wheel is
     written.

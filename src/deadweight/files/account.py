@@ -23,6 +23,8 @@ class PrunedFile(msgspec.Struct, frozen=True):
     """Its other names."""
     weights_bytes: int = 0
     """By which a model's numbers got smaller; below zero for a configuration that has to say more."""
+    leftovers_bytes: int = 0
+    """Of what patchelf left behind, and that left."""
 
 
 class LeftFile(msgspec.Struct, frozen=True):

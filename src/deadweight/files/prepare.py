@@ -59,6 +59,8 @@ class Prepared(NamedTuple):
     """What declaring GPUs does not change in it."""
     weights: int = 0
     """Bytes by which a model's numbers got smaller."""
+    leftovers: int = 0
+    """Bytes that patchelf left behind."""
 
 
 def prepare(job: Job) -> Prepared:
@@ -91,7 +93,8 @@ def prepare(job: Job) -> Prepared:
         except OSError as error:
             return Prepared((Kept("file", f"cannot be read: {error.strerror}"),))
         change = Change(job.path, before, old.size, sha256, content.size)
-        return Prepared(smaller.kept, old.size, smaller.gpu_code, smaller.symbols, change, status, smaller.reach)
+        sizes = old.size, smaller.gpu_code, smaller.symbols
+        return Prepared(smaller.kept, *sizes, change, status, smaller.reach, leftovers=smaller.leftovers)
 
 
 def write_checked(path: str, temporary: str, old: ByteRange, content: Content, check: Callable[[], None]) -> str:

@@ -1,17 +1,22 @@
-"""One program or library made smaller: without the GPU code that no declared GPU runs, and without symbols.
+"""One program or library made smaller: without GPU code that no declared GPU runs, symbols, and leftovers.
 
-First the GPU code goes, then the symbols of what is left. Either may be refused, with its reason, and the other done.
+First the GPU code goes, then what patchelf left behind, then the symbols of what is left, as in images. Each may be
+refused, with its reason, and the others done.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
 
 from deadweight.binary.elf import GPU_MACHINES, MACHINES
 from deadweight.binary.gpu import Target
+from deadweight.binary.leftovers import NOTHING as NOTHING_LEFT
+from deadweight.binary.leftovers import CannotCut, check_dropped, drop_leftovers
 from deadweight.binary.shrink import NOTHING, CannotShrink, shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
 from deadweight.binary.strip import CannotStrip, check, strip_symbols
@@ -21,9 +26,9 @@ from deadweight.ledger.reach import Reach, reach
 NOTHING_TO_STRIP: Final = "nothing to strip"
 _MACHINES: Final = frozenset(MACHINES.values())
 
-What = Literal["gpu code", "symbols", "file", "weights"]
-"""What stays that might have left: a file's GPU code, its symbols, the file as a whole, or the size of a model's
-numbers."""
+What = Literal["gpu code", "symbols", "file", "weights", "leftovers"]
+"""What stays that might have left: a file's GPU code, its symbols, the file as a whole, the size of a model's numbers,
+or what patchelf left behind."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -40,6 +45,8 @@ class Smaller:
     before: int
     shrunk: Content | None = None
     """The file without the GPU code that leaves; None if none does."""
+    dropped: Content | None = None
+    """The file without what patchelf left behind as well, in terms of the original; None if nothing was."""
     stripped: Content | None = None
     """The file without symbols as well, in terms of the original; None if none leave."""
     kept: tuple[Kept, ...] = ()
@@ -49,7 +56,7 @@ class Smaller:
     @property
     def content(self) -> Content | None:
         """The new content; None if the file stays as it is."""
-        return self.stripped if self.stripped is not None else self.shrunk
+        return next((each for each in (self.stripped, self.dropped, self.shrunk) if each is not None), None)
 
     @property
     def gpu_code(self) -> int:
@@ -59,7 +66,12 @@ class Smaller:
     @property
     def symbols(self) -> int:
         """Bytes of symbols and debug information that leave."""
-        return 0 if self.stripped is None else self.before - self.gpu_code - self.stripped.size
+        return 0 if self.stripped is None else self.before - self.gpu_code - self.leftovers - self.stripped.size
+
+    @property
+    def leftovers(self) -> int:
+        """Bytes that patchelf left behind, and that leave."""
+        return 0 if self.dropped is None else self.before - self.gpu_code - self.dropped.size
 
 
 class CheckFailed(ValueError):
@@ -72,7 +84,7 @@ def make_smaller(read: Reader, size: int, target: Target | None, *, symbols: boo
     if machine in GPU_MACHINES:
         return Smaller(size, kept=(Kept("file", "GPU code as a whole, not a library that holds some"),))
     kept: list[Kept] = []
-    shrunk = stripped = found = None
+    shrunk = stripped = dropped = found = None
     if target is not None:
         found = reach(read, size, target)
         try:
@@ -81,24 +93,35 @@ def make_smaller(read: Reader, size: int, target: Target | None, *, symbols: boo
             if str(error) != NOTHING:
                 kept.append(Kept("gpu code", str(error)))
                 found = found._replace(unserved=())  # said already, if that is why
-    if symbols:
+    if machine in _MACHINES:
         try:
-            stripped = _strip(read, size, machine, shrunk)
+            dropped = _next(read, size, shrunk, partial(drop_leftovers, machine=machine))
+        except CannotCut as error:
+            if str(error) != NOTHING_LEFT:
+                kept.append(Kept("leftovers", str(error)))
+    if symbols:
+        first = shrunk if dropped is None else dropped
+        try:
+            stripped = _next(read, size, first, partial(_strip, machine=machine))
         except CannotStrip as error:
             if str(error) != NOTHING_TO_STRIP:
                 kept.append(Kept("symbols", str(error)))
-    if len(kept) == 2 and kept[0].reason == kept[1].reason:
-        kept = [Kept("file", kept[0].reason)]
-    return Smaller(size, shrunk, stripped, tuple(kept), found)
+    smaller = Smaller(size, shrunk, dropped, stripped, tuple(kept), found)
+    if smaller.content is None and len(kept) > 1 and len({each.reason for each in kept}) == 1:
+        return replace(smaller, kept=(Kept("file", kept[0].reason),))
+    return smaller
 
 
-def _strip(read: Reader, size: int, machine: int, shrunk: Content | None) -> Content:
+def _next(read: Reader, size: int, first: Content | None, work: Callable[[Reader, int], Content]) -> Content:
+    """What a step makes of the file where those before it made `first`, in terms of the original."""
+    return work(read, size) if first is None else work(first.reader(read), first.size).after(first)
+
+
+def _strip(read: Reader, size: int, machine: int) -> Content:
     """The file without its symbols, whichever machine it is for: that of the tree is unknown."""
     if machine not in _MACHINES:
         raise CannotStrip("built for a machine that is not known here")
-    if shrunk is None:
-        return strip_symbols(read, size, machine)
-    return strip_symbols(shrunk.reader(read), shrunk.size, machine).after(shrunk)
+    return strip_symbols(read, size, machine)
 
 
 def check_rewritten(read_old: Reader, smaller: Smaller, read_new: Reader, new_size: int, target: Target | None) -> None:
@@ -106,16 +129,20 @@ def check_rewritten(read_old: Reader, smaller: Smaller, read_new: Reader, new_si
 
     Each step is held to the one before it, so every byte of the new file is accounted for.
     """
-    middle, size = read_old, smaller.before
+
+    def check_gpu_code(read_old: Reader, old_size: int, read_new: Reader, new_size: int) -> None:
+        assert target is not None  # without one no GPU code leaves
+        check_shrunk(read_old, old_size, read_new, new_size, target)
+
+    steps = [(smaller.shrunk, check_gpu_code), (smaller.dropped, check_dropped), (smaller.stripped, check)]
+    before = read_old, smaller.before
     try:
-        if smaller.shrunk is not None:
-            assert target is not None  # without one no GPU code leaves
-            if smaller.stripped is None:
-                check_shrunk(read_old, smaller.before, read_new, new_size, target)
-            else:
-                middle, size = smaller.shrunk.reader(read_old), smaller.shrunk.size
-                check_shrunk(read_old, smaller.before, middle, size, target)
-        if smaller.stripped is not None:
-            check(middle, size, read_new, new_size)
-    except ValueError as error:  # of whichever reader: CannotShrink, CannotStrip, ElfError, FatbinError
+        for content, step in steps:
+            if content is None:
+                continue
+            is_last = content is smaller.content
+            after = (read_new, new_size) if is_last else (content.reader(read_old), content.size)
+            step(*before, *after)
+            before = after
+    except ValueError as error:  # of whichever reader: CannotShrink, CannotStrip, CannotCut, ElfError, FatbinError
         raise CheckFailed(f"the rewritten file did not pass its check: {error}") from error

@@ -30,7 +30,7 @@ def rewrite(file: Rewriting) -> Content:
 PASS = Pass(
     name="leftovers",
     risk="lossless",
-    order=85,
+    order=78,  # before symbols: what is in no section keeps segments from moving up, and symbols from leaving
     summary="what patchelf left behind in programs and libraries, where sections were that it moved",
     propose=propose,
     rewrite=rewrite,

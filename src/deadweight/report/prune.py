@@ -24,6 +24,7 @@ _STAYS: Final = {
     "symbols": "symbols stay",
     "file": "everything stays",
     "weights": "weights stay",
+    "leftovers": "what patchelf left behind stays",
 }
 Found = TypeVar("Found", Pruned, SlimWheel)
 
@@ -97,11 +98,10 @@ def _change(console: Console, before: int, after: int, found: Pruned | SlimWheel
     line = Text(f"{show_size(before)} -> {show_size(after)}", BOLD)
     line.append(f"   {show_share(before - after, before)} less: {before - after:,} bytes")
     console.print(line)
-    console.print(
-        f"GPU code {found.gpu_code_bytes:,} bytes ({show_size(found.gpu_code_bytes)}), "
-        f"symbols {found.symbols_bytes:,} bytes ({show_size(found.symbols_bytes)})"
-        + (f", weights {_weights(found):,} bytes ({show_size(_weights(found))})" if _weights(found) else "")
-    )
+    parts = [("GPU code", found.gpu_code_bytes), ("symbols", found.symbols_bytes)]
+    others = [("leftovers", found.leftovers_bytes), ("weights", _weights(found))]
+    parts += [(what, size) for what, size in others if size]
+    console.print(", ".join(f"{what} {size:,} bytes ({show_size(size)})" for what, size in parts))
 
 
 def _weights(found: Pruned | SlimWheel) -> int:
@@ -114,11 +114,8 @@ def _packages(found: Pruned) -> list[Line]:
     files = sorted(found.files, key=lambda one: one.distribution)
     for name, group in groupby(files, lambda one: one.distribution):
         members = list(group)
-        gpu_code = sum(one.gpu_code_bytes for one in members)
-        symbols = sum(one.symbols_bytes for one in members)
-        weights = sum(one.weights_bytes for one in members)
-        more = f"{_files(len(members))}: {_parts(gpu_code, symbols, weights)}"
-        lines.append(Line(gpu_code + symbols + weights, name or "(no package)", more))
+        saved = sum(one.before_bytes - one.after_bytes for one in members)
+        lines.append(Line(saved, name or "(no package)", f"{_files(len(members))}: {_parts(members)}"))
     return sorted(lines, key=lambda line: -line.bytes)
 
 
@@ -126,13 +123,17 @@ def _libraries(console: Console, files: Sequence[PrunedFile], top: int) -> None:
     lines = []
     for one in files:
         change = f"{one.before_bytes:,} -> {one.after_bytes:,} bytes"
-        more = f"{change}: {_parts(one.gpu_code_bytes, one.symbols_bytes, one.weights_bytes)}"
-        lines.append(Line(one.before_bytes - one.after_bytes, one.path, more))
+        lines.append(Line(one.before_bytes - one.after_bytes, one.path, f"{change}: {_parts([one])}"))
     bytes_table(console, "Saved, by library", lines, what="library", top=top, total="saved")
 
 
-def _parts(gpu_code: int, symbols: int, weights: int) -> str:
-    parts = (("GPU code", gpu_code), ("symbols", symbols), ("weights", weights))
+def _parts(files: Sequence[PrunedFile]) -> str:
+    parts = (
+        ("GPU code", sum(one.gpu_code_bytes for one in files)),
+        ("symbols", sum(one.symbols_bytes for one in files)),
+        ("leftovers", sum(one.leftovers_bytes for one in files)),
+        ("weights", sum(one.weights_bytes for one in files)),
+    )
     return ", ".join(f"{what} {show_size(size)}" for what, size in parts if size)
 
 

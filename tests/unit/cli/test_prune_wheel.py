@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,14 @@ def test_options_reach_the_work(options: list[str], said: str, tree: Path, capfd
     assert said in run.out
 
 
+def test_what_patchelf_left_behind_is_told_apart(tree: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tree / "b/plain.so").write_bytes(elf.patched_library(tree.parent))
+    run = Run(capfd, "prune", tree, "--keep-symbols")
+    assert run.status == 0
+    assert re.search(r"symbols 0 bytes \(0 B\), leftovers [\d,]+ bytes", run.out)
+    assert re.search(r"1 file: leftovers \d", run.out)
+
+
 def test_wheel(tmp_path: Path, built: Path, capfd: pytest.CaptureFixture[str]) -> None:
     index = tmp_path / "index"
     index.mkdir()
@@ -141,7 +150,6 @@ def test_wheel(tmp_path: Path, built: Path, capfd: pytest.CaptureFixture[str]) -
     [
         (["prune", "TREE/none"], 3, "No such file"),
         (["prune", "TREE/a/gpu.so"], 3, "Not a directory"),
-        (["prune", "TREE", "--keep-symbols"], 2, "nothing to do"),
         (["prune", "TREE", "--gpu", "sm_9000"], 2, "deadweight gpus"),
         (["prune", "TREE", "--drop-ptx"], 2, "--gpu"),
         (["prune", "TREE", "--gpu", "h100", "--json", "TREE/x/y"], 2, "no directory"),

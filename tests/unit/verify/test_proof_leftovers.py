@@ -11,7 +11,7 @@ import pytest
 
 from deadweight import Plan
 from support.careless import SITE, distribution
-from support.elf import LIBRARY, library, like_patchelf
+from support.elf import LIBRARY, library, like_patchelf, patched_library
 from support.images import FixtureImage, make_image, make_tar
 from support.proofs import changed, content, differences, edited, proved, slimmed
 
@@ -40,6 +40,20 @@ def test_what_it_makes_is_proved(image: FixtureImage, tmp_path: Path, left_out: 
     assert {cut.pass_ for cut in plan.cuts if cut.path == LIB} == {"leftovers", "symbols"} - {left_out}
     assert len(content(after, LIB)) < len(moved()) - 40_000
     assert differences(proved(image, after, plan)) == []
+    assert differences(proved(image, after)) == []
+
+
+def test_of_a_slim_image_nothing_more_leaves(tmp_path: Path) -> None:
+    """What was left behind goes before symbols, which then leave as far as ever."""
+    patched = patched_library(tmp_path)
+    image = make_image(
+        make_tar(*distribution("fast", "1", {"fast/__init__.py": b"", "fast.libs/libfixture.so": patched}))
+    )
+    _, plan, after = slimmed(tmp_path, image)
+    assert [cut.pass_ for cut in plan.cuts if cut.path == LIB] == ["leftovers", "symbols"]
+    again = tmp_path / "again"
+    again.mkdir()
+    assert slimmed(again, after).plan.cuts == []
     assert differences(proved(image, after)) == []
 
 
