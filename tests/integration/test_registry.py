@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,7 +34,7 @@ from support.images import (
     write_files,
     write_oci,
 )
-from support.registries import PASSWORD, USER, Server, flaky, need, no_logins, start_registry
+from support.registries import PASSWORD, USER, Server, flaky, no_logins, pushed, raw, requests, skopeo, start_registry
 
 
 @pytest.fixture(scope="module")
@@ -47,34 +46,6 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _no_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_logins(monkeypatch, tmp_path / "home")
-
-
-def skopeo(*arguments: str, status: int = 0) -> str:
-    need("skopeo")
-    done = subprocess.run(["skopeo", *arguments], check=False, capture_output=True, text=True)
-    assert done.returncode == status, done.stderr
-    return done.stdout
-
-
-def pushed(server: Server, name: str, image: FixtureImage, place: Path, *more: str) -> str:
-    """The image in the registry, put there by skopeo; gives the reference."""
-    folder = write_oci(place / name.replace("/", "-").replace(":", "-"), image, "v", "gzip")
-    skopeo("copy", "-q", "--dest-tls-verify=false", *more, f"oci:{folder}:v", f"docker://{server.host}/{name}")
-    return f"docker://{server.host}/{name}"
-
-
-def raw(reference: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", reference))
-    return found
-
-
-def requests(server: Server, method: str, part: str) -> list[str]:
-    """The addresses of what we asked of the registry since it began, that have `part` in them."""
-    lines = [line for line in server.log().splitlines() if "response completed" in line and "=deadweight" in line]
-    fields = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
-    return [
-        f["http.request.uri"] for f in fields if f["http.request.method"] == method and part in f["http.request.uri"]
-    ]
 
 
 def test_what_skopeo_pushed_is_read(server: Server, tmp_path: Path) -> None:

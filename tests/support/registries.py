@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from support.images import FixtureImage, write_oci
 
 USER = "tester"
 PASSWORD = "s3cret-pass"
@@ -132,6 +135,36 @@ def start_registry(stack: ExitStack, *, password: bool = False, tls: bool = Fals
         except OSError:
             time.sleep(0.05)
     pytest.fail(f"docker-registry did not start: {(folder / 'log').read_text()[-500:]}")
+
+
+def skopeo(*arguments: str, status: int = 0) -> str:
+    """What skopeo says, which has to end with this status."""
+    need("skopeo")
+    done = subprocess.run(["skopeo", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def pushed(server: Server, name: str, image: FixtureImage, place: Path, *more: str) -> str:
+    """The image in the registry, put there by skopeo; gives the reference."""
+    folder = write_oci(place / name.replace("/", "-").replace(":", "-"), image, "v", "gzip")
+    skopeo("copy", "-q", "--dest-tls-verify=false", *more, f"oci:{folder}:v", f"docker://{server.host}/{name}")
+    return f"docker://{server.host}/{name}"
+
+
+def raw(reference: str) -> dict[str, Any]:
+    """The manifest or index of a reference, as skopeo gets it."""
+    found: dict[str, Any] = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", reference))
+    return found
+
+
+def requests(server: Server, method: str, part: str) -> list[str]:
+    """The addresses of what we asked of the registry since it began, that have `part` in them."""
+    lines = [line for line in server.log().splitlines() if "response completed" in line and "=deadweight" in line]
+    fields = [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
+    return [
+        f["http.request.uri"] for f in fields if f["http.request.method"] == method and part in f["http.request.uri"]
+    ]
 
 
 @contextmanager

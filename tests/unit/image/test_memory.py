@@ -209,3 +209,14 @@ def test_a_digest_that_is_none_is_not_remembered(memory: Memory, name: str) -> N
     diff_id = digest(b"x")
     memory.note_packed(Stored(diff_id, name, 1, 1, "zstd"))
     assert memory.packed(diff_id, "zstd") is None
+
+
+def test_repositories_that_have_a_blob_newest_first(memory: Memory) -> None:
+    name = digest(b"x")
+    for number in range(12):
+        memory.note_repository(name, "one:5000", f"app{number}")
+    memory.note_repository(name, "other", "app")
+    memory.note_repository(name, "one:5000", "app8")
+    assert memory.repositories(name, "one:5000") == [f"app{n}" for n in (8, 11, 10, 9, 7, 6, 5)]
+    assert memory.repositories(name, "other") == ["app"]
+    assert memory.repositories(name, "one") == memory.repositories(digest(b"y"), "other") == []

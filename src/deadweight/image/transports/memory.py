@@ -1,4 +1,5 @@
-"""Blobs that need not be read again: what deadweight wrote or hashed itself, and nobody has touched since.
+"""Blobs that need not be read again: what deadweight wrote or hashed itself, and nobody has touched since; and which
+repositories have them.
 
 A file is known by device, inode, size, and both its times to the nanosecond: no write leaves its ctime as it was. On
 any doubt, another machine's cache or a file that was copied, it is not known, and is hashed. What is known of a digest
@@ -20,7 +21,7 @@ from deadweight.image.compression import Compression
 from deadweight.image.transports.stream import Stored
 
 _PLACES = 8
-"""Of one digest that are remembered: the newest."""
+"""Files, or repositories, of one digest that are remembered: the newest."""
 _HEX = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -28,6 +29,12 @@ class _Seen(msgspec.Struct, frozen=True):
     """Files that hold a digest's content, newest first."""
 
     files: list[tuple[int, ...]]
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """Repositories that have a blob, as (HOST[:PORT], NAME), newest first."""
+
+    repositories: list[tuple[str, str]]
 
 
 class _Packed(msgspec.Struct, frozen=True):
@@ -79,6 +86,21 @@ class Memory:
         if stored.compression != "none":
             packed = _Packed(stored.digest, stored.size, stored.stored)
             keep(self._place(stored.compression, stored.diff_id), packed)
+
+    def repositories(self, digest: str, host: str) -> list[str]:
+        """Repositories of a registry that had the blob with this digest, newest first. They may have lost it."""
+        return [path for at, path in self._repositories(digest) if at == host]
+
+    def note_repository(self, digest: str, host: str, path: str) -> None:
+        """Remembers that a repository of a registry has the blob with this digest."""
+        held = self._repositories(digest)
+        if (host, path) not in held[:1]:
+            others = [each for each in held if each != (host, path)]
+            keep(self._place("held", digest), _Held([(host, path), *others][:_PLACES]))
+
+    def _repositories(self, digest: str) -> list[tuple[str, str]]:
+        found: _Held | None = load(self._place("held", digest), _Held)
+        return [] if found is None else found.repositories
 
     def _seen(self, digest: str) -> list[State]:
         found: _Seen | None = load(self._place("seen", digest), _Seen)

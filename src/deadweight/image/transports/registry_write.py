@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.bytes import ByteRange
 from deadweight.image.compression import Compression, temporary_folder
@@ -27,6 +29,9 @@ from deadweight.image.transports.registry_client import Registry
 from deadweight.image.transports.registry_names import New, give_name, holder, labels_of, named
 from deadweight.image.transports.registry_upload import Beginnings, Lost, NoChunks, Target, Upload
 from deadweight.image.transports.stream import Stored, write_layer
+
+_MOUNTS = 3
+"""Repositories that a layer is asked to be mounted from: each that has lost it costs a request."""
 
 
 def check_registry(
@@ -60,7 +65,8 @@ def write_registry(
 ) -> Written:
     """Writes an image to a `docker://` reference; see `write_image`. Plain layers become gzip.
 
-    Layers that the repository has are neither sent nor read, those that another of the same registry has are mounted.
+    Layers that the repository has are neither sent nor read, those that another of the same registry has, the source's
+    or one that `memory` knows of, are mounted.
     `force` takes the tag from an image that deadweight did not make, which first gets another. Raises UsageError when
     the tag is taken, EnvironmentFailure when the registry cannot be written, and what `write_image` raises. Without a
     tag the image is known by its digest: a part of an index that comes later.
@@ -136,21 +142,17 @@ def _send(
     memory: Memory | None,
 ) -> Stored:
     known = _known(layer, choice, memory)
-    begun = None
+    begun: httpx2.URL | None = None
     if known is not None:
-        there = target.has(known.digest, known.stored)
-        if not there and layer.source is not None and isinstance(layer.source.blob, RemoteBlob):
-            blob = layer.source.blob
-            if blob.registry.host == target.repository.registry.host and blob.digest == known.digest:
-                mounted = target.mount(known.digest, blob.path)
-                there = mounted is True
-                begun = None if isinstance(mounted, bool) else mounted
-        if there:
+        there = _there(known, layer, target, memory)
+        if there is True:
             if layer.check is not None:
                 layer.check(report)
             if report is not None:
                 report(layer.size)
             return known
+        begun = None if there is False else there
+    registry = target.repository.registry
     beginnings = Beginnings(target, where)
     while True:
         upload = Upload(target, begun)
@@ -170,7 +172,33 @@ def _send(
             raise
         if memory is not None:
             memory.note_packed(stored)
+            memory.note_repository(stored.digest, registry.host, target.repository.path)
         return stored
+
+
+def _there(known: Stored, layer: OutputLayer, target: Target, memory: Memory | None) -> httpx2.URL | bool:
+    """Whether the repository has a layer, or could be given it from another one of the registry that has it.
+
+    Where it has not, the upload that the registry may have begun instead.
+    """
+    host, path = target.repository.registry.host, target.repository.path
+    begun: httpx2.URL | bool = target.has(known.digest, known.stored)
+    if begun is False:
+        sources: list[str] = []
+        blob = None if layer.source is None else layer.source.blob
+        if isinstance(blob, RemoteBlob) and (blob.registry.host, blob.digest) == (host, known.digest):
+            sources.append(blob.path)
+        if memory is not None:
+            sources += memory.repositories(known.digest, host)
+        for source in list(dict.fromkeys(each for each in sources if each != path))[:_MOUNTS]:
+            if begun is not False:
+                Upload(target, begun).abandon()
+            begun = target.mount(known.digest, source)
+            if begun is True:
+                break
+    if begun is True and memory is not None:
+        memory.note_repository(known.digest, host, path)
+    return begun
 
 
 def _send_whole(
