@@ -65,7 +65,7 @@ class Facts:
         found = self._tables.get((kind, position))
         if found is None:
             layer = self._image.layers[position]
-            if self._cache is not None and not isinstance(layer, ChangedLayer):
+            if self._cache is not None and not isinstance(layer, ChangedLayer) and "doubted" not in layer.__dict__:
                 found = load(_place(self._cache, layer, kind), dict[int | str, of])  # type: ignore[valid-type]
             found = {} if found is None else found
             self._loaded.setdefault((kind, position), len(found))
@@ -138,13 +138,19 @@ class Facts:
         return learnt
 
 
-def recall(image: Image, cache: Cache) -> None:
-    """Gives the image's layers what is known of them: entries, and what they unpack to."""
+def recall(image: Image, cache: Cache, *, proved_alone: bool = False) -> None:
+    """Gives the image's layers what is known of them: entries, and what they unpack to.
+
+    With `proved_alone` only those are believed to be what they state which were compared with it.
+    """
     for layer in image.layers:
         layer.__dict__["found_as"] = layer.state
         if not (isinstance(layer.blob, ByteRange) and layer.compression == "none") and not recall_unpacked(
             cache, layer
         ):
+            continue
+        if proved_alone and not proved(layer, cache):
+            layer.__dict__["doubted"] = True
             continue
         index = load(_place(cache, layer, "entries"), _Index)
         if index is not None and index.size == layer.size:

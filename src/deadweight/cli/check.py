@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deadweight.cli.common import opened
-from deadweight.cli.options import Documents, size, spec_option, verdict_options
+from deadweight.cli.common import opened, remember, the_cache
+from deadweight.cli.options import Documents, cache_option, size, spec_option, verdict_options
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.progress import progress
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     "--from-cst", metavar="FILE", multiple=True, help="Run the tests of a container-structure-test YAML file as well."
 )
 @verdict_options
+@cache_option
 @click.pass_context
 def check_command(
     context: click.Context,
@@ -46,6 +47,7 @@ def check_command(
     memory: int | None,
     timeout: float | None,
     documents: Documents,
+    no_cache: bool,
     top: int,
     platform: str | None,
 ) -> None:
@@ -74,8 +76,14 @@ def check_command(
     spec, where = _joined(spec, where, more, from_cst)
     if not asked(spec):
         raise UsageError("nothing to check: say --max-size, --import, --no-command, --spec or --from-cst")
-    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
-        verdict = check(Ledger(source), spec, report, setting=setting_of(sandbox, gpus, network))
+    cache = the_cache(wanted=not no_cache)
+    with (
+        progress(f"reading {image}") as report,
+        opened(image, platform, report, cache, proved_alone=True) as source,
+    ):
+        ledger = Ledger(source, cache)
+        verdict = check(ledger, spec, report, setting=setting_of(sandbox, gpus, network))
+        remember(ledger, cache)
         found = verify_report(None, source, where, verdict)
     deliver(found, documents, lambda console: print_verify(console, found, top))
     context.exit(STATUS[verdict.same])

@@ -75,11 +75,17 @@ def remember(ledger: Ledger, cache: Cache | None) -> None:
 
 @contextmanager
 def opened(
-    reference: str, platform: str | None, report: Report | None = None, cache: Cache | None = None
+    reference: str,
+    platform: str | None,
+    report: Report | None = None,
+    cache: Cache | None = None,
+    *,
+    proved_alone: bool = False,
 ) -> Iterator[Image]:
     """The image, unpacked where it is compressed, with progress; closed at the end.
 
-    What the cache knows of its layers is not read again.
+    What the cache knows of its layers is not read again; with `proved_alone` only of those that were held to their
+    diff-ids, for commands after which no layer is.
     """
     from deadweight.image.transports import open_image  # noqa: PLC0415
 
@@ -89,7 +95,7 @@ def opened(
         if cache is not None:
             from deadweight.cache.known import recall  # noqa: PLC0415
 
-            recall(image, cache)
+            recall(image, cache, proved_alone=proved_alone)
         image.fetch(None if report is None else lambda done, total: report("downloading", done, total))
         count = len(image.layers)
         for layer in image.layers:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deadweight.cli.common import opened
-from deadweight.cli.options import Documents, page_options, platform_option, size, top_option
+from deadweight.cli.common import opened, remember, the_cache
+from deadweight.cli.options import Documents, cache_option, page_options, platform_option, size, top_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.pages import compare_pages
 from deadweight.cli.progress import progress
@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--target-size", type=size, metavar="SIZE", help="The size to reach, as 3GB or 2.5GiB.")
 @page_options
+@cache_option
 @top_option
 @platform_option
 def compare_command(
-    images: tuple[str, ...], target_size: int | None, documents: Documents, top: int, platform: str | None
+    images: tuple[str, ...],
+    target_size: int | None,
+    documents: Documents,
+    no_cache: bool,
+    top: int,
+    platform: str | None,
 ) -> None:
     """Say what changed from one image to the next: what came, went, grew and was upgraded, with bytes.
 
@@ -53,6 +59,7 @@ def compare_command(
             raise UsageError("--html shows one image beside another: name two or more (inspect --html shows one)")
         if _is_report(images[0]) or _is_report(images[-1]):
             raise UsageError("--html shows every byte, and a report has sums: name the image itself")
+    cache = the_cache(wanted=not no_cache)
     inspected = []
     ends = []
     with progress("reading images") as report:
@@ -60,11 +67,12 @@ def compare_command(
             if _is_report(image):
                 inspected.append(_saved(image))
                 continue
-            with opened(image, platform, report) as source:
+            with opened(image, platform, report, cache, proved_alone=True) as source:
                 if report is not None:
                     report(f"accounting {image}", number, len(images))
-                one = side(Ledger(source))
+                one = side(Ledger(source, cache))
                 inspected.append(inspect_report(one.ledger, one.account))
+                remember(one.ledger, cache)
                 if documents["html"] is not None and number in (0, len(images) - 1):
                     ends.append(one)
     found = compare_report(inspected, target_size)

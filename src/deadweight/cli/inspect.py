@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from deadweight.cli.common import opened
-from deadweight.cli.options import Documents, image_argument, page_options, platform_option, top_option
+from deadweight.cli.common import opened, remember, the_cache
+from deadweight.cli.options import Documents, cache_option, image_argument, page_options, platform_option, top_option
 from deadweight.cli.output import check_outputs, deliver
 from deadweight.cli.pages import inspect_pages
 from deadweight.cli.progress import progress
@@ -16,9 +16,10 @@ from deadweight.cli.sbom import image_sboms, sbom_option
 @image_argument
 @page_options
 @sbom_option
+@cache_option
 @top_option
 @platform_option
-def inspect_command(image: str, documents: Documents, top: int, platform: str | None) -> None:
+def inspect_command(image: str, documents: Documents, no_cache: bool, top: int, platform: str | None) -> None:
     """Say where every byte of IMAGE is, whose it is, and why.
 
     Layers, owners and categories each add up to the image's size, to the byte; GPU code is told apart by architecture
@@ -39,12 +40,17 @@ def inspect_command(image: str, documents: Documents, top: int, platform: str | 
     from deadweight.report.terminal import print_inspect  # noqa: PLC0415
 
     check_outputs(documents.values(), [image])
-    with progress(f"reading {image}") as report, opened(image, platform, report) as source:
+    cache = the_cache(wanted=not no_cache)
+    with (
+        progress(f"reading {image}") as report,
+        opened(image, platform, report, cache, proved_alone=True) as source,
+    ):
         if report is not None:
             report("accounting", 0, 0)
-        ledger = Ledger(source)
+        ledger = Ledger(source, cache)
         account = make_account(ledger)
         found = inspect_report(ledger, account)
         pages = inspect_pages(documents, found, ledger, account)
         makers = image_sboms(documents, ledger)
+        remember(ledger, cache)
     deliver(found, documents, lambda console: print_inspect(console, found, top), quiet=False, **pages, **makers)

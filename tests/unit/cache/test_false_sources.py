@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -232,3 +233,27 @@ def test_a_layout_that_is_removed_leaves_its_layers_to_the_next(place: Path, mad
     assert not unsound(place / "d")
     blobs = cache_folder() / "blobs"
     assert not [path for path in blobs.iterdir() if hashlib.sha256(path.read_bytes()).hexdigest() != path.name]
+
+
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_a_false_layer_is_shown_as_it_is(tmp_path: Path, command: str) -> None:
+    """It states the diff-id of one that is known: what only looks never compares the two, and believes it of none."""
+    image = make_image(make_tar(file("opt/a/make", b"x" * 600, mode=0o755)))
+    slim(tmp_path, image)
+    false = write_oci(tmp_path / "false", image, "v", "none")
+    largest(false).write_bytes(make_tar(file("usr/bin/gcc", b"x" * 600, mode=0o755)))
+    found = []
+    more = ["--no-command", "gcc"] if command == "check" else []
+    for cache in ([], ["--no-cache"]):
+        to = tmp_path / f"report{len(cache)}.json"
+        status = main([command, f"oci:{false}:v", *more, "--json", str(to), *cache])
+        found.append((status, _without_seconds(json.loads(to.read_bytes()))))
+    assert found[0] == found[1]
+    assert found[0][0] == 1 if command == "check" else "usr/bin" in str(found[0])
+
+
+def _without_seconds(value: Any) -> Any:
+    """A report without what differs from run to run."""
+    if isinstance(value, dict):
+        return {key: _without_seconds(each) for key, each in value.items() if "seconds" not in key}
+    return [_without_seconds(each) for each in value] if isinstance(value, list) else value

@@ -45,6 +45,22 @@ def test_only_what_is_new_comes_and_goes() -> None:
             assert len(gone) == 4 - number, "the layers that are new, and the configuration"
 
 
+@pytest.mark.parametrize("command", ["inspect", "compare", "check"])
+def test_what_only_looks_downloads_once(command: str) -> None:
+    more = ["--max-size", "1GB"] if command == "check" else []
+    with bad_registry() as registry:
+        manifest = registry.add("v1", service(b"x"))
+        words = [command, f"docker://{registry.host}/team/app:v1", *more]
+        layers = {layer["digest"] for layer in manifest["layers"]}
+        assert main(words) == 0
+        assert _blobs(registry) >= layers
+        registry.sent.clear()
+        assert main(words) == 0
+        assert not _blobs(registry) & layers
+        assert main([*words, "--no-cache"]) == 0
+        assert _blobs(registry) >= layers
+
+
 def _blobs(registry: Registry) -> set[str]:
     """Those of which more was sent than tells how they are compressed."""
     return {path.rpartition("/")[2] for path, size in registry.sent if "/blobs/sha256:" in path and size > 64}
