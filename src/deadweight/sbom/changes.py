@@ -37,7 +37,6 @@ def slim_inventory(before: Inventory, original: Ledger, over: Ledger, applied: A
     with _result(over, worked) as result:
         after = inventory(result, to.name or to.tag or original.image.tag or to.path.name, limit=None)
     kept = {_identity(one) for one in after.components}
-    cuts = {cut.path: cut for cut in plan.cuts if cut.action == "remove"}
     marks = _marks(original, over, plan)
     swaps = {swap.name: Swapped(text(swap.before), text(swap.wheel), swap.sha256) for swap in plan.swaps}
     components = [
@@ -61,7 +60,7 @@ def slim_inventory(before: Inventory, original: Ledger, over: Ledger, applied: A
         ),
         components=tuple(components),
         original=subject_of(original.image),
-        removed=tuple(_removed(one, cuts) for one in before.components if _identity(one) not in kept),
+        removed=tuple(_removed(original, plan, [one for one in before.components if _identity(one) not in kept])),
     )
 
 
@@ -76,30 +75,53 @@ def _identity(one: Component) -> tuple[str, str, str, str]:
     return one.kind, one.name, one.version, one.path
 
 
-def _removed(one: Component, cuts: Mapping[str, Cut]) -> Removed:
-    """Why a component left: by the cut that takes its metadata."""
-    path = one.path.lstrip("/")
+def _removed(original: Ledger, plan: Plan, gone: Iterable[Component]) -> Iterator[Removed]:
+    """Why components left: by the cut that takes the metadata of each, or most of a model's files."""
+    cuts = {text(f"/{cut.path}"): cut for cut in plan.cuts if cut.action == "remove"}
+    files: dict[str, list[str]] = {}
+    for path, models in _models(original).items():
+        for model in models:
+            files.setdefault(model.path, []).append(text(f"/{path}"))
+    for one in gone:
+        places = files.get(one.path, []) if one.kind == "model" else [one.path]
+        found = [cut for cut in (_nearest(cuts, place) for place in places) if cut is not None]
+        cut = max(found, key=lambda each: each.before_bytes - each.after_bytes, default=None)
+        yield Removed(one, "", "") if cut is None else Removed(one, text(cut.pass_), text(cut.why))
+
+
+def _nearest(cuts: Mapping[str, Cut], path: str) -> Cut | None:
+    """The cut of a path, or of a directory above it."""
     while path and path not in cuts:
         path = path.rpartition("/")[0]
-    return Removed(one, text(cuts[path].pass_), text(cuts[path].why)) if path else Removed(one, "", "")
+    return cuts.get(path)
+
+
+def _models(ledger: Ledger) -> dict[str, list[Component]]:
+    """The models that a file is a part of, by where the file really lies: revisions of one model share files."""
+    found: dict[str, list[Component]] = {}
+    for model in find_models(View(ledger)):
+        component = model_component(model.folder)
+        for file in model.files:
+            found.setdefault(file.real, []).append(component)
+    return found
 
 
 def _marks(original: Ledger, over: Ledger, plan: Plan) -> dict[Key, Modified]:
     """What the cuts do to the files of each owner."""
-    models = {file.real: model_component(model.folder) for model in find_models(View(over)) for file in model.files}
+    models = _models(over)
     passes: dict[Key, set[str]] = {}
     removed: dict[Key, set[str]] = {}
     rewritten: dict[Key, set[str]] = {}
     for cut in plan.cuts:
-        # What no container sees is nobody's; what follows from other cuts is no change of its own.
-        if cut.action in ("drop", "add") or cut.pass_ == METADATA or not cut.path:
+        # What no container sees is nobody's; a link leads to the same content and metadata; what follows from other
+        # cuts is no change of its own.
+        if cut.action in ("drop", "add", "link") or cut.pass_ == METADATA or not cut.path:
             continue
         ledger = original if cut.pass_ == SWAP else over
         for path in _files(ledger, cut):
             owner = ledger.owner(path)
             keys = [_key(owner.kind, text(owner.name), text(owner.version))]
-            if path in models:
-                keys.append(_key("model", models[path].name, models[path].path))
+            keys += [_key("model", model.name, model.path) for model in models.get(path, ())]
             for key in keys:
                 passes.setdefault(key, set()).add(text(cut.pass_))
                 (removed if cut.action == "remove" else rewritten).setdefault(key, set()).add(path)

@@ -30,7 +30,7 @@ class Modified(msgspec.Struct, frozen=True):
     removed: int
     """How many of its files leave."""
     rewritten: int
-    """How many others have another content, or become links."""
+    """How many others have another content."""
 
 
 class Swapped(msgspec.Struct, frozen=True):

@@ -108,7 +108,10 @@ def _homepage(fields: RawMetadata) -> str:
 
 
 def safe_url(url: str) -> str:
-    """A URL without user, password, and what no URL may hold; empty where it is none that leads anywhere."""
+    """A URL without user, password and query, and what no URL may hold; empty where it is none that leads anywhere.
+
+    A query may be a token: that of a presigned URL, or of an index inside a company.
+    """
     try:
         parts = urlsplit(text(url).strip())
         host = _ascii(parts.netloc.rpartition("@")[2])
@@ -116,7 +119,7 @@ def safe_url(url: str) -> str:
         return ""
     if parts.scheme not in ("http", "https", "git+https", "git+http", "git+ssh", "ssh") or not _HOST.fullmatch(host):
         return ""
-    return urlunsplit((parts.scheme, host, *(quote(p, _URL_SAFE) for p in parts[2:4]), ""))
+    return urlunsplit((parts.scheme, host, quote(parts.path, _URL_SAFE), "", ""))
 
 
 def _ascii(host: str) -> str:

@@ -134,7 +134,8 @@ def _purl(url: str) -> list[ExternalPackageRef]:
 def _comments(found: Inventory, ids: dict[str, str]) -> Iterator[tuple[str, str]]:
     """What there is to say of what, by identifier."""
     for gone in found.removed:
-        what = gone.component.purl or f"{gone.component.name} {gone.component.version}"
+        one = gone.component
+        what = one.purl or f"{' '.join(filter(None, (one.name, one.version)))} at {one.path}"
         reason = f" ({gone.pass_}: {gone.why})" if gone.pass_ else ""
         yield _IMAGE, f"deadweight:removed {what}{reason}"
     for one in found.components:

@@ -18,10 +18,10 @@ from deadweight.planning import draw_up
 from deadweight.sbom.changes import slim_inventory
 from deadweight.sbom.document import document
 from deadweight.sbom.inventory import inventory
-from deadweight.sbom.model import Component, Inventory, Modified
+from deadweight.sbom.model import Component, Inventory, Modified, text
 from deadweight.swap.join import joined
-from support.careless import service_image
-from support.images import make_image, make_tar, write_docker_archive
+from support.careless import CACHE, SITE, distribution, service_image
+from support.images import Member, file, make_image, make_tar, symlink, write_docker_archive
 from support.layers import merged_view
 from support.sboms import FORMS, NOTHING, check, purls, read
 from support.swapping import cpu_wheel, gpu_image, saved, swapping
@@ -81,13 +81,53 @@ def test_what_is_marked_is_what_differs(made: Made) -> None:
     own = [path for path in before if "/numlib/" in path and before[path].kind == "file"]
     gone = [path for path in own if path not in after]
     changed = [path for path in own if path in after and after[path].content != before[path].content]
-    linked = {cut.path for cut in made.applied.plan.cuts if cut.action == "link" and cut.path in own}
     assert gone
     assert changed
-    passes = ("development-files", "duplicates", "symbols", "tests")
-    assert numlib.modified == Modified(passes, len(gone), len(linked.union(changed)))
+    assert [cut.path for cut in made.applied.plan.cuts if cut.action == "link"]  # which is no other content
+    assert numlib.modified == Modified(("development-files", "symbols", "tests"), len(gone), len(changed))
     untouched = {one.name: one.modified for one in made.slim.components}
     assert untouched["service"] is None
+
+
+def slimmed(folder: Path, *members: Member) -> Inventory:
+    """The inventory of an image's slim version."""
+    path = write_docker_archive(folder / "image.tar", make_image(make_tar(*members)), "service:1", style="25")
+    to = parse_reference(f"docker-archive:{folder / 'slim.tar'}")
+    with open_image(str(path)) as source:
+        ledger = Ledger(source)
+        applied = apply_plan(draw_up(ledger, all_layers=True).plan, ledger, to)
+        return slim_inventory(inventory(ledger), ledger, ledger, applied, to)
+
+
+def test_files_that_become_links_to_equal_ones_modify_nothing(tmp_path: Path) -> None:
+    found = slimmed(
+        tmp_path, *distribution("twice", "1.0", {f"twice/{name}.bin": b"same" * 2000 for name in ("one", "two")})
+    )
+    with open_image(str(tmp_path / "slim.tar")) as slim:
+        kinds = {entry.name: entry.kind for layer in slim.layers for entry in layer.entries}
+    assert kinds[f"{SITE}/twice/two.bin"] == "hardlink"
+    (one,) = found.components
+    assert (one.name, one.modified) == ("twice", None)
+
+
+def test_a_model_left_for_the_reason_for_which_its_files_did(tmp_path: Path) -> None:
+    place = f"{CACHE}/caf\u00e9\x1b/models--org--tiny"
+    snapshot = f"{place}/snapshots/{'c0' * 20}"
+    found = slimmed(
+        tmp_path,
+        *model(f"{CACHE}/plain", safetensors=weights(rows=40)),
+        file(f"{place}/blobs/aa", weights(2.0, rows=40)),
+        symlink(f"{snapshot}/model.safetensors", "../../blobs/aa"),
+    )
+    assert {(one.component.path, one.pass_, one.why) for one in found.removed} == {
+        (f"/{CACHE}/plain", "caches", "uv's cache"),
+        (text(f"/{snapshot}"), "caches", "uv's cache"),
+    }
+    assert not found.components
+    (cdx,) = check("cyclonedx", document("cyclonedx", found, NOTHING))["metadata"]["component"]["pedigree"]["ancestors"]
+    assert {property_of(one, "pass") for one in cdx["components"]} == {"caches"}
+    spdx = of(check("spdx", document("spdx", found, NOTHING)), "SPDXRef-image")["annotations"]
+    assert f"deadweight:removed plain at /{CACHE}/plain (caches: uv's cache)" in {one["comment"] for one in spdx}
 
 
 @pytest.mark.parametrize("form", FORMS)
