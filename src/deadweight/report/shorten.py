@@ -9,19 +9,22 @@ from rich.cells import cell_len
 ELLIPSIS = "…"
 _LETTERS = 4
 """Characters that a cell of a terminal may have: marks above and below a letter take no room, and have no limit."""
+_OPENING = ("'", '"', "(")
+"""What may stand before a path: it has another half behind it."""
 
 
 def shorten(text: str, width: int) -> str:
     """`text` in at most `width` cells of a terminal, with an ellipsis in its middle; of a path whole names remain.
 
     `/usr/local/lib/python3.11/dist-packages/torch/lib/libtorch_cuda.so` in 40 cells is
-    `/usr/…/torch/lib/libtorch_cuda.so`.
+    `/usr/…/torch/lib/libtorch_cuda.so`, and with a quotation mark before and behind it still has both.
     """
     if len(text) <= _LETTERS * width and cell_len(text) <= width:
         return text
-    first = text.find("/", 1) + 1 if text.startswith("/") else 0
-    first = first if first <= _LETTERS * width else 0
-    for head in (text[:first], ""):
+    path = int(text.startswith(_OPENING))
+    first = text.find("/", path + 1) + 1 if text.startswith("/", path) else path
+    first = first if first <= _LETTERS * width else path
+    for head in (text[:first], text[:path]):
         room = width - cell_len(head) - 1
         nearest = max(0, len(text) - _LETTERS * max(room, 0))
         start = next((i for i in _slashes(text, nearest) if cell_len(text[i:]) <= room), len(text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import msgspec
 from rich.console import Console
 from rich.style import Style
@@ -88,8 +90,12 @@ def print_verdict(console: Console, verdict: Verdict, top: int = TOP) -> None:
     console.print(Text(conclusion(verdict), BOLD))
 
 
-def conclusion(verdict: Verdict) -> str:
-    """The verdict in a line."""
+def _named(names: Sequence[str]) -> str:
+    return plain(", ".join(names))
+
+
+def conclusion(verdict: Verdict, named: Callable[[Sequence[str]], str] = _named) -> str:
+    """The verdict in a line; `named` writes the names of probes, which are whatever somebody wanted them to be."""
     count = len(verdict.probes)
     how = f"{count:,} {'probe' if count == 1 else 'probes'}, {verdict.seconds:,.1f} s"
     how += f" in {verdict.sandbox}" if verdict.sandbox else ", nothing was run"
@@ -103,11 +109,10 @@ def conclusion(verdict: Verdict) -> str:
     if verdict.same is False:
         what = "The images do NOT behave the same" if ran else "What differs was NOT all declared"
         what = what if two else "The image is NOT as asked"
-        if missing:
-            wrong.append(f"and there is no answer to {', '.join(missing)}")
-        return f"{what}: {plain(', '.join(wrong))} ({how})."
+        also = f", and there is no answer to {named(missing)}" if missing else ""
+        return f"{what}: {named(wrong)}{also} ({how})."
     if missing:
-        return f"NO VERDICT: there is no answer to {plain(', '.join(missing))} ({how})."
+        return f"NO VERDICT: there is no answer to {named(missing)} ({how})."
     return "NO VERDICT: nothing was probed."
 
 

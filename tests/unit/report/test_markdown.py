@@ -122,6 +122,23 @@ def test_a_verdict_begins_with_what_is_wrong(tmp_path: Path) -> None:
     ]
 
 
+def test_a_probes_name_is_one_piece_wherever_it_stands(tmp_path: Path) -> None:
+    command = "run sh -c command -v gcc | grep -q gcc && echo 'gcc is here' > /dev/null"
+    broken = msgspec.structs.replace(probe(command, "differs"), notes=["it printed 2 lines"])
+    probes = [broken, *(probe(f"run {number}", "differs") for number in range(9)), probe("mute me", "no answer")]
+    with open_image(str(save(tmp_path))) as image:
+        text = markdown(verify_report(image, image, "", Verdict(False, probes, "bubblewrap"))).decode()
+    check_page(text)
+    span = f"`{command}`"
+    heading = (
+        f"NOT behave the same: {span}, `run 0`, `run 1` and 7 more, and there is no answer to `mute me` (11 probes"
+    )
+    assert heading in text.splitlines()[0]
+    assert f"- **{span}**: DIFFERS" in text
+    assert f"- {span}: it printed 2 lines" in text
+    assert f"| {span} |".replace(" | grep", r" \| grep") in text
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
