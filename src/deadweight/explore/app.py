@@ -27,8 +27,16 @@ ROWS: Final = 1000
 """How many rows are shown; what is left out is one more."""
 BAR: Final = 8
 SCROLL_BAR: Final = 2
+NAME: Final = 16
+"""Columns that names are to have at the least: where there are fewer, columns of numbers go."""
+OTHERS: Final = 3
+"""Rows of a terminal that are neither of the list nor of the details."""
+DETAILS: Final = 8
 TALL: Final = 32
 """Rows of a terminal that has room for more details."""
+MORE_DETAILS: Final = 12
+FEW_DETAILS: Final = 2
+"""Rows below which there are none: the first is a line."""
 HELP: Final = """\
 Up, Down, PgUp, PgDn   move
 Enter, Right, l        into the row; of one without parts, all about it
@@ -48,6 +56,8 @@ KEYS: Final = (
     *(("Enter", "in"), ("Left", "out"), ("g", "group"), ("s", "sort"), ("d", "details"), ("/", "find")),
     *(("?", "help"), ("q", "quit")),
 )
+LAST_TO_GO: Final = ("q", "?", "Enter", "Left", "/", "g", "s", "d")
+"""Which of these are named where there is no room for all: the first ones."""
 MARK: Final = "> "
 """Before the row at the cursor: not every terminal has colours."""
 
@@ -96,8 +106,7 @@ class Explorer(App[None]):
     CSS = """
     #head { height: 2; padding: 0 1; }
     Listing { height: 1fr; }
-    #details { height: 8; padding: 0 1; border-top: solid $primary; }
-    Explorer.-tall #details { height: 12; }
+    #details { padding: 0 1; border-top: solid $primary; }
     #keys { height: 1; padding: 0 1; }
     Note { align: center middle; }
     #note { width: 78; max-width: 100%; height: auto; max-height: 100%; border: round $primary; padding: 0 1; }
@@ -142,8 +151,13 @@ class Explorer(App[None]):
         self._fill()
 
     def on_resize(self) -> None:
-        """Fits names to the new width, and says more where there is room."""
-        self.set_class(self.size.height >= TALL, "-tall")
+        """Fits names and keys to the new width, and details to the height: the list has no less room than they."""
+        most = MORE_DETAILS if self.size.height >= TALL else DETAILS
+        details = self.query_one("#details", Static)
+        rows = min(most, (self.size.height - OTHERS) // 2)
+        details.styles.height = rows
+        details.display = rows >= FEW_DETAILS
+        self._keys()
         if self.rows:
             self._fill(self.rows[self._list().cursor_row][-1])
 
@@ -245,18 +259,17 @@ class Explorer(App[None]):
         self.rows = lines[:ROWS]
         table = self._list()
         table.clear(columns=True)
-        columns = {"size": 9, "after": 9, "leaves": 9} if self.view.two else {"bytes": 14, "size": 9, "share": 7}
+        columns, room = self._columns()
         table.add_column(Text(""), width=len(MARK))
         for title, width in columns.items():
             table.add_column(Text(title.rjust(width)), width=width)
-        table.add_column(Text(""), width=BAR + 3)
-        room = max(self.size.width - len(MARK) - sum(columns.values()) - BAR - 3 - SCROLL_BAR, 10)
         table.add_column(Text("name"), width=room)
         for line in self.rows:
-            table.add_row(*self._cells(line, whole, room))
+            cells = self._cells(line, whole, room)
+            table.add_row(Text(""), *(cells[title] for title in columns), cells["name"])
         rest = len(lines) - len(self.rows)
         if rest:
-            table.add_row(*[Text("")] * (len(columns) + 2), Text(f"and {rest:,} more: find them with /"))
+            table.add_row(*[Text("")] * (len(columns) + 1), Text(f"and {rest:,} more: find them with /"))
         self._marked = None
         if at is not None:
             row = next((number for number, line in enumerate(self.rows) if line[-1] is at), 0)
@@ -266,7 +279,19 @@ class Explorer(App[None]):
         current = self._at_cursor()
         self._describe(node if current is None else current[-1])
 
-    def _cells(self, line: Line, whole: int, width: int) -> list[Text]:
+    def _columns(self) -> tuple[dict[str, int], int]:
+        """The widths of the columns between mark and name, by title (the bars have none), and that of the name."""
+        two = self.view.two
+        columns = {"size": 9, "after": 9, "leaves": 9} if two else {"bytes": 14, "size": 9, "share": 7}
+        columns[""] = BAR + 3
+        room = self.size.width - len(MARK) - SCROLL_BAR
+        for title in ("", "after", "size") if two else ("", "bytes", "share"):
+            if room - sum(columns.values()) < NAME:
+                del columns[title]
+        return columns, max(room - sum(columns.values()), 10)
+
+    def _cells(self, line: Line, whole: int, width: int) -> dict[str, Text]:
+        """What a row has in each column."""
         node = line[-1]
         name = self.view.place(line) if self.found is not None else self.view.label(node)
         style = "bold" if node.children else ""
@@ -275,14 +300,16 @@ class Explorer(App[None]):
             label.truncate(width, overflow="ellipsis")
         else:
             label = Text(shorten(name, width), style)
-        if not self.view.two:
-            numbers = (f"{node.bytes:,}", show_size(node.bytes), show_share(node.bytes, whole))
-            part = node.bytes
-        else:
-            part = node.bytes - node.after
-            numbers = (show_size(node.bytes), show_size(node.after), show_size(part) if part else "-")
-        drawn = Text("  " + bar(part, whole, self.console, BAR))
-        return [Text(""), *(Text(number, justify="right") for number in numbers), drawn, label]
+        part = node.bytes - node.after if self.view.two else node.bytes
+        numbers = {
+            "bytes": f"{node.bytes:,}",
+            "size": show_size(node.bytes),
+            "share": show_share(node.bytes, whole),
+            "after": show_size(node.after),
+            "leaves": show_size(part) if part else "-",
+        }
+        cells = {title: Text(number, justify="right") for title, number in numbers.items()}
+        return {**cells, "": Text("  " + bar(part, whole, self.console, BAR)), "name": label}
 
     def _mark(self, row: int) -> None:
         """Puts the mark before a row, and takes it from another one."""
@@ -296,7 +323,12 @@ class Explorer(App[None]):
     def _keys(self) -> None:
         """The last line: the keys, or what is typed."""
         if self.typing is None:
-            line = Text("  ").join(Text.assemble((key, "bold"), " ", what) for key, what in KEYS)
+            named = dict(KEYS)
+            room = self.size.width - 2
+            for key in reversed(LAST_TO_GO):
+                if sum(len(f"{each} {what}  ") for each, what in named.items()) - 2 > room:
+                    del named[key]
+            line = Text("  ").join(Text.assemble((key, "bold"), " ", what) for key, what in named.items())
         else:
             line = Text.assemble(("find by name or path: ", "bold"), plain(self.typing), "_")
         line.no_wrap = True

@@ -43,6 +43,7 @@ class View:
         self.tree = tree
         self.two = tree.after_bytes is not None
         self._paths = full_paths(tree)
+        self._directories = set(tree.paths.parents)
         self._roots: dict[str, Node] = {}
 
     def root(self, grouping: str) -> Node:
@@ -63,7 +64,15 @@ class View:
         if node.kind == "owner":
             owner = self.tree.owners[node.index]
             return plain(f"{owner.name} {owner.version or owner.after_version}".strip())
-        return f"{name}/" if node.kind == "directory" else name
+        return f"{name}/" if node.kind == "directory" else name + self._entries(node)
+
+    def _entries(self, node: Node) -> str:
+        """What a file is whose name a directory has as well: entries of it that later layers replaced, or small files
+        of it, where the tree has too many to tell them apart."""
+        if node.kind != "file" or node.index not in self._directories:
+            return ""
+        owners = {self.tree.owners[self.tree.leaves.owner[number]].kind for number in _leaves(node)}
+        return " (hidden entries)" if owners == {"hidden"} else " (small files)"
 
     def trail(self, line: Line, width: int) -> str:
         """Where a node is, in a line of at most `width` cells where it can be: of a long way, the end."""
@@ -98,7 +107,7 @@ class View:
         """A node of a search: its whole path, or its name."""
         node = line[-1]
         if node.kind in ("directory", "file"):
-            return plain("/" + self._paths[node.index]) + ("/" if node.kind == "directory" else "")
+            return plain("/" + self._paths[node.index]) + ("/" if node.kind == "directory" else self._entries(node))
         parts = [self.label(each) for each in line[1:]]
         if node.kind in ("category", "code"):
             files = [each for each in line if each.kind == "file"]

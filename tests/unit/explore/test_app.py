@@ -23,7 +23,7 @@ from textual.widgets import Static
 
 from deadweight import Ledger, open_image
 from deadweight.cli import main
-from deadweight.explore.app import Explorer, Listing, Note
+from deadweight.explore.app import SCROLL_BAR, Explorer, Listing, Note
 from deadweight.explore.view import View
 from deadweight.plan import write_plan
 from deadweight.planning import draw_up
@@ -31,7 +31,7 @@ from deadweight.report.hierarchy import Node
 from deadweight.report.tree import inspect_tree, plan_tree, side
 from deadweight.report.tree_model import Tree
 from support.careless import service_image
-from support.images import write_docker_archive
+from support.images import directory, file, make_image, make_tar, write_docker_archive
 from support.service import HOSTILE, save, service
 
 DEADWEIGHT = Path(sys.executable).parent / "deadweight"
@@ -69,6 +69,10 @@ class Browser:
         table = self.app.query_one(Listing)
         rows = [table.get_row_at(row) for row in range(table.row_count)]
         return [str(row[-1]) for row in rows if str(row[0])]
+
+    def rows_in_sight(self) -> int:
+        table = self.app.query_one(Listing)
+        return table.size.height - table.header_height - table.show_horizontal_scrollbar
 
     def text(self, selector: str) -> str:
         return str(self.app.query_one(selector, Static).render())
@@ -192,6 +196,44 @@ def test_any_size(tree: Tree, size: tuple[int, int]) -> None:
         assert browser.names()
 
     drive(tree, steps, size)
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "details"),
+    [((80, 24), 12, 8), ((80, 13), 4, 5), ((40, 12), 4, 4), ((40, 6), 2, 0), ((80, 40), 24, 12)],
+)
+def test_a_small_terminal_has_rows_and_the_way_out(
+    planned: Tree, tree: Tree, size: tuple[int, int], rows: int, details: int
+) -> None:
+    async def steps(browser: Browser) -> None:
+        assert browser.rows_in_sight() == rows
+        found = browser.app.query_one("#details", Static)
+        assert (found.outer_size.height if found.display else 0) == details
+        keys = browser.text("#keys")
+        assert len(keys) <= size[0] - 2
+        for key in ("q quit", "? help", "Enter in"):
+            assert key in keys
+        assert ("s sort" in keys) == (size[0] == 80)
+        table = browser.app.query_one(Listing)
+        assert sum(column.get_render_width(table) for column in table.ordered_columns) <= size[0] - SCROLL_BAR
+        assert table.ordered_columns[-1].width >= 16
+
+    for each in (planned, tree):
+        drive(each, steps, size)
+
+
+def test_a_directory_and_its_hidden_entries_are_told_apart(tmp_path: Path) -> None:
+    layers = [make_tar(directory("app"), file(f"app/{name}", b"x" * 9000)) for name in ("one", "two")]
+    with open_image(str(save(tmp_path, make_image(*layers)))) as image:
+        tree = inspect_tree(side(Ledger(image)))
+
+    async def steps(browser: Browser) -> None:
+        await browser.press("4")
+        assert {"app/", "app (hidden entries)"} <= set(browser.names())
+        await browser.press("slash", *"app", "enter")
+        assert {"/app/", "/app (hidden entries)"} <= set(browser.names())
+
+    drive(tree, steps)
 
 
 class Terminal:
