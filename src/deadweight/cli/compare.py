@@ -35,9 +35,10 @@ def compare_command(
 ) -> None:
     """Say what changed from one image to the next: what came, went, grew and was upgraded, with bytes.
 
-    Packages, categories, GPU code and layers; and of each image its size against the one before it, the first, and a
-    target. With --markdown that is for the reviewer of a pull request. In place of an image its report may stand, a
-    file NAME.json that `deadweight inspect --json` wrote: of an image that is no longer there, or far away.
+    Packages, the largest files, categories, GPU code and layers; and of each image its size against the one before it,
+    the first, and a target. With --markdown that is for the reviewer of a pull request. In place of an image its report
+    may stand, a file NAME.json that `deadweight inspect --json` wrote: of an image that is no longer there, or far
+    away; files are not named then.
 
     \b
     Examples:
@@ -48,7 +49,7 @@ def compare_command(
       deadweight compare oci:out:original oci:out:passes oci:out:gpu --json -
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
-    from deadweight.report.compare import compare_report  # noqa: PLC0415
+    from deadweight.report.compare import compare_report, file_sizes  # noqa: PLC0415
     from deadweight.report.inspect import inspect_report  # noqa: PLC0415
     from deadweight.report.print_compare import print_compare  # noqa: PLC0415
     from deadweight.report.tree import side  # noqa: PLC0415
@@ -61,21 +62,24 @@ def compare_command(
             raise UsageError("--html shows every byte, and a report has sums: name the image itself")
     cache = the_cache(wanted=not no_cache)
     inspected = []
+    files: list[dict[str, int] | None] = []
     ends = []
     with progress("reading images") as report:
         for number, image in enumerate(images):
             if _is_report(image):
                 inspected.append(_saved(image))
+                files.append(None)
                 continue
             with opened(image, platform, report, cache, proved_alone=True) as source:
                 if report is not None:
                     report(f"accounting {image}", number, len(images))
                 one = side(Ledger(source, cache))
                 inspected.append(inspect_report(one.ledger, one.account))
+                files.append(file_sizes(one.account))
                 remember(one.ledger, cache)
                 if documents["html"] is not None and number in (0, len(images) - 1):
                     ends.append(one)
-    found = compare_report(inspected, target_size)
+    found = compare_report(inspected, target_size, files)
     pages = compare_pages(found, ends)
     deliver(found, documents, lambda console: print_compare(console, found, top), quiet=False, **pages)
 

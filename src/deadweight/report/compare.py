@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from heapq import nsmallest
 from itertools import pairwise
-from typing import Literal
+from typing import Final, Literal
 
 from packaging.version import InvalidVersion, Version
 
+from deadweight.ledger.account import Account
 from deadweight.ledger.debian_version import compare_versions
+from deadweight.ledger.ledger import HIDDEN
 from deadweight.report.model import (
     BytesChange,
     CompareReport,
+    FileChange,
+    FileChanges,
     ImageChange,
     InspectReport,
     LayerLine,
@@ -20,10 +25,30 @@ from deadweight.report.model import (
     OwnerChange,
     PhaseLine,
 )
+from deadweight.report.text import valid
+
+Sizes = Mapping[str, int]
+"""Bytes of files, by path."""
+_FILES: Final = 1000
+"""How many files a report names: from one image to the next tens of thousands may differ."""
 
 
-def compare_report(images: Sequence[InspectReport], target: int | None = None) -> CompareReport:
-    """What is to be said of at least one image; `target` is the size to reach, in bytes."""
+def file_sizes(account: Account) -> dict[str, int]:
+    """The bytes of each file that a container sees, by path."""
+    found: Counter[str] = Counter()
+    for row in account.rows:
+        if row.path and row.owner != HIDDEN:
+            found[row.path] += row.bytes
+    return dict(found)
+
+
+def compare_report(
+    images: Sequence[InspectReport], target: int | None = None, files: Sequence[Sizes | None] = ()
+) -> CompareReport:
+    """What is to be said of at least one image; `target` is the size to reach, in bytes.
+
+    `files` are the images' files, as `file_sizes` gives them; None for an image of which there is a report alone.
+    """
     first = images[0].bytes
     lines = [
         PhaseLine(
@@ -42,11 +67,12 @@ def compare_report(images: Sequence[InspectReport], target: int | None = None) -
     notes = list(dict.fromkeys(note for each in images for note in each.notes))
     if len({each.image.platform for each in images}) > 1:
         notes.append("the images are for different platforms")
-    changes = [image_change(place, *pair) for place, pair in enumerate(pairwise(images))]
+    steps = zip(pairwise(images), pairwise(files or [None] * len(images)), strict=True)
+    changes = [_image_change(place, *pair, _file_changes(*sizes)) for place, (pair, sizes) in enumerate(steps)]
     return CompareReport(target, lines, changes, notes)
 
 
-def image_change(place: int, before: InspectReport, after: InspectReport) -> ImageChange:
+def _image_change(place: int, before: InspectReport, after: InspectReport, files: FileChanges | None) -> ImageChange:
     """What became of the image at `place`, from 0, in the next one."""
     old, new = _owners(before), _owners(after)
     same = [found for key, found in old.items() if new.get(key) == found]
@@ -70,6 +96,7 @@ def image_change(place: int, before: InspectReport, after: InspectReport) -> Ima
         shared_layers=len(before.layers) - len(gone),
         layers_gone=gone,
         layers_new=added,
+        files=files,
     )
 
 
@@ -114,6 +141,28 @@ def _changes(before: dict[str, int], after: dict[str, int]) -> list[BytesChange]
     """All kinds of bytes, the largest differences first."""
     lines = [BytesChange(name, before.get(name, 0), after.get(name, 0)) for name in {**before, **after}]
     return sorted(lines, key=lambda one: (-abs(one.after_bytes - one.before_bytes), -one.after_bytes, one.name))
+
+
+def _file_changes(before: Sizes | None, after: Sizes | None) -> FileChanges | None:
+    if before is None or after is None:
+        return None
+    paths = [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+    largest = nsmallest(_FILES, paths, key=lambda path: (-abs(after.get(path, 0) - before.get(path, 0)), path))
+    return FileChanges(
+        count=len(paths),
+        before_bytes=sum(before.get(path, 0) for path in paths),
+        after_bytes=sum(after.get(path, 0) for path in paths),
+        largest=[_file_change(path, before.get(path), after.get(path)) for path in largest],
+    )
+
+
+def _file_change(path: str, before: int | None, after: int | None) -> FileChange:
+    change: Literal["added", "removed", "grown", "shrunk"]
+    if before is None or after is None:
+        change = "added" if before is None else "removed"
+    else:
+        change = "grown" if after > before else "shrunk"
+    return FileChange(valid(f"/{path}"), change, before or 0, after or 0)
 
 
 def _missing(layers: Sequence[LayerLine], others: Sequence[LayerLine]) -> list[LayerName]:

@@ -323,6 +323,27 @@ class BytesChange(msgspec.Struct, frozen=True):
     after_bytes: int
 
 
+class FileChange(msgspec.Struct, frozen=True):
+    """A file's bytes in two images, where they differ."""
+
+    path: str
+    change: Literal["added", "removed", "grown", "shrunk"]
+    before_bytes: int
+    after_bytes: int
+
+
+class FileChanges(msgspec.Struct, frozen=True):
+    """The files that a container sees in one image and not in the other, or in another size, by path."""
+
+    count: int
+    """How many."""
+    before_bytes: int
+    """Of all of them: content alone. A file with several names counts by one of them."""
+    after_bytes: int
+    largest: list[FileChange]
+    """At most 1,000, the largest differences first."""
+
+
 class LayerName(msgspec.Struct, frozen=True):
     """A layer that one image has and another has not."""
 
@@ -354,6 +375,8 @@ class ImageChange(msgspec.Struct, frozen=True):
     shared_layers: int
     layers_gone: list[LayerName]
     layers_new: list[LayerName]
+    files: FileChanges | None = None
+    """Null where a report stood for an image: it has sums alone."""
 
 
 class CompareReport(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.compare/1"):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from deadweight.report.model import BytesChange, CompareReport, ImageChange, LayerName, OwnerChange
+from deadweight.report.model import BytesChange, CompareReport, FileChanges, ImageChange, LayerName, OwnerChange
 from deadweight.report.tables import BOLD, DIM, Fitted, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.terminal import command
 from deadweight.sizes import show_size
@@ -59,20 +59,40 @@ def _print_change(console: Console, report: CompareReport, change: ImageChange, 
     if not change.owners:
         heading(console, f"What changed{step}")
         console.print("nothing: every owner has the same bytes")
+        _print_files(console, change, step, top)
         return
     rows = [Difference(one.before_bytes, one.after_bytes, owner_label(one)) for one in change.owners]
     as_before = Difference(change.unchanged_bytes, change.unchanged_bytes, f"as before ({change.unchanged:,})")
-    _difference_table(console, f"What changed{step}", rows, as_before, "whose, and how", top)
+    _difference_table(console, f"What changed{step}", top_rows(rows, as_before, top), "whose, and how")
     console.print(Text(changes_line(change), DIM))
+    _print_files(console, change, step, top)
     kinds = (("Categories", change.categories, "what it is"), ("GPU code", change.gpu_code, "architecture"))
     for title, lines, what in kinds:
         rows, same = differing(lines)
         if rows:
-            _difference_table(console, f"{title}{step}", rows, same, what, top)
+            _difference_table(console, f"{title}{step}", top_rows(rows, same, top), what)
     if change.layers_new:
         layers = [Line(one.bytes, layer_label(one)) for one in change.layers_new]
         bytes_table(console, f"New layers{step}", layers, what="layer, and what made it", top=top)
     console.print(Text(shared_line(change), DIM))
+
+
+def _print_files(console: Console, change: ImageChange, step: str, top: int) -> None:
+    """The largest files that came, went, grew or shrank."""
+    if change.files is not None and change.files.count:
+        _difference_table(console, f"Files{step}", _file_rows(change, change.files, top), "file")
+
+
+def _file_rows(change: ImageChange, files: FileChanges, top: int) -> list[Difference]:
+    """The largest files that differ, the others as one, and all that is in none of them; the last is the sum of all."""
+    largest = files.largest[: top if files.count > top + 1 else top + 1]
+    shown = [Difference(one.before_bytes, one.after_bytes, one.path) for one in largest]
+    if rest := files.count - len(shown):
+        before, after = sum(row.before for row in shown), sum(row.after for row in shown)
+        shown.append(Difference(files.before_bytes - before, files.after_bytes - after, f"others ({rest:,})"))
+    before, after = change.before_bytes - files.before_bytes, change.after_bytes - files.after_bytes
+    shown.append(Difference(before, after, "files as before, tar framing, what later layers hide"))
+    return [*shown, Difference(change.before_bytes, change.after_bytes, "total")]
 
 
 def differing(lines: Sequence[BytesChange]) -> tuple[list[Difference], Difference]:
@@ -94,15 +114,13 @@ def top_rows(rows: Sequence[Difference], same: Difference, top: int) -> list[Dif
     return [*shown, Difference(sum(row.before for row in shown), sum(row.after for row in shown), "total")]
 
 
-def _difference_table(
-    console: Console, title: str, rows: Sequence[Difference], same: Difference, what: str, top: int
-) -> None:
+def _difference_table(console: Console, title: str, rows: Sequence[Difference], what: str) -> None:
     """A table of what differs, in whose exact column the differences add up to the last row."""
     table = new_table()
     for header in ("difference", "before", "after"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column(what)
-    *shown, total = top_rows(rows, same, top)
+    *shown, total = rows
     for row in shown:
         table.add_row(
             f"{row.after - row.before:+,}", size_or_none(row.before), size_or_none(row.after), Fitted(row.label)

@@ -10,15 +10,16 @@ import msgspec
 import pytest
 
 from deadweight.image.transports import open_image
+from deadweight.ledger.account import make_account
 from deadweight.ledger.ledger import Ledger
-from deadweight.report.compare import compare_report
+from deadweight.report.compare import compare_report, file_sizes
 from deadweight.report.inspect import inspect_report
 from deadweight.report.markdown import markdown
 from deadweight.report.model import CompareReport, GpuLine, InspectReport, OwnerLine, encode
 from deadweight.report.print_compare import print_compare
 from deadweight.report.terminal import show
 from deadweight.sizes import show_size
-from support.images import file
+from support.images import Member, file, hardlink
 from support.markdown import HOSTILE, Page
 from support.service import differences, distribution, save, service
 
@@ -87,6 +88,68 @@ def test_terminal_and_markdown_have_the_numbers_of_the_document(
     assert "2 layers of" in text
     assert "2 layers of" in page.text
     assert "1 removed (" in text
+
+
+def sized(folder: Path, name: str, *more: Member) -> tuple[InspectReport, dict[str, int]]:
+    with open_image(str(save(folder, service(more=more), name))) as image:
+        ledger = Ledger(image)
+        account = make_account(ledger)
+        return inspect_report(ledger, account), file_sizes(account)
+
+
+@pytest.mark.parametrize("top", [1, 3, 100])
+def test_the_largest_files_are_named_and_add_up_with_all_else(tmp_path: Path, top: int) -> None:
+    odd = f"app/{HOSTILE}".replace("/", "\\").replace("app\\", "app/")
+    old = (
+        file("app/log", b"x" * 900_000),
+        file("app/up", b"u"),
+        file("opt/gone", bytes(40_000)),
+        file("opt/same", b"s"),
+    )
+    new = (
+        *(file("app/weights.bin", bytes(5_000_000)), file("app/log", b"x" * 1000), file("app/up", b"u" * 20_001)),
+        *(file("opt/same", b"t"), file(odd, b"o" * 3000), hardlink("opt/another", "app/weights.bin")),
+        *(file(f"opt/{number:04}", b"n") for number in range(1100)),
+        file("etc/motd", bytes(50_000)),  # which the last layer has anew
+    )
+    (before, old_sizes), (after, new_sizes) = sized(tmp_path, "old.tar", *old), sized(tmp_path, "new.tar", *new)
+    report = compare_report([before, after], None, [old_sizes, new_sizes])
+    (change,) = report.changes
+    assert change.files is not None
+    largest = [(one.path, one.change, one.before_bytes, one.after_bytes) for one in change.files.largest]
+    assert largest[:4] == [
+        ("/app/weights.bin", "added", 0, 5_000_000),
+        ("/app/log", "shrunk", 900_000, 1000),
+        ("/opt/gone", "removed", 40_000, 0),
+        ("/app/up", "grown", 1, 20_001),
+    ]
+    assert (change.files.count, len(largest)) == (5 + 1100, 1000)
+    assert (change.files.before_bytes, change.files.after_bytes) == (940_001, 5_025_101)
+    difference = after.bytes - before.bytes
+    text = text_of(report, top)
+    numbers = differences(text)["Files"]
+    assert sum(numbers[:-1]) == numbers[-1] == difference
+    assert numbers[0] == 5_000_000
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "+5,000,000 - 5.00 MB /app/weights.bin" in rows
+    assert f"others ({1105 - top:,})" in text
+    assert ("-899,000 900 kB 1.00 kB /app/log" in rows) == (top > 1)
+    written = markdown(report).decode()
+    assert "#### Files\n\n- +5,000,000 `/app/weights.bin`, added\n- -899,000 `/app/log`, shrunk\n" in written
+    assert f"- {5_025_101 - 940_001 - 5_000_000 + 899_000 + 40_000 - 20_000:+,} in 1,101 more" in written
+
+
+def test_files_that_outweigh_each_other_are_named_and_a_report_has_none(tmp_path: Path) -> None:
+    one = sized(tmp_path, "one.tar", file("app/a", bytes(9000)), file("app/b", bytes(4000)))
+    two = sized(tmp_path, "two.tar", file("app/a", bytes(4000)), file("app/b", bytes(9000)))
+    report = compare_report([one[0], two[0]], None, [one[1], two[1]])
+    assert report.changes[0].owners == []
+    assert "-5,000  9.00 kB  4.00 kB  /app/a\n" in text_of(report)
+    assert "`/app/b`, grown" in markdown(report).decode()
+    three = compare_report([one[0], two[0], one[0]], None, [one[1], two[1], None])
+    assert [change.files is None for change in three.changes] == [False, True]
+    assert "Files from 1 to 2" in text_of(three)
+    assert "Files from 2 to 3" not in text_of(three)
 
 
 def test_versions_say_how_an_owner_changed(images: tuple[InspectReport, InspectReport]) -> None:
@@ -160,9 +223,10 @@ def test_names_and_kinds_of_a_hostile_report_are_harmless_in_markdown(
 ) -> None:
     names = [(HOSTILE, f"{number}{HOSTILE}", HOSTILE, 1000 * number) for number in range(30)]
     codes = [GpuLine(f"sm_{number}", number, 0, 1, []) for number in range(30)]
+    files = [{f"{number}{HOSTILE}": number for number in range(30)}, {}]
     before = msgspec.structs.replace(with_owners(images[0], *names), gpu_code=codes, notes=[HOSTILE] * 9)
     for some in ([before, images[1]], [before, images[1]] * 10):
-        text = markdown(compare_report(some, 10)).decode()
+        text = markdown(compare_report(some, 10, files * (len(some) // 2))).decode()
         page = Page(text)
         assert not page.tags & {"a", "img", "script", "em"}
         assert not set(page.outside) & set("@#$<>[]`~*_&\\|")

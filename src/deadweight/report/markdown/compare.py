@@ -17,9 +17,10 @@ from deadweight.report.print_compare import (
 )
 from deadweight.sizes import show_size
 
-_OWNERS = 10
-_CATEGORIES = 5
-_GPU = 3
+_OWNERS = 8
+_FILES = 4
+_CATEGORIES = 4
+_GPU = 2
 _STEPS = 12
 _NAMES = 4
 _NOTES = 1
@@ -51,13 +52,14 @@ def _phases(report: CompareReport) -> list[str]:
 
 
 def _change(change: ImageChange) -> list[str]:
-    """Packages, categories, GPU code, and how much is to be pulled anew."""
+    """Packages, files, categories, GPU code, and how much is to be pulled anew."""
     if not change.owners:
-        return ["", "Nothing changed: every owner has the same bytes."]
+        return ["", "Nothing changed: every owner has the same bytes.", *_file_lines(change)]
     names = [f"{code(owner_name(one))} {prose(one.kind)}, {one.change}" for one in change.owners]
     rows = [Difference(one.before_bytes, one.after_bytes, name) for one, name in zip(change.owners, names, strict=True)]
     same = Difference(change.unchanged_bytes, change.unchanged_bytes, f"as before ({change.unchanged:,})")
     lines = ["", prose(changes_line(change)) + ".", *_differences("What changed", "owner", rows, same, _OWNERS)]
+    lines += _file_lines(change)
     kinds = (
         ("Categories", "what it is", change.categories, _CATEGORIES),
         ("GPU code", "architecture", change.gpu_code, _GPU),
@@ -68,6 +70,19 @@ def _change(change: ImageChange) -> list[str]:
             rows = [row._replace(label=prose(row.label)) for row in rows]
             lines += _differences(title, what, rows, same, top)
     return [*lines, "", f"Layers: {shared_line(change)}"]
+
+
+def _file_lines(change: ImageChange) -> list[str]:
+    """The largest files that came, went, grew or shrank, and how many more there are."""
+    files = change.files
+    if files is None or not files.count:
+        return []
+    shown = [(one, one.after_bytes - one.before_bytes) for one in files.largest[:_FILES]]
+    lines = [f"- {difference:+,} {code(one.path)}, {one.change}" for one, difference in shown]
+    if rest := files.count - len(shown):
+        others = files.after_bytes - files.before_bytes - sum(difference for _, difference in shown)
+        lines.append(f"- {others:+,} in {rest:,} more")
+    return ["", "#### Files", "", *lines]
 
 
 def _differences(title: str, what: str, rows: Sequence[Difference], same: Difference, top: int) -> list[str]:
