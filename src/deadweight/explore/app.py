@@ -26,9 +26,12 @@ from deadweight.sizes import show_share, show_size
 ROWS: Final = 1000
 """How many rows are shown; what is left out is one more."""
 BAR: Final = 8
+GAP: Final = 2
 SCROLL_BAR: Final = 2
 NAME: Final = 16
 """Columns that names are to have at the least: where there are fewer, columns of numbers go."""
+TITLE: Final = 10
+"""Columns that the image's name is to have at the least."""
 OTHERS: Final = 3
 """Rows of a terminal that are neither of the list nor of the details."""
 DETAILS: Final = 8
@@ -265,7 +268,7 @@ class Explorer(App[None]):
             table.add_column(Text(title.rjust(width)), width=width)
         table.add_column(Text("name"), width=room)
         for line in self.rows:
-            cells = self._cells(line, whole, room)
+            cells = self._cells(line, whole, room, bars=columns[""] > GAP)
             table.add_row(Text(""), *(cells[title] for title in columns), cells["name"])
         rest = len(lines) - len(self.rows)
         if rest:
@@ -280,17 +283,19 @@ class Explorer(App[None]):
         self._describe(node if current is None else current[-1])
 
     def _columns(self) -> tuple[dict[str, int], int]:
-        """The widths of the columns between mark and name, by title (the bars have none), and that of the name."""
+        """The widths of the columns between mark and name, by title (bars have none), and that of the name."""
         two = self.view.two
         columns = {"size": 9, "after": 9, "leaves": 9} if two else {"bytes": 14, "size": 9, "share": 7}
-        columns[""] = BAR + 3
+        columns[""] = GAP + BAR + 1
         room = self.size.width - len(MARK) - SCROLL_BAR
-        for title in ("", "after", "size") if two else ("", "bytes", "share"):
+        if room - sum(columns.values()) < NAME:
+            columns[""] = GAP
+        for title in ("after", "size") if two else ("bytes", "share"):
             if room - sum(columns.values()) < NAME:
                 del columns[title]
         return columns, max(room - sum(columns.values()), 10)
 
-    def _cells(self, line: Line, whole: int, width: int) -> dict[str, Text]:
+    def _cells(self, line: Line, whole: int, width: int, *, bars: bool) -> dict[str, Text]:
         """What a row has in each column."""
         node = line[-1]
         name = self.view.place(line) if self.found is not None else self.view.label(node)
@@ -309,7 +314,8 @@ class Explorer(App[None]):
             "leaves": show_size(part) if part else "-",
         }
         cells = {title: Text(number, justify="right") for title, number in numbers.items()}
-        return {**cells, "": Text("  " + bar(part, whole, self.console, BAR)), "name": label}
+        drawn = bar(part, whole, self.console, BAR) if bars else ""
+        return {**cells, "": Text(" " * GAP + drawn), "name": label}
 
     def _mark(self, row: int) -> None:
         """Puts the mark before a row, and takes it from another one."""
@@ -345,8 +351,12 @@ class Explorer(App[None]):
             count = f"{FOUND_LIMIT:,} and more" if len(self.found) > FOUND_LIMIT else f"{len(self.found):,}"
             where = f"{count} found for {plain(self.words)}: Enter goes there, Esc back"
         sorted_by = f"by {self.grouping}, sorted by {self.order}"
-        name = plain(tree.image.tag or tree.image.reference, max(room - len(size) - len(sorted_by) - 4, 10))
-        self.query_one("#head", Static).update(Text(f"{name}  {size}  {sorted_by}\n{where}", no_wrap=True))
+        if room < TITLE + len(f"  {size}  {sorted_by}"):
+            sorted_by = ""
+        left = room - len(f"  {size}  {sorted_by}".rstrip())
+        name = plain(tree.image.tag or tree.image.reference, left) if left >= TITLE else ""
+        first = "  ".join(filter(None, (name, size, sorted_by)))
+        self.query_one("#head", Static).update(Text(f"{first}\n{shorten(where, room)}"))
 
     def _describe(self, node: Node) -> None:
         self.query_one("#details", Static).update(self._said(node))

@@ -217,6 +217,12 @@ def test_a_small_terminal_has_rows_and_the_way_out(
         table = browser.app.query_one(Listing)
         assert sum(column.get_render_width(table) for column in table.ordered_columns) <= size[0] - SCROLL_BAR
         assert table.ordered_columns[-1].width >= 16
+        assert all(str(cell).startswith("  ") for cell in (table.get_row_at(row)[-2] for row in range(table.row_count)))
+        first, where = browser.text("#head").split("\n")
+        assert len(first) <= size[0] - 2
+        assert ("sorted by size" in first) == (size[0] == 80)
+        assert first.startswith("service:1  ")
+        assert where == "image"
 
     for each in (planned, tree):
         drive(each, steps, size)
