@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deadweight.cli.main import main
-from support.images import FixtureImage, directory, file, make_image, make_tar
+from support.images import FixtureImage, directory, file, make_image, make_tar, write_docker_archive
 from support.registries import Server, no_logins, pushed, raw, requests, start_registry
 
 BASE = make_tar(
@@ -51,3 +51,38 @@ def test_rewritten_layers_are_mounted_from_where_they_were_sent(server: Server, 
     assert "from=mounts/one" in mounts[0]
     assert len(requests(server, "PUT", "/mounts/other/blobs/uploads/")) == 1, "the configuration, and no layer"
     assert server.uploads("mounts/other") == []
+
+
+def engine_slim(server: Server, name: str, place: Path, image: FixtureImage) -> str:
+    """A slim image that does not know under which tag of the repository its original is."""
+    archive = write_docker_archive(place / "a.tar", image, "svc:latest")
+    to = f"docker://{server.host}/{name}"
+    assert slim(str(archive), to) == 0
+    return to
+
+
+def test_the_original_is_found_under_any_tag(server: Server, tmp_path: Path) -> None:
+    image = service(b"3")
+    for number in range(3):
+        pushed(server, f"roll/svc:0.{number}", service(b"old%d" % number), tmp_path)
+    original = pushed(server, "roll/svc:1.4", image, tmp_path)
+    to = engine_slim(server, "roll/svc:1.4-slim", tmp_path, image)
+    before = len(requests(server, "GET", "/roll/svc/manifests/0."))
+    assert main(["rollback", to]) == 0
+    assert raw(to) == raw(original)
+    assert len(requests(server, "GET", "/roll/svc/manifests/0.")) == before, "the tag most like it is looked at first"
+
+
+def test_an_original_that_is_elsewhere(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    image = service(b"4")
+    to = engine_slim(server, "lost/svc:1.4-slim", tmp_path, image)
+    assert main(["rollback", to]) == 3
+    name = f"{server.host}/lost/svc"
+    said = capfd.readouterr().err
+    assert f"was not found in {name}: none of its 1 tags leads to it" in said
+    assert "no longer" not in said
+    # And what it says helps.
+    original = pushed(server, "lost/svc:1.4-slim-original", image, tmp_path)
+    assert f"give it the tag '{name}:1.4-slim-original'" in said
+    assert main(["rollback", to]) == 0
+    assert raw(to) == raw(original)

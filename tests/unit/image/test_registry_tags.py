@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -193,3 +194,29 @@ def test_an_index_with_an_image_from_which_nothing_left_goes_back(registry: Regi
     assert at(registry, "v1") == original
     # An index of images of which none is slim has no way back, and an image made FROM a slim one has none either.
     assert rollback(registry, "v1") == 2
+
+
+def test_tags_come_in_pages_and_from_few_registries_not_at_all(
+    registry: Registry, capfd: pytest.CaptureFixture[str]
+) -> None:
+    registry.add("original", release(1))
+    assert slim(registry, "original", "slim") == 0
+    data = registry.manifests.pop("original")[1]
+    del registry.manifests[digest(data)]
+    assert rollback(registry, "slim") == 3
+    assert "its tags cannot be looked through" in capfd.readouterr().err
+    registry.add("zz", release(1))
+    pages = {"": (["slim", "../x"], True), "slim": (["zz"], False)}
+
+    def listed(handler: Any) -> bool:
+        url = urlsplit(handler.path)
+        if not url.path.endswith("/tags/list"):
+            return False
+        names, more = pages[parse_qs(url.query).get("last", [""])[0]]
+        link = {"Link": f'<{url.path}?last=slim>; rel="next"'} if more else {}
+        return bool(handler.answer(200, dump({"tags": names}), **link))
+
+    registry.faults.append(listed)
+    del registry.manifests[at(registry, "zz")]
+    assert rollback(registry, "slim") == 0
+    assert at(registry, "slim") == digest(registry.manifests["zz"][1])

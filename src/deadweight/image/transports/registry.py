@@ -5,6 +5,7 @@ Opening an image reads its manifest and configuration; layers come when somethin
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from deadweight.errors import BadInputError, DigestError, UsageError, shown
 from deadweight.image.model import MANIFEST_LIMIT, Image, sha256
 from deadweight.image.reference import Name, Reference, split_name
 from deadweight.image.transports.choose import read_image
-from deadweight.image.transports.manifests import INDEXES, MANIFESTS, Descriptor
+from deadweight.image.transports.manifests import INDEXES, MANIFESTS, Descriptor, decode
 from deadweight.image.transports.registry_blob import RemoteBlob
 from deadweight.image.transports.registry_client import Registry
 
@@ -23,7 +24,16 @@ ACCEPT = ", ".join(sorted(MANIFESTS) + sorted(INDEXES))
 _DOCUMENT_LIMIT = 2000
 _DOCUMENTS_LIMIT = 64 << 20
 """Bytes of all manifests and configurations that choosing among the images of an index may read."""
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_TAGS_PAGE = 1000
+_TAGS_LIMIT = 10_000
+_TAGS_BYTES = 8 << 20
+"""Of one page: there are registries that send all tags as one."""
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
+
+
+class _Tags(msgspec.Struct, frozen=True):
+    tags: list[str] | None = None
 
 
 class _Kind(msgspec.Struct, frozen=True, rename="camel"):
@@ -81,6 +91,24 @@ class Repository:
         if stated.startswith("sha256:") and stated != digest:
             raise DigestError(f"{self.where}: {what} of {shown(which)} does not hash to {shown(stated)}, as was said")
         return Descriptor(digest, len(data), _media_type(said, data, f"{self.where}: {what}")), data
+
+    def tags(self) -> list[str]:
+        """The tags of the repository, in its own order, up to a limit. Raises what asking for them does."""
+        doing = f"list the tags of {self.where}"
+        found: list[str] = []
+        last = ""
+        while len(found) < _TAGS_LIMIT:
+            url = f"{self.path}/tags/list?n={_TAGS_PAGE}{last}"
+            reply = self.registry.ask("GET", url, self.pull, doing, limit=_TAGS_BYTES)
+            if reply.status != 200:
+                self.registry.refuse(reply, doing)
+            page = decode(reply.body, _Tags, f"what lists the tags of {self.where}").tags or []
+            new = [tag for tag in page if _TAG.fullmatch(tag)]
+            found += new
+            if not new or "link" not in reply.headers:
+                break
+            last = f"&last={new[-1]}"
+        return found[:_TAGS_LIMIT]
 
     def _get(self, path: str, what: str, accept: str, limit: int) -> tuple[str, bytes, str]:
         """A document: the media type that the registry says, the bytes, and the digest that it says."""

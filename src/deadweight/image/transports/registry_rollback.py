@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import takewhile
 
-from deadweight.errors import BadInputError, UsageError, shown
+from deadweight.errors import BadInputError, DeadweightError, UsageError, shown
 from deadweight.image.reference import Name, Reference, split_name
+from deadweight.image.transports.manifests import INDEXES, Manifest, decode
 from deadweight.image.transports.names import (
     NAME_LIMIT,
     SOURCE,
@@ -15,13 +18,14 @@ from deadweight.image.transports.names import (
     free_name,
     no_slim_image,
     numbered,
-    original_gone,
 )
 from deadweight.image.transports.registry import Repository, parts_of
 from deadweight.image.transports.registry_client import Registry
 from deadweight.image.transports.registry_names import Held, is_another, named
 from deadweight.image.transports.registry_upload import Target
 
+_TAGS_LIMIT = 200
+"""Tags of the repository that are looked at, those most like the slim image's first."""
 _ABSENT_LIMIT = 9
 """After so many names in a row that are nobody's no more are tried: they are given in order."""
 
@@ -29,9 +33,9 @@ _ABSENT_LIMIT = 9
 def roll_back_registry(reference: Reference, *, dry_run: bool = False) -> RolledBack:
     """Points the tag of a slim image, or of an index of them, at its original. With `dry_run` nothing changes.
 
-    The original is looked for in the same repository: under the name and the digest that the slim image says, and the
-    names that `--replace` gives. Raises UsageError where the tag is not a slim image's, BadInputError where the
-    original is gone.
+    The original is looked for in the same repository: under the name and the digest that the slim image says, the names
+    that `--replace` gives, and then all tags up to a limit. Raises UsageError where the tag is not a slim image's,
+    BadInputError where the original is not found.
     """
     name = parts_of(reference)
     if name.tag is None or name.digest is not None:
@@ -74,7 +78,42 @@ def _original(target: Target, reference: Reference, slim: Held, sources: set[str
         absent = 0 if found is not None else absent + 1
         if absent > _ABSENT_LIMIT:
             break
-    raise original_gone(min(sources), said, target.repository.where, "docker")
+    return _under_any_tag(target, reference, sources, said)
+
+
+def _under_any_tag(target: Target, reference: Reference, sources: set[str], said: str | None) -> tuple[Held, str]:
+    """The original, under whatever tag of the repository. Raises BadInputError where it is not found."""
+    name = parts_of(reference)
+    where = target.repository.where
+    try:
+        tags = sorted(target.repository.tags(), key=lambda tag: (-_likeness(tag, name.tag or ""), tag))
+        looked = f"none of {f'{_TAGS_LIMIT} of ' if len(tags) > _TAGS_LIMIT else ''}its {len(tags):,} tags leads to it"
+    except DeadweightError as error:
+        tags, looked = [], f"its tags cannot be looked through ({error})"
+    for tag in tags[:_TAGS_LIMIT]:
+        one = Name(name.host, name.path, tag, None)
+        with suppress(BadInputError):  # somebody's artifact that is no image
+            if _may_be(target.repository, one, sources):
+                found = named(target.repository, one)
+                if found is not None and {image_id for image_id, _ in found.images} >= sources:
+                    return found, f"{reference.name.rpartition(':')[0]}:{tag}"
+    called = "" if said is None else f" (it was {shown(said)})"
+    raise BadInputError(
+        f"the original, {shown(min(sources), 80)}{called}, was not found in {where}: {looked}. Where you have it, give "
+        f"it the tag {shown(numbered(reference.name, '-original', 1))} (docker tag and docker push, or skopeo copy "
+        "--all), and try again"
+    )
+
+
+def _may_be(repository: Repository, name: Name, sources: set[str]) -> bool:
+    """Whether a tag may lead to an image with one of these IDs: of one image its manifest says it alone."""
+    descriptor, data = repository.named(name)
+    return descriptor.media_type in INDEXES or decode(data, Manifest, repository.where).config.digest in sources
+
+
+def _likeness(tag: str, other: str) -> int:
+    """How many characters two tags begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tag, other, strict=False)))
 
 
 def _candidates(reference: Reference, slim: Held, said: str | None, here: Name) -> Iterator[str]:
