@@ -48,7 +48,7 @@ def build_parts(
 ) -> dict[str, Built]:
     """Builds the parts one after the other. Raises what `build_project` raises; a part that was written stays."""
     for to in destinations.values():
-        check_destination(to, force=settings.force)
+        check_destination(to, force=settings.force, one_platform=settings.platform is not None)
     found: dict[str, Built] = {}
     for name, recipe in recipes.items():
         # The core has no GPU code and none of the libraries that have CPU builds.

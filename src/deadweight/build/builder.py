@@ -117,7 +117,7 @@ def build_project(
     """
     started = time.monotonic()
     most = limit()
-    check_destination(destination, force=settings.force)
+    check_destination(destination, force=settings.force, one_platform=settings.platform is not None)
     epoch = parse_epoch(os.environ, EPOCH)
     uv = find_uv()
     check_settings(recipe.folder, os.environ)

@@ -66,12 +66,12 @@ def apply_command(
 
     given = plan_at(plan)
     image = source if source is not None else given.image.reference
-    to = destination_of(destination, tag, image, force)
+    to = destination_of(destination, tag, image, force, platform)
     check_outputs(documents.values(), [plan, image], to.local)
     wanted = platform or given.image.platform
     cache = the_cache(wanted=not no_cache)
     with progress(f"reading {image}") as report, opened(image, wanted, report, cache) as original:
-        check_tag(original, to, force)
+        check_tag(original, to, force, platform)
         ledger = Ledger(original, cache)
         components = original_inventory(documents, ledger)
         with swapped_as_planned(given, ledger, find_links, index_url, report) as swapped:

@@ -154,7 +154,7 @@ def build_command(
             raise UsageError("--split builds two images: say where they go, as --to docker-daemon:NAME-{part}:TAG")
         _build_split(folder, by_extra, extras, base, destination, settings, chosen, documents)
     else:
-        to = destination_of(destination, tag, None, force)
+        to = destination_of(destination, tag, None, force, platform)
         _build_one(folder, () if no_extras else extras or None, base, to, settings, chosen, documents)
 
 

@@ -79,7 +79,7 @@ def _slim(
     from deadweight.report.slim import slim_report  # noqa: PLC0415
 
     with progress(f"reading {source}") as report, opened(str(source), None, report, cache) as image:
-        check_tag(image, to, force)
+        check_tag(image, to, force, image.platform)
         ledger = Ledger(image, cache)
         with swapped_for(ledger, report, platform=image.platform, **planning) as swapped:
             worked = plan_for(ledger, report, target, swapped, platform=image.platform, **planning)

@@ -80,16 +80,22 @@ def check_outputs(
             taken[real] = "another document"
 
 
-def check_tag(image: Image, destination: Reference, force: bool) -> None:
+def check_tag(image: Image, destination: Reference, force: bool, platform: str | None) -> None:
     """Refuses to give the result the name that the original has in an OCI layout or, without `force`, in an engine.
 
-    Raises UsageError.
+    `platform` is the one that the user named. Raises UsageError.
     """
     if destination.name:
         from deadweight.image.transports import check_destination  # noqa: PLC0415
         from deadweight.image.transports.names import known_as  # noqa: PLC0415
 
-        check_destination(destination, force=force, source_id=image.config_digest, source_name=known_as(image))
+        check_destination(
+            destination,
+            force=force,
+            source_id=image.config_digest,
+            source_name=known_as(image),
+            one_platform=platform is not None,
+        )
     if destination.transport != "oci" or destination.tag != image.tag:
         return
     path = _path_of(image.reference)

@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from deadweight.image.reference import Reference
 
 
-def destination_of(to: str | None, tag: str | None, source: str | None, force: bool) -> Reference:
+def destination_of(
+    to: str | None, tag: str | None, source: str | None, force: bool, platform: str | None = None
+) -> Reference:
     """The destination that the writing options name, for an image made from `source`, if it is made from one.
 
-    An engine's is asked at once whether it would take the image, before any work is done for it. Raises UsageError
-    where it is not said, said twice, or refused, EnvironmentFailure where an engine is not reached.
+    `platform` is the one that the user named. An engine's is asked at once whether it would take the image, before
+    any work is done for it. Raises UsageError where it is not said, said twice, or refused, EnvironmentFailure
+    where an engine is not reached.
     """
     from deadweight.image.reference import parse_destination  # noqa: PLC0415
     from deadweight.image.transports import check_destination  # noqa: PLC0415
@@ -29,7 +32,13 @@ def destination_of(to: str | None, tag: str | None, source: str | None, force: b
         # Of others it is known when they are opened, which is soon, which image they are (`check_tag`).
         if known is not None or source is None:
             source_id, source_name = known or (None, None)
-            check_destination(found, force=force, source_id=source_id, source_name=source_name)
+            check_destination(
+                found,
+                force=force,
+                source_id=source_id,
+                source_name=source_name,
+                one_platform=platform is not None,
+            )
     return found
 
 

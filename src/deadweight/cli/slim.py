@@ -109,7 +109,7 @@ def slim_command(
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
     from deadweight.verify.model import Verdict  # noqa: PLC0415
 
-    to = destination_of(destination, tag, image, force)
+    to = destination_of(destination, tag, image, force, platform)
     check_outputs([*documents.values(), plan_out], [image, planning["base"], verify_with or None], to.local)
     check_passes(planning["skip"])
     spec = _spec(verify_with, to, max_loss)
@@ -133,7 +133,7 @@ def slim_command(
         )
         return
     with progress(f"reading {image}") as report, opened(image, platform, report, cache) as source:
-        check_tag(source, to, force)
+        check_tag(source, to, force, platform)
         ledger = Ledger(source, cache)
         components = original_inventory(documents, ledger)
         with swapped_for(ledger, report, platform=platform, **planning) as swapped:

@@ -220,3 +220,25 @@ def test_tags_come_in_pages_and_from_few_registries_not_at_all(
     del registry.manifests[at(registry, "zz")]
     assert rollback(registry, "slim") == 0
     assert at(registry, "slim") == digest(registry.manifests["zz"][1])
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_one_image_does_not_take_the_tag_of_several_platforms(
+    registry: Registry, capfd: pytest.CaptureFixture[str], ours: bool
+) -> None:
+    registry.add("amd64", release(1))
+    registry.add("arm", release(2, "arm64"))
+    put_index(registry, "v1", member(registry, "amd64", "amd64"), member(registry, "arm", "arm64"))
+    if ours:
+        assert slim(registry, "v1", "v1", "--all-platforms", "--replace") == 0
+    before = at(registry, "v1")
+    source = "v1-original" if ours else "v1"
+    for more in ([], ["--replace"]):
+        assert slim(registry, source, "v1", *more) == 2
+        said = capfd.readouterr().err
+        assert "is an index for 'linux/amd64', 'linux/arm64'" in said
+        assert "--all-platforms" in said
+    assert at(registry, "v1") == before
+    assert slim(registry, source, "v1", "--replace", "--all-platforms") == 0
+    assert slim(registry, source if ours else "v1-original", "v1", "--platform", "linux/amd64", "--replace") == 0
+    assert json.loads(registry.manifests["v1"][1])["mediaType"] == OCI_MANIFEST

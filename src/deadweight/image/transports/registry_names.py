@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from deadweight.errors import BadInputError
+from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.image.model import Json
 from deadweight.image.reference import Name, Reference
 from deadweight.image.transports.choose import image_manifests, read_manifest
@@ -35,6 +35,8 @@ class Held:
     data: bytes
     images: tuple[tuple[str, Json], ...]
     """ID of each, and its labels where deadweight made it."""
+    platforms: frozenset[str]
+    """That the entries of an index say: more than one image serves several."""
     whole: bool
     """Whether these are all that it leads to: not where some are absent, no images, or too many to look at."""
 
@@ -60,7 +62,7 @@ def named(repository: Repository, name: Name) -> Held | None:
     except BadInputError:
         if not index:
             raise
-        return Held(descriptor, data, (), whole=False)
+        return Held(descriptor, data, (), frozenset(), whole=False)
     whole = 0 < len(members) <= _MEMBER_LIMIT
     images = []
     for one in members[:_MEMBER_LIMIT]:
@@ -71,7 +73,8 @@ def named(repository: Repository, name: Name) -> Held | None:
             if not index:
                 raise
             whole = False
-    return Held(descriptor, data, tuple(images), whole)
+    platforms = frozenset(str(one.platform) for one in members if one.platform is not None)
+    return Held(descriptor, data, tuple(images), platforms, whole)
 
 
 def give_name(
@@ -110,6 +113,16 @@ def holder(
     if not force:
         raise name_taken(destination.name, original)
     return held
+
+
+def check_platforms(held: Held | None, destination: Reference) -> None:
+    """Refuses to have one image take the tag of several for different platforms, slim or not. Raises UsageError."""
+    if held is not None and len(held.platforms) > 1:
+        raise UsageError(
+            f"{shown(destination.name)} is an index for {', '.join(sorted(map(shown, held.platforms)))}, and the new "
+            "image is for one platform: whoever pulls it for another would get none. Say --all-platforms (of slim) to "
+            "have all of them slim, --platform OS/ARCH where one is all that is needed, or choose another name"
+        )
 
 
 def labels_of(config: bytes) -> Json:

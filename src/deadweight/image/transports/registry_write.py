@@ -26,7 +26,7 @@ from deadweight.image.transports.names import SOURCE
 from deadweight.image.transports.registry import Repository, parts_of
 from deadweight.image.transports.registry_blob import RemoteBlob
 from deadweight.image.transports.registry_client import Registry
-from deadweight.image.transports.registry_names import New, give_name, holder, labels_of, named
+from deadweight.image.transports.registry_names import New, check_platforms, give_name, holder, labels_of, named
 from deadweight.image.transports.registry_upload import Beginnings, Lost, NoChunks, Target, Upload
 from deadweight.image.transports.stream import Stored, write_layer
 
@@ -35,21 +35,29 @@ _MOUNTS = 3
 
 
 def check_registry(
-    destination: Reference, *, force: bool, source_id: str | None = None, source_name: str | None = None
+    destination: Reference,
+    *,
+    force: bool,
+    source_id: str | None = None,
+    source_name: str | None = None,
+    one_platform: bool = False,
 ) -> None:
     """Asks a registry whether we may write there, before any work is done for it: an upload begins and is given up.
 
-    `source_id` and `source_name` are those of the image that the new one is made from, whose other tags may be taken
-    where nothing leaves it. Raises UsageError when the tag is another image's and `force` is not given,
-    EnvironmentFailure when we may not write, or the registry cannot be reached.
+    `source_id` and `source_name` are those of the image that the new one is made from, whose other tags may be
+    taken where nothing leaves it. Raises UsageError when the tag is another image's and `force` is not given, or
+    that of an index for several platforms and not just `one_platform` is wanted, EnvironmentFailure when we may not
+    write, or the registry cannot be reached.
     """
     name = parts_of(destination)
     registry = Registry(name.host, name.path)
     try:
         target = Target(Repository(registry, name.path))
         Upload(target).rehearse()
-        held = named(target.repository, name) if source_id and name.tag and source_name != destination.name else None
-        if held is None or held.id != source_id:
+        held = named(target.repository, name) if name.tag else None
+        if not one_platform:
+            check_platforms(held, destination)
+        if held is None or held.id != source_id or source_name == destination.name:
             holder(target, destination, {source_id} if source_id else set(), force)
     finally:
         registry.close()

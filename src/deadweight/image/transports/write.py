@@ -60,12 +60,18 @@ class _Stored:
 
 
 def check_destination(
-    destination: Reference, *, force: bool, source_id: str | None = None, source_name: str | None = None
+    destination: Reference,
+    *,
+    force: bool,
+    source_id: str | None = None,
+    source_name: str | None = None,
+    one_platform: bool = False,
 ) -> None:
     """Refuses a destination that `write_image` would refuse, before any work is done for it.
 
     `source_id` is the ID of the image that the new one is made from, whose name in an engine, `source_name`, is not
-    taken. Raises UsageError, or EnvironmentFailure where an engine is not reached.
+    taken. An index for several platforms gives its name to one image only where just `one_platform` is wanted. Raises
+    UsageError, or EnvironmentFailure where an engine is not reached.
     """
     if destination.transport in ENGINES:
         from deadweight.image.transports.engine import check_engine  # noqa: PLC0415
@@ -80,7 +86,9 @@ def check_destination(
     if destination.transport == "docker":
         from deadweight.image.transports.registry_write import check_registry  # noqa: PLC0415  (httpx2 takes 0.1 s)
 
-        check_registry(destination, force=force, source_id=source_id, source_name=source_name)
+        check_registry(
+            destination, force=force, source_id=source_id, source_name=source_name, one_platform=one_platform
+        )
         return
     if destination.name:
         raise UsageError(f"cannot write to {shown(str(destination))}: say docker-archive: or oci-archive:")
