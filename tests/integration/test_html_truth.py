@@ -130,6 +130,37 @@ def test_paper(browser: Browser, tmp_path: Path) -> None:
         assert not page.locator("#cuts").get_by_text("more rows").is_visible()
 
 
+def test_paper_says_what_is_left_out_and_what_shares_are_of(browser: Browser, tmp_path: Path) -> None:
+    image = save(tmp_path)
+    slim = ("slim", str(image), "--to", f"docker-archive:{tmp_path}/slim.tar", "--all-layers")
+    with opened_page(browser, written(tmp_path, *slim)) as page:
+        chosen, cuts = page.locator("#chosen"), page.locator("#cuts")
+        choose(page, "packages")
+        choose(page, "risk")
+        assert not chosen.is_visible()
+        headers = page.locator("#contents th").all_inner_texts()
+        assert any(text.startswith("Share before") for text in headers)
+        packages = page.locator("table", has=page.locator("caption", has_text="Packages"))
+        assert "share after" in packages.locator("thead").inner_text()
+        assert "of the image before" in page.locator("#about").inner_text()
+        page.emulate_media(media="print")
+        assert chosen.inner_text() == "Grouped by packages, coloured by risk."
+        assert not cuts.get_by_text("Only cuts").is_visible()
+        page.emulate_media(media="screen")
+        page.locator("#search").fill("usr/<b>")
+        cuts.get_by_role("combobox", name="Pass").select_option("shadowed")
+        cuts.get_by_role("combobox", name="Risk").select_option("lossless")
+        cuts.get_by_label("Path or reason").fill("doc\u202e")
+        assert not cuts.get_by_text("Only cuts").is_visible()
+        page.emulate_media(media="print")
+        assert chosen.inner_text() == r"Grouped by packages, coloured by risk. Searched for usr/<b>: 0 found."
+        said = r"Only cuts of the pass shadowed, of the risk lossless, with doc\u202e in path or reason"
+        assert cuts.get_by_text("Only cuts").inner_text() == said
+    with opened_page(browser, written(tmp_path, "inspect", str(image))) as page:
+        assert any(text == "Share" for text in page.locator("#contents th").all_inner_texts())
+        assert "before" not in page.locator("#about").inner_text()
+
+
 def test_a_plan_without_cuts_has_no_list_of_them(browser: Browser, tmp_path: Path) -> None:
     image = save(tmp_path, make_image(make_tar(file("etc/motd", b"m" * 3000))))
     slim = ("slim", str(image), "--to", f"docker-archive:{tmp_path}/slim.tar")

@@ -66,7 +66,7 @@ def owners(tree: Tree) -> Markup:
         "package",
         "kind",
         *(["#before", "*#after", "#=bytes after"] if two else ["*#size", "#=bytes"]),
-        "#share",
+        "#share after" if two else "#share",
     ]
     rows = []
     for owner in sorted(tree.owners, key=lambda one: -(one.bytes if one.after_bytes is None else one.after_bytes)):

@@ -108,7 +108,7 @@ def _passes(report: SlimReport) -> Markup:
         share(left, report.before_bytes),
         number(sum(line.cuts for line in report.passes)),
     )
-    headers = ["pass", "risk", "*#leaves", "#=bytes", "#of the image", "#cuts"]
+    headers = ["pass", "risk", "*#leaves", "#=bytes", "#of the image before", "#cuts"]
     unscripted = tag("noscript", tag("p", "The list needs JavaScript.", class_="note"))
     return joined([table("Passes", headers, rows, total), tag("h3", "Every cut"), unscripted])
 

@@ -54,11 +54,18 @@ function start(tree) {
   let kept = null;
   function paint() {
     drawMap(canvas, maps, look(), colours);
+    drawChosen();
     kept = document.createElement("canvas");
     kept.width = canvas.width;
     kept.height = canvas.height;
     if (canvas.width && canvas.height) kept.getContext("2d").drawImage(canvas, 0, 0);
     mark();
+  }
+
+  // For paper, where the controls are not: what was chosen and searched for.
+  function drawChosen() {
+    const searched = matches ? [" Searched for ", nameOf(at("search").value), `: ${showBytes(matches.rows.length)} found.`] : [];
+    at("chosen").replaceChildren(`Grouped by ${state.by}, coloured by ${scheme().title}.`, ...searched);
   }
 
   function mark() {
@@ -85,7 +92,7 @@ function start(tree) {
   function say(node) {
     const inside = node.children.length ? `, ${showBytes(node.children.length)} inside` : "";
     const size = tree.two ? `${showSize(node.bytes)} before, ${showSize(node.after)} after` : showSize(node.bytes);
-    at("said").textContent = `${titleOf(node)}: ${size}, ${showShare(node.bytes, root().bytes)} of the image${inside}`;
+    at("said").textContent = `${titleOf(node)}: ${size}, ${showShare(node.bytes, root().bytes)} ${wholeOf(tree)}${inside}`;
   }
 
   function drawCrumbs() {

@@ -69,7 +69,7 @@ function sizesText(tree, node) {
 function facts(tree, node, root) {
   const { leaves, cuts, texts } = tree;
   const lines = node.kind === "owner" ? [] : [[KINDS[node.kind], titleOf(node)]];
-  lines.push(["bytes", `${sizesText(tree, node)}, ${showShare(node.bytes, root.bytes)} of the image`]);
+  lines.push(["bytes", `${sizesText(tree, node)}, ${showShare(node.bytes, root.bytes)} ${wholeOf(tree)}`]);
   const path = pathOf(tree, node);
   if (path) lines.push(["path", path]);
   const owners = sumsBy(tree, node, (leaf) => leaves.owner[leaf]);
@@ -132,7 +132,7 @@ function contentsTable(tree, nodes, whole, zoom, { found = false, caption }) {
     });
   }
   columns.push({
-    title: "Share",
+    title: tree.two ? "Share before" : "Share",
     number: true,
     key: (node) => node.bytes,
     cell: (node) => element("span", { class: "share" }, bar(node.bytes / (whole.bytes || 1)), showShare(node.bytes, whole.bytes)),
@@ -191,6 +191,7 @@ function cutsTable(tree, place, show) {
   const wordsLabel = element("label", {}, "Path or reason ", words);
   const table = element("div");
   const said = element("p", { class: "aside", role: "status" });
+  const filtered = element("p", { class: "paper" });
   const draw = () => {
     const word = words.value.toLowerCase();
     const rows = all.filter(
@@ -201,11 +202,18 @@ function cutsTable(tree, place, show) {
     );
     const sum = rows.reduce((total, at) => total + saved(at), 0);
     said.textContent = `${showBytes(rows.length)} cut${rows.length === 1 ? "" : "s"}, ${showSize(sum)}`;
+    const filters = [
+      [pass.value, "of the pass ", pass.value],
+      [risk.value, "of the risk ", risk.value],
+      [word, "with ", nameOf(words.value), " in path or reason"],
+    ].filter(([chosen]) => chosen);
+    filtered.hidden = !filters.length;
+    filtered.replaceChildren("Only cuts ", ...filters.flatMap(([, ...said], place) => (place ? [", ", ...said] : said)));
     table.replaceChildren(dataTable({ caption: "Cuts of the plan", columns, rows, page: PAGE, sorted: 0 }));
   };
   pass.addEventListener("change", draw);
   risk.addEventListener("change", draw);
   words.addEventListener("input", draw);
   draw();
-  place.append(element("div", { class: "controls" }, passLabel, riskLabel, wordsLabel), said, table);
+  place.append(element("div", { class: "controls" }, passLabel, riskLabel, wordsLabel), filtered, said, table);
 }

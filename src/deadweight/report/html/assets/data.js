@@ -38,6 +38,9 @@ function showShare(part, whole) {
 // Before and after, where there are two sides.
 const sizeOf = (tree, before, after) => (tree.two ? `${showSize(before)} → ${showSize(after)}` : showSize(before));
 
+// What shares are of.
+const wholeOf = (tree) => (tree.two ? "of the image before" : "of the image");
+
 const showBytes = (bytes) => bytes.toLocaleString("en-US");
 
 // What made a layer, without the shell and the build arguments that every line starts with.
