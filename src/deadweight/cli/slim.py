@@ -24,7 +24,7 @@ from deadweight.cli.output import check_outputs, check_tag, deliver, is_standard
 from deadweight.cli.pages import plan_pages
 from deadweight.cli.places import destination_of
 from deadweight.cli.progress import progress
-from deadweight.cli.sbom import asked, original_inventory, sbom_option, slim_sboms
+from deadweight.cli.sbom import original_inventory, sbom_option, slim_sboms
 from deadweight.cli.verdicts import STATUS, setting_of, spec_of
 from deadweight.errors import UsageError
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     "--all-platforms",
     is_flag=True,
     help="Slim the image of every platform, and write their index back (docker:// to docker://). Attestations and "
-    "signatures, which speak of the original, are left out and named.",
+    "signatures, which speak of the original, are left out and named. --html and --sbom write a file for each image, "
+    "named after its platform: page.linux-arm64.html.",
 )
 @click.option("--plan-out", metavar="FILE", help="Write the plan as well.")
 @click.option(
@@ -116,10 +117,8 @@ def slim_command(
     target = declared_target(gpu, keep_ptx, raw_blobs, recompress)
     cache = the_cache(wanted=not no_cache)
     if all_platforms:
-        if platform is not None or plan_out is not None or spec is not None or asked(documents) or documents["html"]:
-            raise UsageError(
-                "--all-platforms goes with none of --platform, --plan-out, --verify, --html, --sbom: those are for one"
-            )
+        if platform is not None or plan_out is not None or spec is not None:
+            raise UsageError("--all-platforms goes with none of --platform, --plan-out, --verify: those are for one")
         slim_every_platform(
             image,
             to,

@@ -79,10 +79,14 @@ def test_what_cannot_be_meant(
     assert message in capfd.readouterr().err
 
 
-def test_not_for_every_platform_at_once(capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = ["docker://localhost:1/x:1", "--to", "docker://localhost:1/x:2", "--all-platforms", "--sbom", "spdx=x"]
-    assert main(["slim", *arguments]) == 2
-    assert "--sbom" in capfd.readouterr().err
+@pytest.mark.parametrize(
+    "document", [("--sbom", "spdx"), ("--html", "-"), ("--html", "/dev/stdout"), ("--html", "/dev/null")]
+)
+def test_every_platform_has_files(document: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["docker://localhost:1/x:1", "--to", "docker://localhost:1/x:2", "--all-platforms"]
+    assert main(["slim", *arguments, *document]) == 2
+    assert f"{document[0]}" in (said := capfd.readouterr().err)
+    assert "a file for each image" in said
 
 
 @pytest.mark.parametrize(("form", "module"), [("cyclonedx", "cyclonedx"), ("spdx", "spdx_tools")])

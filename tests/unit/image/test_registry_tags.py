@@ -81,6 +81,39 @@ def test_platforms_that_share_an_image(registry: Registry) -> None:
     assert after[1]["digest"] == after[2]["digest"] != members[1]["digest"]
 
 
+def test_every_image_of_an_index_has_its_documents(registry: Registry, tmp_path: Path) -> None:
+    for number, tag in enumerate(("arm", "amd64", "odd", "even"), 1):
+        registry.add(tag, release(number))
+    members = [member(registry, "amd64", "amd64"), *(member(registry, "arm", "arm", one) for one in ("v6", "v7"))]
+    put_index(
+        registry, "v1", *members, *(member(registry, tag, "../x/\x1b\u202e" + "y" * 300) for tag in ("odd", "even"))
+    )
+    documents = (
+        "--html",
+        f"{tmp_path}/page.html",
+        "--sbom",
+        f"cyclonedx={tmp_path}/bom.cdx.json",
+        "--json",
+        f"{tmp_path}/r",
+    )
+    assert slim(registry, "v1", "slim", "--all-platforms", *documents) == 0
+    odd = "linux-..-x-y"
+    suffixes = ["linux-amd64", "linux-arm-v6"]
+    found = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert found >= {"r", *(f"page.{one}.html" for one in suffixes), *(f"bom.cdx.{one}.json" for one in suffixes)}
+    rest = sorted(name for name in found if "..-x" in name)
+    assert len(found) == 9
+    assert len(rest) == 4
+    assert all(name.startswith((f"page.{odd}", f"bom.cdx.{odd}")) and len(name) < 80 for name in rest)
+    # Each has the numbers and components of its own image.
+    reports = json.loads((tmp_path / "r").read_text())["platforms"]
+    for report, name in zip(reports, (*suffixes, "", ""), strict=True):
+        if name:
+            assert f"now {report['after']['digest'][:19]}<" in (tmp_path / f"page.{name}.html").read_text()
+            bom = json.loads((tmp_path / f"bom.cdx.{name}.json").read_text())
+            assert report["after"]["digest"] in json.dumps(bom)
+
+
 def test_what_is_not_named_is_counted(registry: Registry, capfd: pytest.CaptureFixture[str]) -> None:
     registry.add("amd64", release(0))
     beside = [descriptor(OCI_MANIFEST, b"%d" % n, artifactType=CHART) for n in range(23)]
