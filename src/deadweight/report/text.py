@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _ODD = re.compile(r"[^\x20-\x7e]")
+LONGEST = 1000
+"""Characters of a text from an image that a page shows: metadata can have names of megabytes."""
 
 
 def plain(text: str, limit: int = 0) -> str:
@@ -30,6 +32,11 @@ def writable(text: str, encoding: str) -> str:
 def valid(text: str) -> str:
     r"""`text` as valid Unicode: bytes of names that are no UTF-8 (surrogates, in Python) are written as `\udcXX`."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def bounded(text: str) -> str:
+    """`text` as valid Unicode and in at most `LONGEST` characters, the last of them an ellipsis where it has more."""
+    return valid(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
 def printable_json(document: str) -> str:

@@ -22,7 +22,7 @@ from deadweight.plan import Cut
 from deadweight.planning import Worked
 from deadweight.report.inspect import image_line
 from deadweight.report.reasons import owner_reason, package_reasons
-from deadweight.report.text import valid
+from deadweight.report.text import bounded, valid
 from deadweight.report.tree_model import Tree, TreeCuts, TreeLayer, TreeLeaves, TreeOwner, TreePaths, check_tree
 
 Thing = TypeVar("Thing")
@@ -102,15 +102,15 @@ def _tree(before: Side, after: Side | None, cuts: Sequence[Cut], *, layers: bool
         cut=[-1 if new.get(leaf, 0) == old.get(leaf, 0) else cut_of(leaf) for leaf in leaves] if two else [],
     )
     shown = TreeCuts(
-        pass_=[texts[valid(cut.pass_)] for cut in cuts],
+        pass_=[texts[bounded(cut.pass_)] for cut in cuts],
         risk=[texts[cut.risk] for cut in cuts],
         action=[texts[cut.action] for cut in cuts],
         path=[paths[cut.path] for cut in cuts],
         layer=[cut.layer for cut in cuts],
         before=[cut.before_bytes for cut in cuts],
         after=[cut.after_bytes for cut in cuts],
-        why=[texts[valid(cut.why)] for cut in cuts],
-        evidence=[texts[valid(cut.evidence)] for cut in cuts],
+        why=[texts[bounded(cut.why)] for cut in cuts],
+        evidence=[texts[bounded(cut.evidence)] for cut in cuts],
     )
     tree = Tree(
         image=image_line(before.ledger.image),
@@ -186,7 +186,7 @@ def _layers(before: Side, after: Side | None) -> list[TreeLayer]:
     sizes: Iterable[int | None] = after.account.sizes if after is not None else [None] * len(before.account.sizes)
     layers = before.ledger.image.layers
     return [
-        TreeLayer(layer.diff_id, valid(layer.created_by), layer.tar.size, size)
+        TreeLayer(layer.diff_id, bounded(layer.created_by), layer.tar.size, size)
         for layer, size in zip(layers, sizes, strict=True)
     ]
 
@@ -211,10 +211,10 @@ def _owners(before: Side, after: Side | None, order: Sequence[tuple[str, str]]) 
     return [
         TreeOwner(
             kind=key[0],
-            name=valid(key[1]),
-            version=valid(versions[0].get(key, "")),
-            after_version=valid(versions[-1].get(key, "")),
-            why=valid(whys[key]),
+            name=bounded(key[1]),
+            version=bounded(versions[0].get(key, "")),
+            after_version=bounded(versions[-1].get(key, "")),
+            why=bounded(whys[key]),
             bytes=sums[0].get(key, 0),
             after_bytes=sums[1].get(key, 0) if after is not None else None,
         )

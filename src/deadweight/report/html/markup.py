@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from deadweight.report.text import plain
+from deadweight.report.text import LONGEST, plain
 
 
 class Markup(str):
@@ -44,6 +44,9 @@ def joined(children: Iterable[Child]) -> Markup:
     return Markup("".join(parts))
 
 
-def name(text: str, limit: int = 0) -> Markup:
-    """Text of an image, kept from turning what stands around it (Unicode's bidirectional isolation)."""
+def name(text: str, limit: int = LONGEST) -> Markup:
+    """Text of an image in at most `limit` characters, kept from turning what stands around it.
+
+    That is Unicode's bidirectional isolation.
+    """
     return tag("bdi", plain(text, limit))

@@ -38,7 +38,7 @@ def section(title: str, *content: Child, id_: str | None = None) -> Markup:
 
 def image_facts(image: ImageLine, *more: str) -> Markup:
     """What is said of an image below its name."""
-    facts = [tag("code", image.digest[:19]), image.platform, *more]
+    facts = [tag("code", image.digest[:19]), name(image.platform), *more]
     return tag("ul", (tag("li", fact) for fact in facts if fact), class_="facts")
 
 
