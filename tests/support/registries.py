@@ -101,16 +101,29 @@ def make_ca(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "ca.crt", folder / "server.crt", folder / "server.key"
 
 
-def start_registry(stack: ExitStack, *, password: bool = False, tls: bool = False) -> Server:
-    """Debian's docker-registry on a port of this machine, with an empty store; `stack` ends it."""
+def start_registry(
+    stack: ExitStack,
+    *,
+    password: bool = False,
+    tls: bool = False,
+    calls_itself: str | None = None,
+    readonly: bool = False,
+    folder: Path | None = None,
+) -> Server:
+    """Debian's docker-registry on a port of this machine, with an empty store; `stack` ends it.
+
+    `calls_itself` is the host of the addresses that it gives out; `folder` is where its files lie.
+    """
     need("docker-registry")
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deadweight-registry-", dir="/var/tmp")))
+    if folder is None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deadweight-registry-", dir="/var/tmp")))
     settings: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "info", "accesslog": {"disabled": False}},
         "storage": {
             "filesystem": {"rootdirectory": str(folder / "data")},
             "delete": {"enabled": True},
+            "maintenance": {"readonly": {"enabled": readonly}},
         },
     }
     port = free_port()
@@ -122,6 +135,8 @@ def start_registry(stack: ExitStack, *, password: bool = False, tls: bool = Fals
     if password:
         (folder / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n")
         settings["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
+    if calls_itself is not None:
+        http["host"] = f"http://{calls_itself}:{port}"
     settings["http"] = http
     (folder / "config.json").write_text(json.dumps(settings))  # JSON is YAML
     log = stack.enter_context((folder / "log").open("wb"))

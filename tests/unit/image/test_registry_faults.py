@@ -758,3 +758,21 @@ def test_an_interrupted_upload_leaves_nothing(registry: Registry, tmp_path: Path
     assert took < 15
     assert registry.manifests == {}
     assert registry.uploads == {}
+
+
+def test_an_upload_that_is_lost_is_deleted(registry: Registry, tmp_path: Path) -> None:
+    """What the registry still has of it would take room."""
+    registry.once("PATCH", "/uploads/", status(500))
+    registry.once("GET", "/uploads/", status(404))
+    image = big_image()
+    push(registry, image, tmp_path)
+    whole(registry, "v1", image)
+
+
+def test_a_refusal_says_what_the_registry_says(registry: Registry, tmp_path: Path) -> None:
+    body = dump({"errors": [{"code": "UNKNOWN", "message": "m", "detail": {"Enclosed": {"Err": 28}}}, {}]})
+    registry.once("POST", "/uploads/", lambda handler: handler.answer(500, body), 99)
+    with pytest.raises(
+        EnvironmentFailure, match=r"HTTP 500: 'UNKNOWN m \(no space left on device\)', \d times in a row"
+    ):
+        push(registry, simple_image(), tmp_path)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import httpx2
-import msgspec
 
 from deadweight.errors import BadInputError, DeadweightError, EnvironmentFailure, UsageError, shown
 from deadweight.image.bytes import ByteRange
@@ -32,6 +31,7 @@ from deadweight.image.transports.registry_settings import (
     tls_context,
 )
 from deadweight.image.transports.registry_watch import HeadWatch
+from deadweight.image.transports.registry_words import words_of
 
 Content = bytes | ByteRange | None
 """What a request sends. A range of a file goes out as a stream, from its beginning each time."""
@@ -70,15 +70,8 @@ class Reply:
     status: int
     headers: httpx2.Headers
     body: bytes
-
-
-class _Error(msgspec.Struct, frozen=True):
-    code: str = ""
-    message: str = ""
-
-
-class _Errors(msgspec.Struct, frozen=True):
-    errors: list[_Error] | None = None
+    url: httpx2.URL
+    """Whose answer it is, redirects followed."""
 
 
 class Patience:
@@ -188,9 +181,13 @@ class Registry:
                 target = self.follow(target, location)
                 continue
             if response.status_code in AGAIN:
-                reason, after = f"{target.host} answers HTTP {response.status_code}", _retry_after(response)
-                response.close()
-                raise NoAnswer(reason, after)
+                reason = f"{target.host} answers HTTP {response.status_code}"
+                try:
+                    with suppress(NoAnswer, DeadweightError):
+                        reason += self._said(self._read(response, "read an answer", _SMALL))
+                finally:
+                    response.close()
+                raise NoAnswer(reason, _retry_after(response))
             return response
         raise EnvironmentFailure(f"{self.host} redirects in circles: it is misconfigured")
 
@@ -225,7 +222,7 @@ class Registry:
         """As `ask`, but one try. Raises NoAnswer as well."""
         response = self.begin(method, url, scopes, headers, content)
         try:
-            return Reply(response.status_code, response.headers, self._read(response, doing, limit))
+            return Reply(response.status_code, response.headers, self._read(response, doing, limit), response.url)
         finally:
             response.close()
 
@@ -256,14 +253,25 @@ class Registry:
 
     def refuse(self, reply: Reply, doing: str) -> NoReturn:
         """Says what an answer other than the expected one means. Raises EnvironmentFailure or BadInputError."""
-        raise self._refusal(reply.status, reply.body, doing)
+        raise self._refusal(reply.status, reply.body, reply.url, doing)
 
     def refusal(self, response: httpx2.Response, doing: str) -> DeadweightError:
         """What an answer without the bytes that were asked for means."""
-        return self._refusal(response.status_code, self._read(response, doing, _SMALL), doing)
+        return self._refusal(response.status_code, self._read(response, doing, _SMALL), response.url, doing)
 
-    def _refusal(self, status: int, body: bytes, doing: str) -> DeadweightError:
+    def _refusal(self, status: int, body: bytes, url: httpx2.URL, doing: str) -> DeadweightError:
         said = self._said(body)
+        if status in (401, 403) and _origin(url) != _origin(self.base):
+            other = shown(f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}")
+            return EnvironmentFailure(
+                f"cannot {doing}: {self.host} leads to {other}, which refuses (HTTP {status}){said}. What is known for "
+                f"{self.host} is not sent there: if both are one registry, name it by that address, or have it call "
+                "itself what it is asked as (http.host, http.relativeurls of Docker's registry)"
+            )
+        if status == 405:
+            return EnvironmentFailure(
+                f"cannot {doing}: {self.host} does not allow it (HTTP 405){said}: is it read-only, or a mirror?"
+            )
         if status in (401, 403):
             advice = self.authority.advice
             return EnvironmentFailure(f"cannot {doing}: {self.host} refuses (HTTP {status}){said}: {advice}")
@@ -347,11 +355,8 @@ class Registry:
 
     def _said(self, body: bytes) -> str:
         """The registry's own words, where it has some, as they can be shown."""
-        with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
-            errors = msgspec.json.decode(body, type=_Errors).errors or []
-            for error in errors[:1]:
-                return ": " + shown(self.authority.hidden(f"{error.code} {error.message}".strip()))
-        return ""
+        words = words_of(body)
+        return f": {shown(self.authority.hidden(words))}" if words else ""
 
 
 def place(url: httpx2.URL) -> str:

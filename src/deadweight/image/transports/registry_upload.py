@@ -100,6 +100,7 @@ class Target:
             try:
                 send(upload)
             except Lost:
+                upload.abandon()
                 beginnings.lost()
             except BaseException:
                 upload.abandon()

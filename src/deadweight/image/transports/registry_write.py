@@ -170,6 +170,7 @@ def _send(
             stored = write_layer(replace(layer, file=None), upload, choice, where, report)  # type: ignore[arg-type]
             upload.commit(stored.digest)
         except Lost:
+            upload.abandon()  # what it still has of it takes room
             beginnings.lost()
             continue
         except NoChunks:
