@@ -290,7 +290,7 @@ writing_options = together(
         type=click.Choice(COMPRESSIONS),
         default="keep",
         show_default=True,
-        help="How new layers are stored; keep is as they were, and plain in a docker-archive.",
+        help="How new layers are stored; keep is as they were, and plain in a docker-archive. zstd is the smallest.",
     ),
     click.option(
         "-f",
