@@ -241,7 +241,7 @@ def new_image(worked: Worked, image: Image, cache: Cache | None = None) -> NewIm
         else _output(image, edit, cache)
         for layer, edit in zip(image.layers, worked.edited.layers, strict=True)
     )
-    return NewImage(layers, lambda diff_ids: _config(image, worked, diff_ids), image.tag, image.manifest_type)
+    return NewImage(layers, lambda diff_ids: _config(image, worked, diff_ids), image.tag, image.manifest_type, image)
 
 
 def _output(image: Image, edit: LayerEdit, cache: Cache | None) -> OutputLayer:

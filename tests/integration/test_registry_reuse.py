@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deadweight.cli.main import main
+from support.engines import docker_host, run
 from support.images import FixtureImage, directory, file, make_image, make_tar, write_docker_archive
 from support.registries import Server, no_logins, pushed, raw, requests, start_registry
 
@@ -86,3 +87,27 @@ def test_an_original_that_is_elsewhere(server: Server, tmp_path: Path, capfd: py
     assert f"give it the tag '{name}:1.4-slim-original'" in said
     assert main(["rollback", to]) == 0
     assert raw(to) == raw(original)
+
+
+@pytest.mark.parametrize("source", ["as it was pushed", "in another repository"])
+def test_layers_that_an_engine_pushed_are_not_sent_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """An engine keeps them plain: its digests of manifests lead to what they were packed as."""
+    app = make_tar(directory("root/.cache/pip"), file("root/.cache/pip/wheel", os.urandom(2000)))
+    archive = write_docker_archive(tmp_path / "a.tar", make_image(make_tar(file("base", b"b" * 90_000)), app), "a:1")
+    name = f"{server.host}/engine-{source.replace(' ', '-')}/app"
+    with ExitStack() as stack:
+        host = docker_host(stack)
+        monkeypatch.setenv("DOCKER_HOST", host)
+        run("docker", "-H", host, "load", "-i", archive)
+        run("docker", "-H", host, "tag", "a:1", f"{name}:1")
+        run("docker", "-H", host, "push", f"{name}:1")
+        there = name if source == "as it was pushed" else f"{name}-slim"
+        assert slim(f"docker-daemon:{name}:1", f"docker://{there}:1-slim") == 0
+    before, after = (raw(f"docker://{one}")["layers"] for one in (f"{name}:1", f"{there}:1-slim"))
+    assert before[0]["digest"] == after[0]["digest"]
+    assert before[1]["digest"] != after[1]["digest"]
+    path = there.partition("/")[2]
+    assert len(requests(server, "PUT", f"/{path}/blobs/uploads/")) == 2, "the other layer, and the configuration"
+    archive.unlink()

@@ -153,6 +153,8 @@ class Image:
     notes: tuple[str, ...] = ()
     """What the user should know of how it was opened: the platform picked, say."""
     resources: ExitStack = field(default_factory=ExitStack, repr=False)
+    in_registries: tuple[str, ...] = ()
+    """HOST/NAME@DIGEST of manifests by which an engine pushed or pulled it."""
 
     @cached_property
     def config(self) -> Json:

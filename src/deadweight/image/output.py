@@ -55,6 +55,9 @@ class NewImage:
     manifest_type: str | None = None
     """The media type of the manifest that it had: kept where the destination is one for it."""
 
+    original: Image | None = None
+    """The image that it is made from, if it is made from one: a registry may have its layers."""
+
     @property
     def size(self) -> int:
         """The sum of the layers' uncompressed tar bytes."""
@@ -108,4 +111,5 @@ def _chunks(layer: Layer) -> Iterator[bytes]:
 
 def keep_image(image: Image) -> NewImage:
     """The image as it is: what an empty plan writes."""
-    return NewImage(tuple(map(keep_layer, image.layers)), lambda _: image.config_bytes, image.tag, image.manifest_type)
+    layers = tuple(map(keep_layer, image.layers))
+    return NewImage(layers, lambda _: image.config_bytes, image.tag, image.manifest_type, image)

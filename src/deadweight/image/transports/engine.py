@@ -92,7 +92,8 @@ def open_engine(reference: Reference, platform: str | None, resources: ExitStack
     name = docker_name(reference.name) or next(iter(found.tags), None)
     if reference.name in (found.id, found.id[7:]) or found.id[7:].startswith(reference.name):
         name = next(iter(found.tags), None)
-    return replace(read_export(file, reference, platform, resources), tag=name)
+    in_registries = tuple(found.repo_digests or ())
+    return replace(read_export(file, reference, platform, resources), tag=name, in_registries=in_registries)
 
 
 def _missing(engine: Engine, reference: Reference, bare: bool) -> str:

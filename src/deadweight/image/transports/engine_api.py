@@ -58,6 +58,8 @@ class EngineImage(_Document, frozen=True):
     size: int = 0
     """Bytes of its files, about: engines count in different ways."""
     repo_tags: list[str] | None = None
+    repo_digests: list[str] | None = None
+    """NAME@DIGEST of the manifests by which it was pushed or pulled."""
     config: _RunConfig | None = None
     root_fs: _RootFs | None = msgspec.field(name="RootFS", default=None)
 

@@ -27,6 +27,7 @@ from deadweight.image.transports.registry import Repository, parts_of
 from deadweight.image.transports.registry_blob import RemoteBlob
 from deadweight.image.transports.registry_client import Registry
 from deadweight.image.transports.registry_names import New, check_platforms, give_name, holder, labels_of, named
+from deadweight.image.transports.registry_pushed import Pushed, pushed_layers
 from deadweight.image.transports.registry_upload import Beginnings, Lost, NoChunks, Target, Upload
 from deadweight.image.transports.stream import Stored, write_layer
 
@@ -113,6 +114,7 @@ def send_layers(
     new: NewImage, target: Target, compression: str, progress: Progress | None, memory: Memory | None
 ) -> list[Stored]:
     """Sends an image's layers, several at a time; gives what they came to, in order."""
+    pushed = pushed_layers(new.original, target.repository.registry)
     total = Sum(progress) if progress is not None else None
     jobs: list[Callable[[], Stored]] = []
     first: dict[str, int] = {}
@@ -133,7 +135,8 @@ def send_layers(
         def send(
             layer: OutputLayer = layer, choice: Any = choice, where: str = f"layer {number + 1}", report: Any = report
         ) -> Stored:
-            return _send(layer, choice, target, where, report, memory)
+            there = pushed.get(layer.source.diff_id) if layer.source is not None and choice == "gzip" else None
+            return _send(layer, choice, target, where, report, memory, there)
 
         jobs.append(send)
     registry = target.repository.registry
@@ -148,11 +151,12 @@ def _send(
     where: str,
     report: Progress | None,
     memory: Memory | None,
+    pushed: Pushed | None,
 ) -> Stored:
-    known = _known(layer, choice, memory)
+    known = _known(layer, choice, memory) if pushed is None else pushed.stored
     begun: httpx2.URL | None = None
     if known is not None:
-        there = _there(known, layer, target, memory)
+        there = _there(known, layer, target, memory, pushed)
         if there is True:
             if layer.check is not None:
                 layer.check(report)
@@ -185,7 +189,9 @@ def _send(
         return stored
 
 
-def _there(known: Stored, layer: OutputLayer, target: Target, memory: Memory | None) -> httpx2.URL | bool:
+def _there(
+    known: Stored, layer: OutputLayer, target: Target, memory: Memory | None, pushed: Pushed | None
+) -> httpx2.URL | bool:
     """Whether the repository has a layer, or could be given it from another one of the registry that has it.
 
     Where it has not, the upload that the registry may have begun instead.
@@ -193,7 +199,7 @@ def _there(known: Stored, layer: OutputLayer, target: Target, memory: Memory | N
     host, path = target.repository.registry.host, target.repository.path
     begun: httpx2.URL | bool = target.has(known.digest, known.stored)
     if begun is False:
-        sources: list[str] = []
+        sources = [] if pushed is None else [pushed.path]
         blob = None if layer.source is None else layer.source.blob
         if isinstance(blob, RemoteBlob) and (blob.registry.host, blob.digest) == (host, known.digest):
             sources.append(blob.path)
