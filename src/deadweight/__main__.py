@@ -1,8 +1,36 @@
-"""`python -m deadweight`."""
+"""`deadweight`, the command, and `python -m deadweight`."""
 
+from __future__ import annotations
+
+import os
+import signal
 import sys
+from types import FrameType
 
-from deadweight.cli import main
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def main() -> int:
+    """Runs the command line, and minds signals before that is loaded. Gives the exit status."""
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
+    from deadweight.cli.main import main as run  # noqa: PLC0415
+
+    return run()
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """Ends the process at once: nothing is written while modules load, and an exception would be lost in some of them.
+
+    `deadweight.cli.main` says the same once it has taken over.
+    """
+    try:
+        os.write(2, f"deadweight: stopped by {signal.Signals(number).name}\n".encode())
+    finally:  # also where nobody can be told
+        os._exit(128 + number)
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from support.actions import ROOT
 from support.recipes import FASTAPI, project, pyproject, requirements
 from support.service import save
 
@@ -134,6 +136,30 @@ def test_a_signal_leaves_no_half_output(
     assert out == b""
     assert error.splitlines()[-1].startswith(b"deadweight: stopped")
     assert list(tmp_path.iterdir()) == []
+
+
+COMMAND = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["deadweight"].partition(":")
+AS_COMMAND = f"import sys; from {COMMAND[0]} import {COMMAND[2]} as run; sys.exit(run())"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("how", [["-m", "deadweight"], ["-c", AS_COMMAND]], ids=["module", "command"])
+def test_a_signal_while_modules_load(tmp_path: Path, number: signal.Signals, status: int, how: list[str]) -> None:
+    (tmp_path / "click.py").write_text(
+        "import sys, time\nprint('loading', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, *how, "passes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(PYTHONPATH=str(tmp_path)),
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"loading\n"
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (status, b"")
+    assert error.decode() == f"deadweight: stopped by {number.name}\n"
 
 
 def test_nohup_is_respected(image: str, tmp_path: Path) -> None:
