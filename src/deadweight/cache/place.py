@@ -72,7 +72,12 @@ def distrust(root: Path) -> str | None:
         fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    except NotADirectoryError:  # as links are
+    except NotADirectoryError:
+        if root.is_symlink():
+            folder = shown(os.path.realpath(root))
+            return (
+                f"{shown(str(root))} is a link, which others may turn: name the folder by DEADWEIGHT_CACHE_DIR={folder}"
+            )
         return f"{shown(str(root))} is no directory"
     except OSError as error:
         return f"{shown(str(root))} cannot be read: {error.strerror}"

@@ -80,3 +80,19 @@ def test_a_limit_that_is_none_is_told_at_once(
     monkeypatch.setenv("DEADWEIGHT_CACHE_LIMIT", "much")
     assert main(["plan", "/no/such/image.tar"]) == 2
     assert "DEADWEIGHT_CACHE_LIMIT" in capfd.readouterr().err
+
+
+def test_a_cache_that_is_a_link_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setenv("DEADWEIGHT_CACHE_DIR", str(tmp_path / "link"))
+    assert main(["cache", "info"]) == 4
+    said = capfd.readouterr().err
+    assert "link' is a link" in said
+    assert f"DEADWEIGHT_CACHE_DIR='{tmp_path / 'real'}'" in said
+    assert not list((tmp_path / "real").iterdir())
+    monkeypatch.setenv("DEADWEIGHT_CACHE_DIR", str(tmp_path / "real"))
+    slim(tmp_path, service())
+    assert (tmp_path / "real/CACHEDIR.TAG").exists()

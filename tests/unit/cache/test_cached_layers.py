@@ -181,7 +181,9 @@ def test_a_folder_that_others_can_come_to_is_not_trusted(tmp_path: Path) -> None
         assert "is open to others" in (distrust(place) or "")
     place.chmod(0o700)
     (tmp_path / "link").symlink_to(place)
-    assert "no directory" in (distrust(tmp_path / "link") or "")
+    assert "is a link" in (distrust(tmp_path / "link") or "")
+    (tmp_path / "file").touch()
+    assert "no directory" in (distrust(tmp_path / "file") or "")
     if os.geteuid() == 0:
         os.chown(place, 12345, -1)
         assert "another user" in (distrust(place) or "")
