@@ -151,7 +151,7 @@ def test_the_workflow_of_github_runs(temp: Path, registry: Server, tmp_path: Pat
     (tmp_path / "docker").mkdir()
     with ExitStack() as stack:
         environment = {"DOCKER_HOST": docker_host(stack), "DOCKER_CONFIG": str(tmp_path / "docker"), "CI": "true"}
-        github = {"repository": "team/service", "sha": "0123abc", "actor": USER, "ref": "refs/heads/main"}
+        github = {"repository": "Team/Service", "sha": "0123abc", "actor": USER, "ref": "refs/heads/main"}
         runner = Runner(project, temp, {"github": github, "secrets": {"GITHUB_TOKEN": PASSWORD}}, environment)
         (temp / "summary").unlink(missing_ok=True)
         steps = runner.job(workflow, "image", {"github.ref == 'refs/heads/main'": True})
