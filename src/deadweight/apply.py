@@ -21,7 +21,7 @@ from deadweight.image.model import Image, Layer
 from deadweight.image.output import NewImage, OutputLayer, PredictionError, Written, keep_layer
 from deadweight.image.reference import Reference
 from deadweight.image.transports import CompressionChoice, write_image
-from deadweight.image.transports.names import RESULT, SOURCE, SOURCE_MANIFEST, SOURCE_NAME, known_as, result_of
+from deadweight.image.transports.names import RESULT, SOURCE, SOURCE_MANIFEST, SOURCE_NAME, result_of
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
@@ -290,11 +290,10 @@ def _config(image: Image, worked: Worked, diff_ids: list[str]) -> bytes:
     labels = dict(labels) if isinstance(labels, dict) else {}
     for said in (SOURCE_NAME, SOURCE_MANIFEST):
         labels.pop(said, None)  # of another original, whose slim image this one was made from
-    name = known_as(image)
     config["config"]["Labels"] = {
         **labels,
         SOURCE: image.config_digest,
-        **({} if name is None else {SOURCE_NAME: name}),
+        **({} if image.name is None else {SOURCE_NAME: image.name}),
         **({SOURCE_MANIFEST: image.manifest_digest} if image.reference.startswith("docker:") else {}),
         "deadweight.plan": digest,
         "deadweight.version": plan.deadweight,

@@ -18,8 +18,10 @@ from deadweight.image.output import NewImage, OutputLayer, PredictionError, keep
 from deadweight.image.reference import parse_destination
 from deadweight.image.transports import engine, open_image, write_image
 from deadweight.image.transports.engine_api import Engine, load
+from support.actions import ROOT
 from support.engines import GREETING, docker_host, greeter, podman_host
 from support.images import directory, file, make_image, make_tar, write_docker_archive
+from support.registries import start_registry
 
 pytestmark = pytest.mark.xdist_group("engine-images")
 RUN = {"docker": ["run", "--rm", "--network", "none"], "podman": ["run", "--rm", "--network", "none"]}
@@ -185,6 +187,59 @@ def test_rollback(client: Client, service: str, capfd: pytest.CaptureFixture[str
     assert "is no slim image" in capfd.readouterr().err
 
 
+def test_replaced_and_rolled_back_again_and_again(client: Client, service: str) -> None:
+    for _ in range(3):
+        assert slim("svc:latest", "--tag", "svc:latest", "--replace") == 0
+        made = client.inspect("svc:latest")["Id"]
+        assert main(["rollback", "svc:latest"]) == 0
+    assert client.names() == {"svc:latest": service, "svc:latest-original": service, "svc:latest-slim": made}
+
+
+def test_rollback_where_a_folder_has_the_name(client: Client, service: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert slim("svc:latest", "--tag", "svc:latest", "--replace") == 0
+    Path("svc").mkdir()
+    assert main(["rollback", "svc"]) == 0
+    assert client.inspect("svc:latest")["Id"] == service
+    assert main(["inspect", "svc"]) == 2
+    assert "docker-daemon:svc:latest" in capfd.readouterr().err
+
+
+def test_the_document_from_slim_to_rollback(client: Client, service: str) -> None:
+    """docs/deploying.md, its own lines, for another image."""
+    client("tag", "svc:latest", "truthgraph-api:latest")
+    lines = (ROOT / "docs/deploying.md").read_text().splitlines()
+    commands = [line.split() for line in lines if line.startswith(("    deadweight slim", "    deadweight rollback"))]
+    ours = [words[1:] for words in commands if "docker://" not in " ".join(words)]
+    assert [words[0] for words in ours] == ["slim", "rollback", "rollback"]
+    for words in ours:
+        assert main(words) == 0
+    assert client.inspect("truthgraph-api:slim")["Id"] == service
+
+
+def test_an_image_that_is_known_only_by_digest(client: Client, service: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with ExitStack() as stack:
+        host = start_registry(stack).host
+        client("tag", "svc:latest", f"{host}/team/svc:1")
+        insecure = ["--tls-verify=false"] if client.kind == "podman" else []
+        client("push", *insecure, f"{host}/team/svc:1")
+        client.clear()
+        with open_image(f"docker://{host}/team/svc:1") as image:
+            name = f"{host}/team/svc@{image.manifest_digest}"
+        client("pull", *insecure, name)
+        assert slim(name, "--tag", "dig:slim") == 0
+        assert client.inspect("dig:slim")["Config"]["Labels"]["deadweight.source.name"] == name
+        client("rmi", name)
+        assert main(["rollback", "dig:slim"]) == 3
+        assert f"{client.kind} pull {name})" in capfd.readouterr().err
+        client("pull", *insecure, name)
+        # Its ID leads to the same name.
+        image_id = client.inspect(name)["Id"]
+        assert slim(image_id[7:19], "--tag", "dig:by-id") == 0
+        assert client.inspect("dig:by-id")["Config"]["Labels"]["deadweight.source.name"] == name
+        assert main(["rollback", "dig:slim"]) == 0
+        assert client.inspect("dig:slim")["Id"] == image_id
+
+
 def test_rollback_when_the_original_is_gone(
     client: Client, service: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,6 +352,7 @@ def test_no_such_image(client: Client, capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_no_space(client: Client, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_RESERVE", 1 << 60)
+    monkeypatch.setattr(engine, "_RESERVE_LIMIT", 1 << 60)
     with pytest.raises(EnvironmentFailure, match="set TMPDIR"):
         open_image("svc:latest")
 

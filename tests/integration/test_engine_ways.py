@@ -187,6 +187,57 @@ def test_storage(storage: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert stored_id(f"{original}-slim") == stored_id(made)
 
 
+def labels(place: str) -> dict[str, str]:
+    done = subprocess.run(["skopeo", "inspect", "--config", place], check=True, capture_output=True)
+    return dict(json.loads(done.stdout)["config"]["Labels"])
+
+
+def test_short_names_of_the_storage_are_podmans(storage: str) -> None:
+    own = fixture_image().config_digest
+    assert main(["slim", f"{storage}svc:latest", "--tag", "svc:1"]) == 0
+    assert main(["slim", f"{storage}svc", "--to", f"{storage}svc:2"]) == 0
+    made = stored_id(f"{storage}localhost/svc:1")
+    assert stored_id(f"{storage}localhost/svc:2") == made
+    assert labels(f"{storage}localhost/svc:1")["deadweight.source.name"] == "localhost/svc:latest"
+    assert main(["inspect", f"{storage}svc:1"]) == 0
+    assert main(["rollback", f"{storage}svc:1"]) == 0
+    assert stored_id(f"{storage}localhost/svc:1") == own
+    # And docker.io's where there is none of localhost, which keeps its name, too.
+    there = f"{storage}docker.io/library/app:1"
+    subprocess.run(
+        ["skopeo", "copy", "--insecure-policy", f"{storage}localhost/svc:latest", there],
+        check=True,
+        capture_output=True,
+    )
+    assert main(["slim", f"{storage}app:1", "--to", f"{storage}app:1"]) == 2
+    assert main(["slim", f"{storage}app:1", "--to", f"{storage}app:1", "--replace"]) == 0
+    assert stored_id(there) == stored_id(f"{storage}localhost/app:1-original") == own
+    assert labels(f"{storage}localhost/app:1")["deadweight.source.name"] == "docker.io/library/app:1"
+
+
+def test_a_stored_image_keeps_the_name_that_it_has(storage: str) -> None:
+    for _ in range(2):
+        assert main(["slim", f"{storage}svc", "--to", f"{storage}svc", "--replace"]) == 0
+        assert main(["rollback", f"{storage}svc"]) == 0
+    names = json.loads((Path(storage.partition("@")[2].partition("+")[0]) / "vfs-images/images.json").read_text())
+    assert {name for one in names for name in one.get("names") or []} == {
+        "localhost/svc:latest", "localhost/svc:latest-original", "localhost/svc:latest-slim"
+    }  # fmt: skip
+
+
+def test_a_stored_image_by_its_id(storage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    own = fixture_image().config_digest
+    for number, name in enumerate((own[7:19], own[7:])):
+        assert main(["slim", f"{storage}{name}", "--tag", f"svc:{number}"]) == 0
+        said = labels(f"{storage}localhost/svc:{number}")
+        assert said["deadweight.source"] == own
+        assert "deadweight.source.name" not in said
+    assert main(["rollback", f"{storage}svc:0"]) == 0
+    assert stored_id(f"{storage}localhost/svc:0") == own
+    assert main(["rollback", f"{storage}{own[7:19]}"]) == 2
+    assert "NAME:TAG" in capfd.readouterr().err
+
+
 def test_storage_without_the_image_or_skopeo(storage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no image"):
         open_image(f"{storage}localhost/none:1")

@@ -50,6 +50,10 @@ class Store:
     def tags(self, image_id: str) -> list[str]:
         return [name for name, one in self.names.items() if one == image_id and "@" not in name]
 
+    def digests(self, image_id: str) -> list[str]:
+        names = [name for name, one in self.names.items() if one == image_id and "@" in name]
+        return [name for name in names if not name.startswith("moby-dangling@")]
+
     def load(self, archive: bytes) -> str:
         members = dict(read_tar(archive))
         self.loaded.append(list(members))
@@ -101,7 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             return self._send(404, dump({"message": f"No such image: {name}"}))
         if what == "json":
-            return self._send(200, dump({**store.inspected[found], "RepoTags": store.tags(found)}))
+            names = {"RepoTags": store.tags(found), "RepoDigests": store.digests(found)}
+            return self._send(200, dump({**store.inspected[found], **names}))
         if what == "history":
             return self._send(200, dump(store.history[found][::-1]))
         return self._send(200, store.exports[found])

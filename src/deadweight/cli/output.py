@@ -87,13 +87,12 @@ def check_tag(image: Image, destination: Reference, force: bool, platform: str |
     """
     if destination.name:
         from deadweight.image.transports import check_destination  # noqa: PLC0415
-        from deadweight.image.transports.names import known_as  # noqa: PLC0415
 
         check_destination(
             destination,
             force=force,
             source_id=image.config_digest,
-            source_name=known_as(image),
+            source_name=image.name,
             one_platform=platform is not None,
         )
     if destination.transport != "oci" or destination.tag != image.tag:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deadweight.errors import UsageError, shown
+from deadweight.errors import EnvironmentFailure, UsageError, shown
 
 if TYPE_CHECKING:
     from deadweight.image.reference import Reference
@@ -43,7 +43,10 @@ def destination_of(
 
 
 def _tagged(tag: str, source: str | None) -> Reference:
-    """A name in the engine that has `source`, else in the one that answers."""
+    """A name in the engine that has `source`, else in the one that answers.
+
+    Raises UsageError where it is no name, EnvironmentFailure where no engine answers.
+    """
     from deadweight.image.reference import Reference, docker_name, parse_reference  # noqa: PLC0415
     from deadweight.image.transports.engine import reached  # noqa: PLC0415
 
@@ -58,7 +61,12 @@ def _tagged(tag: str, source: str | None) -> Reference:
         return Reference("containers-storage", name=storage + local_name(name))
     if origin is not None and origin.transport in ("docker-daemon", "podman"):
         return Reference(origin.transport, name=name)
-    return reached(Reference("engine", name=name))[1]
+    if origin is not None and origin.transport == "engine":
+        return Reference(reached(origin, reading=True)[1].transport, name=name)
+    try:
+        return reached(Reference("engine", name=name))[1]
+    except EnvironmentFailure as error:
+        raise EnvironmentFailure(f"--tag names an image in an engine, --to anything else: {error}") from None
 
 
 def _known(source: str | None) -> tuple[str | None, str] | None:

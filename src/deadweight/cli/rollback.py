@@ -27,12 +27,12 @@ def rollback_command(name: str, dry_run: bool, documents: Documents) -> None:
       deadweight rollback docker://registry.example/team/api:1.4
     """
     from deadweight.errors import UsageError, shown  # noqa: PLC0415
-    from deadweight.image.reference import ENGINES, parse_reference  # noqa: PLC0415
+    from deadweight.image.reference import ENGINES, parse_name  # noqa: PLC0415
     from deadweight.image.transports.rollback import roll_back  # noqa: PLC0415
     from deadweight.report.rollback import print_rollback, rollback_report  # noqa: PLC0415
 
     check_outputs(documents.values(), [])
-    reference = parse_reference(name)
+    reference = parse_name(name)
     if reference.transport not in ENGINES and reference.transport not in ("containers-storage", "docker"):
         raise UsageError(
             f"{shown(name)} is not in an engine or registry, where names move: say docker-daemon:NAME:TAG or "

@@ -150,6 +150,8 @@ class Image:
     manifest_type: str | None = None
     """The manifest's media type, where there is a manifest."""
     tag: str | None = None
+    name: str | None = None
+    """By which an engine, a storage or a registry gives it out: NAME:TAG, or NAME@DIGEST. None for one in files."""
     notes: tuple[str, ...] = ()
     """What the user should know of how it was opened: the platform picked, say."""
     resources: ExitStack = field(default_factory=ExitStack, repr=False)
@@ -260,7 +262,7 @@ def build_image(
         Layer(i, diff_id, blob, digest, commands[i], resources)
         for i, (diff_id, (blob, digest)) in enumerate(zip(diff_ids, blobs, strict=True))
     )
-    return Image(reference, config_bytes, layers, manifest_digest, manifest_type, tag, notes, resources)
+    return Image(reference, config_bytes, layers, manifest_digest, manifest_type, tag, notes=notes, resources=resources)
 
 
 def layer_commands(config: Json, layers: int) -> Iterator[str]:

@@ -126,7 +126,10 @@ def parse_reference(text: str) -> Reference:
     if "\0" not in text and path.is_dir():
         if (path / "oci-layout").exists() or (path / "index.json").exists():
             return Reference("oci", path)
-        raise UsageError(f"{shown(text)} is a directory without an OCI layout; for a root filesystem say rootfs:{text}")
+        raise UsageError(
+            f"{shown(text)} is a directory without an OCI layout; for a root filesystem say rootfs:{_word(text)}"
+            + _or_named(text)
+        )
     if "\0" not in text and path.exists():
         return Reference("archive", path)
     _refuse_others(text)
@@ -136,6 +139,17 @@ def parse_reference(text: str) -> Reference:
             f"there is no file or directory {shown(text)}; an engine's image is docker-daemon:NAME:TAG or "
             "podman:NAME:TAG, a registry's docker://HOST/NAME:TAG"
         )
+    return Reference("engine", name=name)
+
+
+def parse_name(text: str) -> Reference:
+    """What `text` names where only engines and registries are asked: a bare name is an engine's, whatever lies here.
+
+    Raises UsageError when it cannot be one.
+    """
+    name = _engine_name(text)
+    if name is None or _PATH_LIKE.fullmatch(text) or _explicit(text) is not None:
+        return parse_reference(text)
     return Reference("engine", name=name)
 
 
@@ -163,6 +177,11 @@ def docker_name(tag: str) -> str | None:
     if match is None or match["digest"]:
         return None
     return tag if match["tag"] else f"{tag}:latest"
+
+
+def is_id(name: str) -> bool:
+    """Whether an engine's name of an image is its ID, or the beginning of it."""
+    return _ID.fullmatch(name) is not None
 
 
 def full_name(name: str) -> str:
@@ -252,6 +271,15 @@ def _refuse_others(text: str) -> None:
     if match is not None:
         copy = f"skopeo copy {_word(text)} docker-archive:image.tar"
         raise UsageError(f"the transport {match[1]}: is not supported; copy the image to a file first: {copy}")
+
+
+def _or_named(text: str) -> str:
+    """How an engine's image is named that something which lies here hides."""
+    name = None if _PATH_LIKE.fullmatch(text) else _engine_name(text)
+    if name is None:
+        return ""
+    tagged = f" or {name}" if name != text else ""
+    return f", for an engine's image docker-daemon:{name}, podman:{name}{tagged}"
 
 
 def _word(text: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deadweight.cli.main import main
 from deadweight.errors import EnvironmentFailure
-from deadweight.image.transports import engine
+from deadweight.image.transports import engine, engine_places
 from deadweight.image.transports.engine_api import Engine, tag
 from support.fake_engine import Store
 from support.images import (
@@ -150,3 +152,75 @@ def test_a_slim_image_keeps_its_name_where_another_is_made_of_it_in_containerds_
     assert main(["slim", "svc:slim", "--tag", "svc:slim"]) == 2
     assert main(["slim", "svc:slim", "--tag", "svc:slim", "--replace"]) == 0
     assert store.names["svc:slim-original"] == first
+
+
+def test_an_original_keeps_the_name_that_it_has_already(store: Store, folder: Path) -> None:
+    image, image_id = service(), "sha256:" + "a" * 64
+    store.add(image_id, image.config, make_tar(*docker_archive_members(image, "svc:latest", "25")), "svc:latest")
+    for _ in range(2):
+        assert main(["slim", "svc:latest", "--tag", "svc:latest", "--replace"]) == 0
+        made = store.names["svc:latest"]
+        assert main(["rollback", "svc:latest"]) == 0
+    assert store.tags(image_id) == ["svc:latest", "svc:latest-original"]
+    assert store.tags(made) == ["svc:latest-slim"]
+
+
+def test_an_image_that_is_asked_for_by_digest(store: Store, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    image, image_id = service(), "sha256:" + "a" * 64
+    export = make_tar(*docker_archive_members(image, "svc:1", "25"))
+    digest = f"registry.example/svc@{image_id}"
+    store.add(image_id, image.config, export, digest)
+    store.names["svc:1"] = image_id
+    assert main(["slim", digest, "--tag", "svc:slim"]) == 0
+    made = store.names["svc:slim"]
+    assert store.inspected[made]["Config"]["Labels"]["deadweight.source.name"] == digest
+    assert main(["rollback", "svc:slim", "--dry-run"]) == 0
+    del store.names[digest]
+    assert main(["rollback", "svc:slim", "--dry-run"]) == 3
+    assert f"docker pull {digest}" in capfd.readouterr().err
+
+
+def test_an_image_that_is_asked_for_by_id(store: Store, folder: Path) -> None:
+    """Nobody can pull an ID: a name of its is said, or what a registry calls it."""
+    image, image_id = service(), "sha256:" + "a" * 64
+    digest = f"registry.example/svc@{image_id}"
+    store.add(image_id, image.config, make_tar(*docker_archive_members(image, "svc:1", "25")), digest)
+    for number, name in enumerate((digest, "svc:1")):
+        store.names[name] = image_id
+        assert main(["slim", image_id, "--tag", f"slim:{number}"]) == 0
+        made = store.inspected[store.names[f"slim:{number}"]]
+        assert made["Config"]["Labels"]["deadweight.source.name"] == name
+
+
+@pytest.mark.parametrize(("free", "status"), [(1 << 20, 4), (100 << 20, 0)])
+def test_space_to_spare_is_by_the_image(
+    store: Store,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    free: int,
+    status: int,
+) -> None:
+    image, image_id = service(), "sha256:" + "a" * 64
+    store.add(image_id, image.config, make_tar(*docker_archive_members(image, "svc:1", "25")), "svc:1")
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free, f_frsize=1))
+    assert main(["slim", "svc:1", "--tag", "svc:slim", "--no-cache"]) == status
+    assert ("set TMPDIR" in capfd.readouterr().err) == (status != 0)
+
+
+def test_no_engine_for_what_is_to_be_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("DOCKER_HOST", "CONTAINER_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(engine_places, "DOCKER_SOCKET", "/nowhere/docker.sock")
+    monkeypatch.setenv("CONTAINER_HOST", "unix:///nowhere/podman.sock")
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    assert slim(folder, service(), "svc:x") == 4
+    said = capfd.readouterr().err
+    assert "no engine answers that could have the name 'svc:x'" in said
+    assert "no file or directory" not in said
+    # What is to be read may be a file.
+    for words in (["slim", "svc:1", "--tag", "svc:x"], ["inspect", "svc:1"]):
+        assert main(words) == 4
+        assert "there is no file or directory 'svc:1', and no engine to ask" in capfd.readouterr().err

@@ -14,6 +14,7 @@ from deadweight.image.reference import (
     docker_name,
     full_name,
     parse_destination,
+    parse_name,
     parse_reference,
     short_name,
     split_name,
@@ -158,3 +159,30 @@ def test_names() -> None:
     }.items():
         assert full_name(short) == full
         assert short_name(full) == short
+
+
+def test_a_folder_that_hides_an_image_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("svc", "svc.tar", "Svc"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(
+        UsageError, match=r"rootfs:svc, for an engine's image docker-daemon:svc:latest, .* or svc:latest"
+    ):
+        parse_reference("svc")
+    for name in ("svc.tar", "Svc", "./svc"):
+        with pytest.raises(UsageError) as caught:
+            parse_reference(name)
+        assert "docker-daemon" not in str(caught.value)
+
+
+def test_where_no_file_can_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "svc").mkdir()
+    (tmp_path / "api").write_bytes(b"")
+    assert parse_name("svc") == Reference("engine", name="svc:latest")
+    assert parse_name("api") == Reference("engine", name="api:latest")
+    assert parse_name("docker-daemon:svc:1") == Reference("docker-daemon", name="svc:1")
+    assert parse_name("oci:svc") == Reference("oci", Path("svc"))
+    for name in ("./svc", "svc.tar", ""):
+        with pytest.raises(UsageError):
+            parse_name(name)

@@ -46,16 +46,19 @@ from deadweight.image.transports.stream import Stored, write_layer
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is; 0 when nobody knows."""
-_RESERVE = 512 << 20
+_RESERVE = 16 << 20
+_RESERVE_LIMIT = 512 << 20
+"""Bytes to spare beside an image that is exported: engines do not count the headers and padding of its tars."""
 _IMAGES_LIMIT = 1000
 _GRACE = 5.0
 """Seconds."""
 
 
-def reached(reference: Reference) -> tuple[Engine, Reference]:
+def reached(reference: Reference, *, reading: bool = False) -> tuple[Engine, Reference]:
     """The engine that a `docker-daemon:`, `podman:` or bare reference means, and the reference that says so.
 
-    A bare name is Docker's where its engine answers, else Podman's. Raises EnvironmentFailure.
+    A bare name is Docker's where its engine answers, else Podman's. Raises EnvironmentFailure; where an image is to be
+    read (`reading`), it says that a file could have been meant.
     """
     if reference.transport == "docker-daemon":
         return reach(docker_place(os.environ)), reference
@@ -71,10 +74,11 @@ def reached(reference: Reference) -> tuple[Engine, Reference]:
     try:
         return reach(podman_place(os.environ)), replace(reference, transport="podman")
     except EnvironmentFailure as second:
-        raise EnvironmentFailure(
-            f"there is no file or directory {shown(reference.name)}, and no engine to ask for an image of that name: "
-            f"{first}; {second}"
-        ) from None
+        name = shown(reference.name)
+        what = f"no engine answers that could have the name {name}"
+        if reading:
+            what = f"there is no file or directory {name}, and no engine to ask for an image of that name"
+        raise EnvironmentFailure(f"{what}: {first}; {second}") from None
 
 
 def open_engine(reference: Reference, platform: str | None, resources: ExitStack, report: Report | None) -> Image:
@@ -84,16 +88,17 @@ def open_engine(reference: Reference, platform: str | None, resources: ExitStack
     space, BadInputError where what it gives is no sound image.
     """
     bare = reference.transport == "engine"
-    engine, reference = reached(reference)
+    engine, reference = reached(reference, reading=True)
     found = inspect(engine, reference.name)
     if found is None:
         raise UsageError(_missing(engine, reference, bare))
     file = _exported(engine, reference.name, found, resources, report)
-    name = docker_name(reference.name) or next(iter(found.tags), None)
-    if reference.name in (found.id, found.id[7:]) or found.id[7:].startswith(reference.name):
-        name = next(iter(found.tags), None)
-    in_registries = tuple(found.repo_digests or ())
-    return replace(read_export(file, reference, platform, resources), tag=name, in_registries=in_registries)
+    # An ID says nothing to whoever has to get the image again.
+    by_id = reference.name in (found.id, found.id[7:]) or found.id[7:].startswith(reference.name)
+    name = next(iter([*found.tags, *found.digests]), None) if by_id else reference.name
+    tag = docker_name(name or "") or next(iter(found.tags), None)
+    image = read_export(file, reference, platform, resources)
+    return replace(image, tag=tag, name=name, in_registries=tuple(found.digests))
 
 
 def _missing(engine: Engine, reference: Reference, bare: bool) -> str:
@@ -113,9 +118,10 @@ def _exported(engine: Engine, name: str, found: EngineImage, resources: ExitStac
     try:
         status = os.statvfs(folder)
         free = status.f_bavail * status.f_frsize
-        if free < found.size + _RESERVE:
+        reserve = min(_RESERVE + found.size // 8, _RESERVE_LIMIT)
+        if free < found.size + reserve:
             raise EnvironmentFailure(
-                f"no space in {folder} for the image: {found.size:,} bytes and {_RESERVE:,} to spare are needed, "
+                f"no space in {folder} for the image: {found.size:,} bytes and {reserve:,} to spare are needed, "
                 f"{free:,} are free; set TMPDIR to a folder with more"
             )
         file = resources.enter_context(tempfile.TemporaryFile(dir=folder))
@@ -135,9 +141,15 @@ def _exported(engine: Engine, name: str, found: EngineImage, resources: ExitStac
 
 def engine_id(reference: Reference) -> str | None:
     """The ID of an image in an engine, or None where it has none of that name. Raises EnvironmentFailure."""
-    engine, reference = reached(reference)
+    engine, reference = reached(reference, reading=True)
     found = inspect(engine, reference.name)
     return None if found is None else found.id
+
+
+def is_another(engine: Engine, name: str, image_id: str) -> bool:
+    """Whether a name is that of another image."""
+    found = inspect(engine, name)
+    return found is not None and found.id != image_id
 
 
 def local_name(engine: Engine, name: str) -> str:
@@ -213,7 +225,7 @@ def write_engine(new: NewImage, destination: Reference, force: bool, progress: P
         kept = _check_name(engine, destination, source_id, force, image_id)
         notes = []
         if kept is not None:
-            other = free_name(name, lambda one: inspect(engine, one) is not None)
+            other = free_name(name, lambda one: is_another(engine, one, kept.id))
             _name(engine, kept.id, other)
             notes.append(f"the image that was {name} is {other} now")
         _name(engine, image_id, name)

@@ -59,7 +59,6 @@ class EngineImage(_Document, frozen=True):
     """Bytes of its files, about: engines count in different ways."""
     repo_tags: list[str] | None = None
     repo_digests: list[str] | None = None
-    """NAME@DIGEST of the manifests by which it was pushed or pulled."""
     config: _RunConfig | None = None
     root_fs: _RootFs | None = msgspec.field(name="RootFS", default=None)
 
@@ -67,6 +66,11 @@ class EngineImage(_Document, frozen=True):
     def tags(self) -> list[str]:
         """Its names."""
         return [tag for tag in self.repo_tags or [] if "<none>" not in tag]
+
+    @property
+    def digests(self) -> list[str]:
+        """NAME@DIGEST of the manifests by which it was pushed or pulled."""
+        return [name for name in self.repo_digests or [] if "<none>" not in name]
 
     @property
     def labels(self) -> dict[str, str]:

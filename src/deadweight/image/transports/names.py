@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deadweight.errors import BadInputError, UsageError, shown
-from deadweight.image.model import Image, parse_json, sha256
-from deadweight.image.reference import NAMED, docker_name
+from deadweight.image.model import parse_json, sha256
 from deadweight.image.transports.manifests import dump
 
 SOURCE = "deadweight.source"
@@ -36,12 +35,6 @@ class RolledBack:
     """A name that the original has besides."""
     slim_name: str
     """A name that the slim image keeps, or is given where it would have none."""
-
-
-def known_as(image: Image) -> str | None:
-    """The name by which an engine or a registry has the image; None for one in files, wherever they lie."""
-    named = image.reference.partition(":")[0] in NAMED
-    return docker_name(image.tag) if named and image.tag is not None else None
 
 
 def result_of(diff_ids: Sequence[object], entries: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -136,7 +136,8 @@ def open_registry(reference: Reference, platform: str | None, resources: ExitSta
     tag = None if name.tag is None else f"{name.path.removeprefix('library/')}:{name.tag}"
     if tag is not None and name.host != "docker.io":
         tag = f"{name.host}/{tag}"
-    return read_image(once, str(reference), [descriptor], platform, resources, tag)
+    image = read_image(once, str(reference), [descriptor], platform, resources, tag)
+    return replace(image, name=tag or reference.name)
 
 
 def parts_of(reference: Reference) -> Name:

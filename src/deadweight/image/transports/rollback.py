@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from deadweight.errors import UsageError, shown
-from deadweight.image.reference import Reference
-from deadweight.image.transports.engine import local_name, open_engine, reached
+from deadweight.image.reference import Reference, docker_name
+from deadweight.image.transports.engine import is_another, local_name, open_engine, reached
 from deadweight.image.transports.engine_api import Engine, EngineImage, in_containerd, inspect, labels_of, tag
 from deadweight.image.transports.names import (
     NAME_LIMIT,
@@ -49,7 +49,7 @@ def roll_back(reference: Reference, *, dry_run: bool = False) -> RolledBack:
     original = _original(engine, slim, labels)
     repository = name.rpartition(":")[0]
     others = sorted((one for one in slim.tags if one != name), key=lambda one: one.rpartition(":")[0] != repository)
-    kept = others[0] if others else free_name(name, lambda one: inspect(engine, one) is not None, "-slim")
+    kept = others[0] if others else free_name(name, lambda one: is_another(engine, one, slim.id), "-slim")
     found = RolledBack(
         engine.title, name, slim.id, original.id, next((one for one in original.tags if one != name), None), kept
     )
@@ -67,7 +67,8 @@ def _original(engine: Engine, slim: EngineImage, labels: Mapping[str, str]) -> E
     if found is not None:
         return found
     if name is not None and in_containerd(engine):
-        for number in range(NAME_LIMIT + 1):
+        # --replace gives an image that has a tag other names; a digest goes on leading to it.
+        for number in range(NAME_LIMIT + 1 if docker_name(name) else 1):
             candidate = numbered(name, "-original", number) if number else name
             named = inspect(engine, candidate)
             if named is None and number:

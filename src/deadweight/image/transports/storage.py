@@ -1,7 +1,8 @@
 """`containers-storage:`, where podman, buildah and CRI-O keep images, by skopeo, which has the code for it.
 
 skopeo copies between it and a temporary folder: a `dir:` when reading, which leaves manifest, configuration and layers
-as they are, and an OCI layout when writing. Other stores are named as skopeo does: [DRIVER@ROOT+RUNROOT]NAME.
+as they are, and an OCI layout when writing. Other stores are named as skopeo does: [DRIVER@ROOT+RUNROOT]NAME. Short
+names are what they are to podman: `localhost`'s, else docker.io's where those are read, which alone they are to skopeo.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from deadweight.errors import BadInputError, EnvironmentFailure, UsageError, sho
 from deadweight.image.compression import temporary_folder
 from deadweight.image.model import DIGEST, Image, sha256
 from deadweight.image.output import NewImage, Progress, Written
-from deadweight.image.reference import Reference, docker_name, full_name, has_host
+from deadweight.image.reference import Reference, docker_name, full_name, has_host, is_id
 from deadweight.image.transports.destination import writing
 from deadweight.image.transports.manifests import OCI_INDEX, OCI_MANIFEST, dump
 from deadweight.image.transports.names import (
@@ -50,16 +51,18 @@ def open_storage(reference: Reference, platform: str | None, resources: ExitStac
     """
     if report is not None:
         report(f"skopeo copies {reference}", 0, 0)
-    if _configuration(reference) is None:
+    found = _found(reference)
+    if found is None:
         raise UsageError(f"there is no image {shown(str(reference))}; `podman image ls` lists those that are")
+    reference = found[0]
     folder = _folder(resources)
     with writing(folder):
         copy = folder / "copy"
         _skopeo("copy", "--quiet", str(reference), f"dir:{copy}")
         layout = _as_layout(copy)
     image = open_directory(Reference("oci", layout), platform, resources)
-    name = _bare(reference.name)
-    return replace(image, reference=str(reference), tag=docker_name(name))
+    name = None if is_id(_bare(reference.name)) else _bare(reference.name)
+    return replace(image, reference=str(reference), tag=docker_name(name or ""), name=name)
 
 
 def _as_layout(folder: Path) -> Path:
@@ -86,21 +89,27 @@ def check_storage(
     destination: Reference, *, force: bool, source_id: str | None = None, source_name: str | None = None
 ) -> None:
     """Refuses a name that `write_storage` would refuse; see `check_engine`. Raises UsageError or EnvironmentFailure."""
-    known = source_name is not None and local_name(source_name) == local_name(_bare(destination.name))
+    known = source_name is not None and local_name(source_name) == _bare(_local(destination).name)
     _check_name(destination, source_id, force, None if known else source_id)
 
 
-def _check_name(destination: Reference, source_id: str | None, force: bool, new_id: str | None) -> bool:
-    """Whether the name is that of an image which has to keep another one. Raises UsageError where it may not go."""
-    data = _configuration(destination)
-    if data is None:
-        return False
-    there = sha256(data)
-    if there == new_id or may_take(labels_in(data), there, source_id):
-        return False
+def _check_name(
+    destination: Reference, source_id: str | None, force: bool, new_id: str | None
+) -> tuple[Reference, str] | None:
+    """Where an image is, and its ID, to which the name leads and which has to keep another one.
+
+    Raises UsageError where the name may not go.
+    """
+    found = _found(destination)
+    if found is None:
+        return None
+    there, data = found
+    image_id = sha256(data)
+    if image_id == new_id or may_take(labels_in(data), image_id, source_id):
+        return None
     if not force:
-        raise name_taken(_bare(destination.name), there == source_id)
-    return True
+        raise name_taken(_bare(there.name), image_id == source_id)
+    return there, image_id
 
 
 def write_storage(new: NewImage, destination: Reference, force: bool, progress: Progress | None) -> Written:
@@ -109,22 +118,24 @@ def write_storage(new: NewImage, destination: Reference, force: bool, progress: 
     Raises UsageError where the name is taken, EnvironmentFailure where skopeo is missing or fails.
     """
     _check_name(destination, None, force, new.known_id)
+    own = _local(destination)
     notes: tuple[str, ...] = ()
     with ExitStack() as resources:
         layout = _folder(resources) / "layout"
         written = write_image(new, Reference("oci", layout, "new"), compression="none", progress=progress)
         config = (layout / BLOBS / written.config_digest[7:]).read_bytes()
-        if _check_name(destination, labels_in(config).get(SOURCE), force, written.config_digest):
-            place = destination.name.removesuffix(_bare(destination.name))
-            name = _bare(destination.name)
-            other = free_name(name, lambda one: _configuration(replace(destination, name=place + one)) is not None)
-            _skopeo("copy", "--quiet", str(destination), str(replace(destination, name=place + other)))
+        kept = _check_name(destination, labels_in(config).get(SOURCE), force, written.config_digest)
+        if kept is not None:
+            there, image_id = kept
+            name = _bare(own.name)
+            other = free_name(name, lambda one: stored_id(_at(own, one)) not in (None, image_id))
+            _skopeo("copy", "--quiet", str(there), str(_at(own, other)))
             notes = (f"the image that was {name} is {other} now",)
-        _skopeo("copy", "--quiet", f"oci:{layout}:new", str(destination))
-        there = _configuration(destination)
-        if there is None or sha256(there) != written.config_digest:
-            raise EnvironmentFailure(f"skopeo left another image than {written.config_digest} at {destination}")
-    return replace(written, path=Path(str(destination)), notes=(*written.notes, *notes))
+        _skopeo("copy", "--quiet", f"oci:{layout}:new", str(own))
+        data = _configuration(own)
+        if data is None or sha256(data) != written.config_digest:
+            raise EnvironmentFailure(f"skopeo left another image than {written.config_digest} at {own}")
+    return replace(written, path=Path(str(own)), notes=(*written.notes, *notes))
 
 
 def _configuration(reference: Reference) -> bytes | None:
@@ -138,6 +149,27 @@ def _configuration(reference: Reference) -> bytes | None:
     return done.stdout
 
 
+def _found(reference: Reference) -> tuple[Reference, bytes] | None:
+    """What a name leads podman to, and its configuration; None where there is no such image."""
+    name = _bare(reference.name)
+    for whole in dict.fromkeys((local_name(name), name if is_id(name) else full_name(name))):
+        one = _at(reference, whole)
+        config = _configuration(one)
+        if config is not None:
+            return one, config
+    return None
+
+
+def _local(reference: Reference) -> Reference:
+    """The reference with its name as podman writes it."""
+    return _at(reference, local_name(_bare(reference.name)))
+
+
+def _at(reference: Reference, name: str) -> Reference:
+    """Another name in the same storage."""
+    return replace(reference, name=reference.name.removesuffix(_bare(reference.name)) + name)
+
+
 def _bare(name: str) -> str:
     """A name without the [storage] that it is in."""
     return name.rpartition("]")[2]
@@ -148,37 +180,38 @@ def roll_back_storage(reference: Reference, *, dry_run: bool) -> RolledBack:
 
     Raises UsageError where it is none, BadInputError where the original is gone, EnvironmentFailure.
     """
-    name = _bare(reference.name)
-    place = reference.name.removesuffix(name)
-
-    def at(other: str) -> Reference:
-        return replace(reference, name=place + other)
-
-    config = _configuration(reference)
-    if config is None:
+    found = _found(reference)
+    if found is None:
         raise UsageError(f"there is no image {shown(str(reference))}")
+    reference, config = found
+    name = _bare(reference.name)
+    if docker_name(name) is None or is_id(name):
+        raise UsageError(f"{shown(name)} is no name that can lead elsewhere; write NAME:TAG")
     labels = labels_in(config)
     source = labels.get(SOURCE)
     if source is None or not DIGEST.fullmatch(source):
         raise no_slim_image(name)
-    original = at(f"@{source[7:]}")
+    original = _at(reference, f"@{source[7:]}")
     if _configuration(original) is None:
         raise original_gone(source, labels.get(SOURCE_NAME), "the storage", "podman")
-    kept = free_name(name, lambda one: _configuration(at(one)) is not None, "-slim")
+    slim_id = sha256(config)
+    kept = free_name(name, lambda one: stored_id(_at(reference, one)) not in (None, slim_id), "-slim")
     if not dry_run:
-        _skopeo("copy", "--quiet", str(reference), str(at(kept)))
+        _skopeo("copy", "--quiet", str(reference), str(_at(reference, kept)))
         _skopeo("copy", "--quiet", str(original), str(reference))
-    return RolledBack("containers-storage", name, sha256(config), source, None, kept)
+    return RolledBack("containers-storage", name, slim_id, source, None, kept)
 
 
 def stored_id(reference: Reference) -> str | None:
     """The ID of an image in the storage; None where it has none of that name. Raises EnvironmentFailure."""
-    config = _configuration(reference)
-    return None if config is None else sha256(config)
+    found = _found(reference)
+    return None if found is None else sha256(found[1])
 
 
 def local_name(name: str) -> str:
-    """A name as podman writes it: short ones are of `localhost`."""
+    """A name as podman writes it: short ones are of `localhost`. An ID stays one."""
+    if is_id(name):
+        return name
     return full_name(name) if has_host(name) else f"localhost/{name}"
 
 
