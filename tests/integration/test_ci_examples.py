@@ -96,7 +96,7 @@ def test_the_action_slims(runner: Runner, image: Path) -> None:
 def test_the_action_fails_where_the_answer_is_no_and_says_why(runner: Runner, image: Path) -> None:
     with pytest.raises(StepFailed, match="status 1"):
         runner.action({"command": "check", "image": f"oci:{image}:1", "arguments": "--max-size 1kB"})
-    assert "The image is NOT as asked: at most 1000" in runner.summary
+    assert "The image is NOT as asked: `at most 1000`" in runner.summary
 
 
 def test_what_the_action_is_given_is_never_run(runner: Runner) -> None:
