@@ -81,7 +81,9 @@ class Bench:
         Its cache is empty each time, but for `warm`. `registry` is the folder whose growth says what was sent.
         Raises CalledProcessError, with the output on standard error.
         """
-        environment = {**os.environ, "XDG_CACHE_HOME": str(self.cache), "TMPDIR": str(self.work), **(env or {})}
+        # Installed programs have their bytecode beside them; this one writes it at its first start.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment = {**inherited, "XDG_CACHE_HOME": str(self.cache), "TMPDIR": str(self.work), **(env or {})}
         before = 0 if registry is None else stored(registry)
         seconds: list[float] = []
         peak = 0.0

@@ -103,7 +103,8 @@ def read_plan(data: bytes) -> Plan:
 
 def write_plan(plan: Plan) -> bytes:
     """A plan as JSON, one cut a line so that it can be read, searched and compared."""
-    cuts = ",\n    ".join(map(_line, plan.cuts))
+    said: dict[tuple[str, ...], str] = {}  # most cuts of a pass say the same of themselves
+    cuts = ",\n    ".join([_line(cut, said) for cut in plan.cuts])
     data = {**msgspec.to_builtins(plan), "cuts": None}
     if not plan.swaps:  # most plans have none, and are then as they were before there were any
         del data["swaps"]
@@ -112,14 +113,17 @@ def write_plan(plan: Plan) -> bytes:
     return (rest.replace('"cuts": null', body, 1) + "\n").encode()
 
 
-def _line(cut: Cut) -> str:
-    """As json.dumps has it: a plan has tens of thousands."""
-    evidence = f', "evidence": {_quoted(cut.evidence)}' if cut.evidence else ""
+def _line(cut: Cut, said: dict[tuple[str, ...], str]) -> str:
+    """As json.dumps has it: a plan has tens of thousands. `said` remembers how lines end."""
+    key = (cut.risk, cut.why, cut.evidence)
+    end = said.get(key)
+    if end is None:
+        evidence = f', "evidence": {_quoted(cut.evidence)}' if cut.evidence else ""
+        end = said[key] = f'"risk": "{cut.risk}", "why": {_quoted(cut.why)}{evidence}'
     to = f', "to": {_quoted(cut.to)}' if cut.to is not None else ""
     return (
         f'{{"pass": {_quoted(cut.pass_)}, "path": {_quoted(cut.path)}, "layer": {cut.layer}, "action": "{cut.action}", '
-        f'"before_bytes": {cut.before_bytes}, "after_bytes": {cut.after_bytes}, "risk": "{cut.risk}", '
-        f'"why": {_quoted(cut.why)}{evidence}{to}}}'
+        f'"before_bytes": {cut.before_bytes}, "after_bytes": {cut.after_bytes}, {end}{to}}}'
     )
 
 

@@ -57,7 +57,14 @@ def test_the_page_has_the_rows_and_the_ratios_that_are_there() -> None:
         {**row, "name": "engine-slim", "label": "deadweight slim, from the engine", "seconds": 10.0},
         {**row, "name": "push", "label": "deadweight apply, as it is", "seconds": 1.0, "sent": 1234},
     ]
-    machine = {"cores": 2, "processor": "P", "memory": 8e9, "kernel": "6", "load": 0.1}
+    machine = {
+        "cores": 2,
+        "processor": "P",
+        "memory": 8e9,
+        "kernel": "6",
+        "load": 0.1,
+        "python": "3.11.2 (/usr/bin/python3)",
+    }
     text = page({"date": "2026-01-01", "machine": machine, "image": "small", "bytes": 5000, "rows": rows})
     assert ratios({str(one["name"]): one for one in rows}) == [
         ("slim from engine to engine, of `docker save | docker load`", 0.25)

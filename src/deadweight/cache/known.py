@@ -14,8 +14,9 @@ the layer turns out not to be it, where its content is copied or rewritten.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from functools import cache as once
 from importlib.metadata import PackageNotFoundError, version
@@ -182,11 +183,22 @@ def code() -> str:
     for name in _COMPUTES:
         with suppress(PackageNotFoundError):
             found.update(f"{name} {version(name)}\0".encode())
-    root = Path(__file__).parents[1]
-    for path in sorted(path for ending in ("py", "toml") for path in root.rglob(f"*.{ending}")):
-        data = path.read_bytes()
-        found.update(f"{path.relative_to(root)} {len(data)}\0".encode() + data)
+    root = os.path.dirname(os.path.dirname(__file__))
+    # Not by pathlib, which takes three times as long for 400 files: this is done at every start.
+    for path in sorted(_sources(root)):
+        with open(path, "rb") as file:
+            data = file.read()
+        found.update(f"{path.removeprefix(root)} {len(data)}\0".encode() + data)
     return found.hexdigest()[:32]
+
+
+def _sources(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sources(entry.path)
+            elif entry.name.endswith((".py", ".toml")):
+                yield entry.path
 
 
 @once
