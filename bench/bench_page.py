@@ -33,8 +33,8 @@ RATIOS: Sequence[tuple[str, str, str]] = (
 _INTRODUCTION = """\
 # Speed and memory
 
-`make bench` on {date}: {cores} cores ({processor}), {gigabytes:.0f} GB of memory, Linux {kernel}, Python {python}; the load
-average was {load:.1f} when it began. The image is the demo's, {image}, a docker-archive of {bytes:,} bytes.
+`make bench` on {date}: {cores} cores ({processor}), {gigabytes:.0f} GB of memory, Linux {kernel}, Python {python};
+the load average was {load:.1f} when it began. The image is the demo's, {image}, a docker-archive of {bytes:,} bytes.
 
 Machines are noisy: compare within this page. Seconds are of wall time, the median of up to three runs (what takes
 longer than 15 seconds ran once); memory is the command's own, without that of Docker's engine. deadweight's cache is

@@ -71,5 +71,5 @@ def test_the_page_has_the_rows_and_the_ratios_that_are_there() -> None:
     ]
     assert "| slim from engine to engine, of `docker save \\| docker load` | 0.25 |" in text
     assert "| `docker save \\| docker load` | 40.0 | 10 |" in text
-    assert "| `deadweight apply`, as it is | 1.0 | 10 | 1,234 |" in text
+    assert "| `deadweight apply`, as it is | 1.00 | 10 | 1,234 |" in text
     assert "2 cores (P), 8 GB of memory" in text
