@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 from deadweight.binary.gpu import Target
 from deadweight.errors import UsageError, shown
 from deadweight.image.addition import CannotAdd, add_file, last_changed
-from deadweight.image.edit import Charge, Edited, edit_image, really_removed
+from deadweight.image.edit import Edited, edit_image, really_removed
+from deadweight.image.emitted import Charge
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.leaving import Subject
 from deadweight.image.model import Image
@@ -195,7 +196,7 @@ def work(
     shrunk = {p.path for steps in asked.by_subject.values() for one, p in steps if one.name == GPU_CODE}
     if target is not None and shrunk:
         derive_target(ledger, edit, removed, target, shrunk, derived)
-    edited = edit_image(fs, replace(edit, rewrite={**edit.rewrite, **derived.contents}), removed)
+    edited = edit_image(fs, replace(edit, rewrite={**edit.rewrite, **derived.contents}), removed, ledger.facts)
     for path, data in derived.additions.items():
         try:
             edited = add_file(fs, edited, removed, path, data)

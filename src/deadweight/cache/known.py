@@ -30,6 +30,7 @@ from deadweight.cache.unpacked import recall_unpacked
 from deadweight.entries import keep, load
 from deadweight.image.bytes import ByteRange
 from deadweight.image.changed import ChangedLayer
+from deadweight.image.emitted import Emitted
 from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry
 from deadweight.image.model import Image, Layer
@@ -58,6 +59,7 @@ class Facts:
         self._loaded: dict[tuple[str, int], int] = {}
         self._recipes: set[str] | None = None
         self._made: list[tuple[int, str, object]] = []
+        self._emitted: list[tuple[int, str, Emitted]] = []
         self.memo: dict[Hashable, Any] = {}
         """What no other run is told: for whoever would work it out again in this one."""
 
@@ -111,6 +113,22 @@ class Facts:
         if self._cache is not None:
             self._made.append((position, f"{recipe}-{digest.hex()}", value))
 
+    def find_emitted(self, position: int, key: str) -> Emitted | None:
+        """What an edit made of the layer at a position."""
+        if self._cache is None or self._is_changed(position):
+            return None
+        found: Emitted | None = load(_place(self._cache, self._image.layers[position], f"edit-{key}"), Emitted)
+        return found
+
+    def note_emitted(self, position: int, key: str, emitted: Emitted) -> None:
+        """Remembers what an edit made of the layer at a position, once it and all below are proved."""
+        if self._cache is not None and not self._is_changed(position):
+            self._emitted.append((position, key, emitted))
+
+    def _is_changed(self, position: int) -> bool:
+        """Whether the layer at a position or one below it is not as the image has it."""
+        return any(isinstance(layer, ChangedLayer) for layer in self._image.layers[: position + 1])
+
     def learn(self) -> bool:
         """Keeps what was worked out of layers that are proved to be what their diff-ids say; whether there was any.
 
@@ -119,9 +137,15 @@ class Facts:
         if self._cache is None:
             return False
         learnt = False
+        below = True  # whether all layers so far are proved
         for layer in self._image.layers:
             if isinstance(layer, ChangedLayer) or not proved(layer, self._cache):
+                below = False
                 continue
+            for position, key, emitted in self._emitted if below else ():
+                if position == layer.position:
+                    keep(_place(self._cache, layer, f"edit-{key}"), emitted)
+                    learnt = True
             place = _place(self._cache, layer, "entries")
             if "recalled" not in layer.__dict__:
                 keep(place, _Index(layer.size, layer.entries))
@@ -135,7 +159,7 @@ class Facts:
                     keep(_place(self._cache, layer, kind), table)
                     self._loaded[kind, position] = len(table)
                     learnt = True
-        self._made = []
+        self._made, self._emitted = [], []
         return learnt
 
 

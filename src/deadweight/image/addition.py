@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 from deadweight.errors import shown
 from deadweight.image.bytes import ByteRange
-from deadweight.image.edit import Charge, Edited, LayerEdit
+from deadweight.image.edit import Edited, LayerEdit
+from deadweight.image.emitted import Charge
 from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.layer import Entry, padding
 from deadweight.image.pieces import END, Piece

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from deadweight.errors import PlanError, shown
+from deadweight.image import emitted
 from deadweight.image.bytes import ByteRange
 from deadweight.image.content import Content, Recoded
+from deadweight.image.emitted import Charge, Memo
 from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
 from deadweight.image.leaving import Subject, dropped_by, pinned_by, removable, repair
@@ -43,16 +45,6 @@ class Edit:
     """For a content of `rewrite` that came about in several steps: the sizes in between, each to be charged apart."""
 
 
-@dataclass
-class Charge:
-    """Bytes of the layers' tars, framing included, before and after."""
-
-    before: int = 0
-    after: int = 0
-    between: tuple[int, ...] = ()
-    """What a rewritten file takes after each of its steps but the last."""
-
-
 @dataclass(frozen=True)
 class LayerEdit:
     """A layer of the result: its pieces in order, or None for a layer that stays as it is."""
@@ -70,17 +62,17 @@ class Edited:
     charges: Mapping[Subject, Charge]
 
 
-def edit_image(fs: Filesystem, edit: Edit, removed: frozenset[str] | None = None) -> Edited:
+def edit_image(fs: Filesystem, edit: Edit, removed: frozenset[str] | None = None, memo: Memo | None = None) -> Edited:
     """Works out an edit; `removed` is what `really_removed` says of it, where that was asked.
 
-    Raises PlanError when it cannot be done.
+    What `memo` has of large layers is not worked out again. Raises PlanError when it cannot be done.
     """
     keep = frozenset(edit.keep_layers)
     pinned = pinned_by(fs, keep)
     if removed is None:
         removed = removable(fs, edit.remove, pinned)
     dropped, whiteouts = repair(fs, removed, dropped_by(fs, removed, edit.drop, keep, pinned))
-    return _Emission(fs, edit, dropped, whiteouts).run()
+    return _Emission(fs, edit, dropped, whiteouts, memo).run()
 
 
 def really_removed(fs: Filesystem, edit: Edit) -> frozenset[str]:
@@ -113,10 +105,12 @@ class _Emission:
         edit: Edit,
         dropped: Mapping[Key, Subject],
         whiteouts: Iterable[tuple[int, str]],
+        memo: Memo | None,
     ) -> None:
         self.fs = fs
+        self.memo = memo
         self.dropped = dropped
-        self.charges: dict[Subject, Charge] = {}
+        self.charges: dict[Subject, Charge] = {}  # of the layer at hand
         self.whiteouts: dict[int, list[str]] = {}
         for position, path in whiteouts:
             self.whiteouts.setdefault(position, []).append(path)
@@ -132,17 +126,58 @@ class _Emission:
             self.content[self.links.root(inode_of(fs, path))] = (path, content)
 
     def run(self) -> Edited:
-        layers = tuple(self._layer(layer.position) for layer in self.fs.image.layers)
-        return Edited(layers, self.charges)
+        layers: list[LayerEdit] = []
+        charges: dict[Subject, Charge] = {}
+        for layer in self.fs.image.layers:
+            self.charges = {}
+            layers.append(self._remembered(layer.position))
+            for subject, charge in self.charges.items():
+                if charges.setdefault(subject, charge) is not charge:
+                    _add(charges[subject], charge.before, charge.after, charge.between)
+        return Edited(tuple(layers), charges)
+
+    def _remembered(self, position: int) -> LayerEdit:
+        """What becomes of a layer, and its charges: as it is remembered, or worked out."""
+        few = len(self.fs.image.layers[position].entries) < emitted.MANY
+        key = None if self.memo is None or few or position in self.keep else self._key(position)
+        if self.memo is None or key is None:
+            return self._layer(position)
+        found = self.memo.find_emitted(position, key)
+        if found is not None:
+            pieces, self.charges = emitted.thaw(found)
+            return LayerEdit(position, pieces, found.size)
+        edit = self._layer(position)
+        made = emitted.freeze(edit.size, edit.pieces, self.charges)
+        if made is not None:
+            self.memo.note_emitted(position, key, made)
+        return edit
+
+    def _key(self, position: int) -> str | None:
+        """By what `_layer` makes of a layer is known: all that it asks of anything but this layer and those below."""
+        layers = self.fs.image.layers[: position + 1]
+        content = [(root, path, new.digest) for root, (path, new) in self.content.items() if root[0] <= position]
+        if any(digest is None for _, _, digest in content):
+            return None
+        below = {
+            self.fs.link_targets[key] for key in self.fs.link_targets if key[0] == position and key in self.fs.inodes
+        }
+        return emitted.emission_key(
+            layers,
+            emitted.dropped_of(len(layers[-1].entries), position, self.dropped),
+            sorted((key, self.dropped[key]) for key in below if key in self.dropped),
+            [(key, heir) for key, heir in self.last_dropped.items() if key[0] == position],
+            sorted(content),
+            sorted((path, self.steps[path]) for _, path, _ in content if path in self.steps),
+            sorted((mine, other) for mine, other in self.links.merged.items() if mine[0] <= position),
+            sorted((mine, path) for mine, path in self.links.paths.items() if mine[0] <= position),
+            sorted(self.whiteouts.get(position, ())),
+        )
 
     def _charge(self, subject: Subject, before: int, after: int, between: Sequence[int] = ()) -> None:
         charge = self.charges.get(subject)
         if charge is None:
             charge = self.charges[subject] = Charge()
-        charge.before += before
-        charge.after += after
-        if between:
-            charge.between = tuple(map(sum, zip_longest(charge.between, between, fillvalue=0)))
+        _add(charge, before, after, between)
 
     def _layer(self, position: int) -> LayerEdit:
         layer = self.fs.image.layers[position]
@@ -282,6 +317,13 @@ class _Emission:
                     pieces.append(piece)
         pieces.append(bytes(padding(size)))
         return pieces
+
+
+def _add(charge: Charge, before: int, after: int, between: Sequence[int]) -> None:
+    charge.before += before
+    charge.after += after
+    if between:
+        charge.between = tuple(map(sum, zip_longest(charge.between, between, fillvalue=0)))
 
 
 def _places(entries: list[Entry]) -> dict[str, list[int]]:

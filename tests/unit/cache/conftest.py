@@ -13,3 +13,9 @@ def place(tmp_path: Path) -> Path:
     folder = tmp_path / "place"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits of all layers are remembered, which are small here."""
+    monkeypatch.setattr("deadweight.image.emitted.MANY", 0)
