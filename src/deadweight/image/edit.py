@@ -158,9 +158,8 @@ class _Emission:
         content = [(root, path, new.digest) for root, (path, new) in self.content.items() if root[0] <= position]
         if any(digest is None for _, _, digest in content):
             return None
-        below = {
-            self.fs.link_targets[key] for key in self.fs.link_targets if key[0] == position and key in self.fs.inodes
-        }
+        links = self.fs.link_targets.items()
+        below = {target for link, target in links if link[0] == position and target[0] != position}
         return emitted.emission_key(
             layers,
             emitted.dropped_of(len(layers[-1].entries), position, self.dropped),

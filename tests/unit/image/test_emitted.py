@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from deadweight.errors import BadInputError
+from deadweight.errors import BadInputError, PlanError
 from deadweight.image import emitted
 from deadweight.image.content import Content
 from deadweight.image.edit import Edit, edit_image
@@ -56,7 +56,10 @@ def test_what_is_remembered_changes_nothing(data: st.DataObject) -> None:
             fs = Filesystem(image)
             for _ in range(3):
                 edit = data.draw(requests(fs))
-                expected = edit_image(fs, edit)
+                try:
+                    expected = edit_image(fs, edit)
+                except PlanError:  # a top layer from elsewhere may name a sparse file
+                    continue
                 assert edit_image(fs, edit, memo=memory) == expected
                 again = edit_image(fs, edit, memo=memory)
                 assert again == expected
