@@ -5,6 +5,8 @@ Texts of images are shown as they are, as `rich.text.Text`: nothing in them is m
 
 from __future__ import annotations
 
+import select
+import sys
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -152,6 +154,15 @@ class Explorer(App[None]):
         self.screen.set_focus(self._list())
         self._keys()
         self._fill()
+        if not self.is_headless:
+            self.set_interval(1, self._leave_with_terminal)
+
+    def _leave_with_terminal(self) -> None:
+        """Ends where the terminal is gone: Textual would go on reading its end, and keep a processor busy."""
+        poll = select.poll()
+        poll.register(sys.__stdin__ or 0, 0)
+        if poll.poll(0):  # asked for nothing: it was hung up
+            self.exit()
 
     def on_resize(self) -> None:
         """Fits names and keys to the new width, and details to the height: the list has no less room than they."""

@@ -311,6 +311,19 @@ def test_in_a_real_terminal(tmp_path: Path, environment: dict[str, str]) -> None
         terminal.process.wait()
 
 
+def test_it_ends_with_its_terminal(tmp_path: Path) -> None:
+    """A window that is closed sends a signal only to those whose terminal it is."""
+    image = write_docker_archive(tmp_path / "x.tar", service_image(), "service:1", style="25")
+    terminal = Terminal(DEADWEIGHT, "explore", image)
+    try:
+        terminal.wait("? help")
+        os.close(terminal.fd)
+        assert terminal.process.wait(60) == 0
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+
+
 def test_without_a_terminal_one_clear_error(tmp_path: Path) -> None:
     for terminal in ({}, {"TERM": "dumb"}):
         done = subprocess.run(
