@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from typing import Any
 
@@ -10,12 +11,13 @@ from hypothesis import strategies as st
 from deadweight.image.content import Content
 from deadweight.image.edit import Edit
 from deadweight.image.filesystem import Filesystem
-from support.layers import Seen, member, merged_view, roots_of, tar_of
+from support.layers import Seen, Tar, member, merged_view, roots_of, tar_of
 
 LONG = "n" * 120
 NAMES = ["a", "b", "c", "d", "d/a", "d/b", "d/e", "d/e/a", "d/e/b", "f", "f/a", f"f/{LONG}", f"f/{LONG}/x"]
 SPARSE = {"GNU.sparse.size": "2000", "GNU.sparse.map": "10,5"}
 SPARSE_CONTENT = bytes(10) + b"holes" + bytes(1985)
+GLOBAL = tarfile.TarInfo.create_pax_global_header({"comment": "of a commit"})
 CONTENTS = [b"", b"one", b"two" * 300, b"x" * 512]
 
 
@@ -64,8 +66,18 @@ def layers(draw: st.DrawFn) -> list[bytes]:
                 )
                 if files:
                     members.append(member(name, kind=tarfile.LNKTYPE, link=draw(st.sampled_from(files))))
-        tars.append(tar_of(members))
+        headed = draw(st.sets(st.integers(0, len(members) - 1), max_size=2)) if members else set()
+        tars.append(with_globals(tar_of(members), headed))
     return tars
+
+
+def with_globals(tar: bytes, headed: set[int]) -> bytes:
+    """The tar with a pax global header before some of its entries, as `git archive` and joined tars have them."""
+    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+        starts = [info.offset for info in archive.getmembers()]
+    for number in sorted(headed, reverse=True):
+        tar = tar[: starts[number]] + GLOBAL + tar[starts[number] :]
+    return Tar(tar)
 
 
 def is_sparse(fs: Filesystem, path: str) -> bool:

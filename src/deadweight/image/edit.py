@@ -192,9 +192,16 @@ class _Emission:
         out = Pieces(position)
         changed = False
         end = missing = 0
+        gaps: list[tuple[int, int]] = []  # pax global headers: a tar may not end in one, so they wait for an entry
+
+        def emit_gaps() -> None:
+            for gap in gaps:
+                out.copy(*gap)
+            gaps.clear()
+
         for entry in layer.entries:
-            if entry.start > end:  # a pax global header, which holds for all that follows
-                out.copy(end, entry.start)
+            if entry.start > end:
+                gaps.append((end, entry.start))
             end = entry.end
             key = (position, entry.index)
             subject = self.dropped.get(key)
@@ -203,6 +210,8 @@ class _Emission:
                 self._charge(self.last_dropped.get(key, subject), entry.end - entry.data, 0)
                 changed = True
                 continue
+            if gaps:
+                emit_gaps()
             root = roots.get(entry.index)
             pieces = None if root is None else self._changed(entry, position, first[root], root)
             if pieces is None:
@@ -216,6 +225,7 @@ class _Emission:
                     out.add(piece)
         # Behind the entries, since a hard link of this layer may name what a lower layer has there.
         for path in sorted(self.whiteouts.get(position, ())):
+            emit_gaps()
             header = whiteout_header(path)
             out.add(header)
             self._charge(path, 0, len(header))
@@ -223,7 +233,8 @@ class _Emission:
         if not changed:
             return untouched
         out.add(END)
-        self._charge((position, -1), layer.size - end, len(END) + missing)
+        unused = sum(stop - start for start, stop in gaps)
+        self._charge((position, -1), layer.size - end + unused, len(END) + missing)
         return LayerEdit(position, tuple(out.pieces), out.size)
 
     def _roots(self, entries: list[Entry], position: int) -> dict[int, Key]:
