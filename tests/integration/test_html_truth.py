@@ -72,7 +72,7 @@ def test_legends_of_risks_say_what_they_mean(browser: Browser, tmp_path: Path) -
     slim = ("slim", str(save(tmp_path)), "--to", f"docker-archive:{tmp_path}/slim.tar", "--all-layers")
     with opened_page(browser, written(tmp_path, *slim)) as page:
         choose(page, "risk")
-        assert {"stays", "lossless: the running system cannot tell", "framing of what left"} <= set(legend(page))
+        assert {"stays", "lossless: the running system cannot tell"} <= set(legend(page))
 
 
 def test_shares_of_what_is_found_are_of_the_image(browser: Browser, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_paper_says_what_is_left_out_and_what_shares_are_of(browser: Browser, tm
         assert "share after" in packages.locator("thead").inner_text()
         assert "of the image before" in page.locator("#about").inner_text()
         page.emulate_media(media="print")
-        assert chosen.inner_text() == "Grouped by packages, coloured by risk."
+        assert chosen.inner_text() == "Grouped by packages, coloured by risk. Hatched: what left."
         assert not cuts.get_by_text("Only cuts").is_visible()
         page.emulate_media(media="screen")
         page.locator("#search").fill("usr/<b>")
@@ -153,7 +153,10 @@ def test_paper_says_what_is_left_out_and_what_shares_are_of(browser: Browser, tm
         cuts.get_by_label("Path or reason").fill("doc\u202e")
         assert not cuts.get_by_text("Only cuts").is_visible()
         page.emulate_media(media="print")
-        assert chosen.inner_text() == r"Grouped by packages, coloured by risk. Searched for usr/<b>: 0 found."
+        assert (
+            chosen.inner_text()
+            == r"Grouped by packages, coloured by risk. Hatched: what left. Searched for usr/<b>: 0 found."
+        )
         said = r"Only cuts of the pass shadowed, of the risk lossless, with doc\u202e in path or reason"
         assert cuts.get_by_text("Only cuts").inner_text() == said
     with opened_page(browser, written(tmp_path, "inspect", str(image))) as page:

@@ -172,7 +172,8 @@ class View:
         total = node.bytes - node.after
         parts = [f"{name} {show_size(amount)}" for name, amount in by_pass.most_common(_MOST + 2)]
         yield "leaves", f"{total:,} bytes: {'; '.join(parts)}"
-        cuts = [cut for cut, amount in saved.items() if amount and cut >= 0]
+        # Headers and padding leave with content, and have no reason of their own.
+        cuts = {leaves.cut[number] for number in numbers if leaves.path[number] and leaves.cut[number] >= 0}
         reasons = {(tree.cuts.why[cut], tree.cuts.evidence[cut]) for cut in cuts}
         if len(reasons) == 1:
             ((why, evidence),) = reasons

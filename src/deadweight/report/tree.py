@@ -13,34 +13,20 @@ from heapq import nlargest
 from typing import Final, NamedTuple, TypeVar
 
 from deadweight.image.changed import changed_image
-from deadweight.image.filesystem import Key
 from deadweight.ledger.account import Account, make_account
-from deadweight.ledger.categories import GPU_CODE, SYMBOLS
+from deadweight.ledger.categories import GPU_CODE
 from deadweight.ledger.ledger import Ledger, Owner
-from deadweight.passes import gpu_code, symbols
 from deadweight.plan import Cut
 from deadweight.planning import Worked
 from deadweight.report.inspect import image_line
 from deadweight.report.reasons import owner_reason, package_reasons
 from deadweight.report.text import bounded, valid
+from deadweight.report.tree_cuts import Leaf, parts
 from deadweight.report.tree_model import Tree, TreeCuts, TreeLayer, TreeLeaves, TreeOwner, TreePaths, check_tree
 
 Thing = TypeVar("Thing")
 LIMIT: Final = 250_000
 """How many leaves, and how many cuts, a tree has at most: images can have millions of files, and browsers cannot."""
-_CATEGORY: Final = {gpu_code.PASS.name: GPU_CODE, symbols.PASS.name: SYMBOLS}
-"""The category that a pass takes bytes from, for passes that rewrite the same files."""
-
-
-class _Leaf(NamedTuple):
-    """What a leaf's bytes agree in."""
-
-    path: str
-    layer: int
-    kind: str
-    owner: str
-    category: str
-    code: str
 
 
 class Side(NamedTuple):
@@ -84,22 +70,22 @@ def _tree(before: Side, after: Side | None, cuts: Sequence[Cut], *, layers: bool
     new = _leaves(after, layers) if after is not None else {}
     everything = len(old.keys() | new.keys())
     old, new = _folded(old, new)
+    folded = everything - len(old.keys() | new.keys())
     all_cuts, cuts = len(cuts), _largest(cuts)
-    leaves = sorted(old.keys() | new.keys())
+    leaves = parts(old, new, before.ledger.fs.nodes, cuts)
     paths = _Paths()
     owners = _Numbers[tuple[str, str]]()
     categories, codes, texts = _Numbers[str](), _Numbers[str](), _Numbers[str]()
-    cut_of = _Reasons(before.ledger, cuts)
     two = after is not None
     columns = TreeLeaves(
-        path=[paths[leaf.path] for leaf in leaves],
-        layer=[leaf.layer for leaf in leaves],
-        owner=[owners[leaf.kind, leaf.owner] for leaf in leaves],
-        category=[categories[leaf.category] for leaf in leaves],
-        code=[codes[leaf.code] if leaf.code else -1 for leaf in leaves],
-        bytes=[old.get(leaf, 0) for leaf in leaves],
-        after=[new.get(leaf, 0) for leaf in leaves] if two else [],
-        cut=[-1 if new.get(leaf, 0) == old.get(leaf, 0) else cut_of(leaf) for leaf in leaves] if two else [],
+        path=[paths[part.leaf.path] for part in leaves],
+        layer=[part.leaf.layer for part in leaves],
+        owner=[owners[part.leaf.kind, part.leaf.owner] for part in leaves],
+        category=[categories[part.leaf.category] for part in leaves],
+        code=[codes[part.leaf.code] if part.leaf.code else -1 for part in leaves],
+        bytes=[part.bytes for part in leaves],
+        after=[part.after for part in leaves] if two else [],
+        cut=[part.cut for part in leaves] if two else [],
     )
     shown = TreeCuts(
         pass_=[texts[bounded(cut.pass_)] for cut in cuts],
@@ -125,29 +111,29 @@ def _tree(before: Side, after: Side | None, cuts: Sequence[Cut], *, layers: bool
         leaves=columns,
         cuts=shown,
         texts=list(texts),
-        folded=everything - len(leaves),
+        folded=folded,
         cuts_left_out=all_cuts - len(cuts),
     )
     check_tree(tree)
     return tree
 
 
-def _leaves(one: Side, layers: bool) -> dict[_Leaf, int]:
+def _leaves(one: Side, layers: bool) -> dict[Leaf, int]:
     """Bytes by all that is known of them. GPU code is told apart by architecture."""
-    found: defaultdict[_Leaf, int] = defaultdict(int)
+    found: defaultdict[Leaf, int] = defaultdict(int)
     account = one.account
     for row in account.rows:
         if row.category != GPU_CODE:
             layer = row.layer if layers else 0
-            found[_Leaf(row.path, layer, row.owner.kind, row.owner.name, row.category, "")] += row.bytes
+            found[Leaf(row.path, layer, row.owner.kind, row.owner.name, row.category, "")] += row.bytes
     for file in account.gpu_code:
         layer = file.layer if layers else 0
         for code in file.code:
-            found[_Leaf(file.path, layer, file.owner.kind, file.owner.name, GPU_CODE, code.label)] += code.bytes
+            found[Leaf(file.path, layer, file.owner.kind, file.owner.name, GPU_CODE, code.label)] += code.bytes
     return found
 
 
-_Leaves = dict[_Leaf, int]
+_Leaves = dict[Leaf, int]
 
 
 def _folded(old: _Leaves, new: _Leaves) -> tuple[_Leaves, _Leaves]:
@@ -167,8 +153,8 @@ def _parent(path: str) -> str:
     return path.rpartition("/")[0] or path
 
 
-def _moved(leaves: _Leaves, place: Mapping[_Leaf, _Leaf]) -> _Leaves:
-    found: defaultdict[_Leaf, int] = defaultdict(int)
+def _moved(leaves: _Leaves, place: Mapping[Leaf, Leaf]) -> _Leaves:
+    found: defaultdict[Leaf, int] = defaultdict(int)
     for leaf, amount in leaves.items():
         found[place[leaf]] += amount
     return found
@@ -248,38 +234,3 @@ class _Paths(dict[str, int]):
             self.names.append(valid(name))
             self[each] = len(self)
         return self[path]
-
-
-class _Reasons:
-    """Finds the cut by which bytes left: that of the file, by any of its names, or of a directory above it."""
-
-    def __init__(self, ledger: Ledger, cuts: Sequence[Cut]) -> None:
-        self._nodes = ledger.fs.nodes
-        self._cuts = cuts
-        self._by_inode: defaultdict[Key, list[int]] = defaultdict(list)
-        self._by_place: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
-        self._by_path: dict[str, int] = {}
-        for number, cut in enumerate(cuts):
-            self._by_place[cut.layer, cut.path].append(number)
-            if cut.action == "drop":
-                continue
-            self._by_path.setdefault(cut.path, number)
-            node = self._nodes.get(cut.path)
-            if node is not None and node.inode is not None:
-                self._by_inode[node.inode].append(number)
-
-    def __call__(self, leaf: _Leaf) -> int:
-        if not leaf.path:
-            return -1
-        found = self._by_place.get((leaf.layer, leaf.path), [])
-        node = self._nodes.get(leaf.path)
-        if not found and node is not None and node.source_layer == leaf.layer and node.inode is not None:
-            found = self._by_inode.get(node.inode, [])
-        if found:
-            return next((n for n in found if _CATEGORY.get(self._cuts[n].pass_) == leaf.category), found[0])
-        above = leaf.path
-        while above:
-            if above in self._by_path:
-                return self._by_path[above]
-            above = above.rpartition("/")[0]
-        return -1

@@ -1,8 +1,8 @@
 """What a tree of bytes says, as data: every byte of an image, before and after.
 
-A leaf is the bytes that agree in all that is known of them: path, layer, owner, category and, for GPU code, the
-architecture. So bytes add up by each of these, before as well as after, and whoever shows them groups them as they like
-(`deadweight.report.hierarchy`).
+A leaf is the bytes that agree in all that is known of them: path, layer, owner, category, for GPU code the
+architecture, and the cut by which they left. So bytes add up by each of these, before as well as after, and whoever
+shows them groups them as they like (`deadweight.report.hierarchy`).
 
 Leaves, paths and cuts are columns: lists of one length, in which strings that recur are indices. That keeps the
 document of 40,000 files small enough for an attachment.

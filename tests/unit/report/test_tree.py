@@ -14,12 +14,15 @@ from deadweight.image.reference import parse_reference
 from deadweight.image.transports import open_image
 from deadweight.ledger.account import AccountError
 from deadweight.ledger.ledger import Ledger
-from deadweight.passes.base import Options
+from deadweight.passes.base import Options, Risk
+from deadweight.plan import Cut
 from deadweight.planning import draw_up
 from deadweight.report.hierarchy import Group, Node, grouped
 from deadweight.report.inspect import inspect_report
 from deadweight.report.text import plain
 from deadweight.report.tree import compare_tree, inspect_tree, plan_tree, side
+from deadweight.report.tree_cuts import Leaf as TreeLeaf
+from deadweight.report.tree_cuts import parts
 from deadweight.report.tree_model import Tree, check_tree, full_paths
 from support import fatbins, hosts
 from support.images import file
@@ -50,6 +53,20 @@ def two(image: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, Tr
         build(worked, source, parse_reference(f"docker-archive:{slim}"))
     with open_image(str(slim)) as result:
         return planned, inspect_tree(side(Ledger(result)))
+
+
+def distinct(tree: Tree) -> int:
+    """How many leaves there are, whatever cuts took of each."""
+    rows = tree.leaves
+    return len(set(zip(rows.path, rows.layer, rows.owner, rows.category, rows.code, strict=True)))
+
+
+def by_pass(tree: Tree) -> dict[str, int]:
+    """What left by each pass, and by none."""
+    found, rows = Counter[str](), tree.leaves
+    for before, after, cut in zip(rows.bytes, rows.after, rows.cut, strict=True):
+        found[tree.texts[tree.cuts.pass_[cut]] if cut >= 0 else ""] += before - after
+    return {name: amount for name, amount in found.items() if amount}
 
 
 def leaves(tree: Tree, amounts: list[int]) -> dict[Leaf, int]:
@@ -129,6 +146,50 @@ def test_all_that_left_has_a_cut(two: tuple[Tree, Tree]) -> None:
     assert of["usr/share/doc/gone", "hidden"] == "shadowed"
 
 
+def test_passes_take_from_the_tree_what_their_cuts_save(image: Path, two: tuple[Tree, Tree]) -> None:
+    with open_image(str(image)) as source:
+        plan = draw_up(Ledger(source), Options(target=Target((90,))), all_layers=True).plan
+    saved = Counter[str]()
+    for cut in plan.cuts:
+        saved[cut.pass_] += cut.before_bytes - cut.after_bytes
+    assert by_pass(two[0]) == {name: amount for name, amount in saved.items() if amount}
+    assert len(by_pass(two[0])) > 5
+
+
+def test_each_pass_that_rewrote_a_file_has_its_own_bytes() -> None:
+    def cut(name: str, risk: Risk, before: int, after: int) -> Cut:
+        return Cut(name, "a.so", 0, "rewrite", before, after, risk, name)
+
+    data, code, symbol, framing = (
+        TreeLeaf(path, 0, "python", "a", category, label)
+        for path, category, label in (
+            ("a.so", "data", ""),
+            ("a.so", "GPU code", "sm_80"),
+            ("a.so", "symbols", ""),
+            ("", "tar framing", ""),
+        )
+    )
+    # Padding of 300 bytes came with them; relayout made the host's data 100 larger, then leftovers took 2,000 of it.
+    cuts = [
+        cut("gpu-code", "target", 9728, 4608),
+        cut("leftovers", "lossless", 4608, 2560),
+        cut("symbols", "policy", 2560, 1536),
+    ]
+    old, new = {data: 3000, code: 5200, symbol: 1000, framing: 812}, {data: 1100, framing: 720}
+    found = parts(old, new, {}, cuts)
+    of = {(part.leaf.category, part.cut): part.bytes - part.after for part in found}
+    assert of["data", 1] == 1900
+    assert of["symbols", 2] == 1000
+    assert sum(amount for (_, number), amount in of.items() if number == 0) == 5120
+    for leaf, amount in old.items():
+        assert sum(part.bytes for part in found if part.leaf == leaf) == amount
+        assert sum(part.after for part in found if part.leaf == leaf) == new.get(leaf, 0)
+    for number, each in enumerate(cuts):
+        assert (
+            sum(part.bytes - part.after for part in found if part.cut == number) == each.before_bytes - each.after_bytes
+        )
+
+
 def test_a_tree_that_does_not_add_up_is_refused(two: tuple[Tree, Tree]) -> None:
     tree = two[0]
     check_tree(tree)
@@ -153,9 +214,9 @@ def test_of_very_many_files_the_smallest_are_their_directories(
         ledger = Ledger(source)
         worked = draw_up(ledger, Options(target=Target((90,))), all_layers=True)
         tree = plan_tree(side(ledger), ledger, worked)  # which checks that all adds up
-    count = len(two[0].leaves.path)
+    count = distinct(two[0])
     assert (tree.bytes, tree.after_bytes) == (two[0].bytes, two[0].after_bytes)
-    assert tree.folded == count - len(tree.leaves.path) > 0
+    assert tree.folded == count - distinct(tree) > 0
     assert len(tree.cuts.path) == min(limit, len(worked.plan.cuts)) == len(worked.plan.cuts) - tree.cuts_left_out
     assert {(o.kind, o.name, o.bytes, o.after_bytes) for o in tree.owners} == {
         (o.kind, o.name, o.bytes, o.after_bytes) for o in two[0].owners

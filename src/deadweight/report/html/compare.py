@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from deadweight.report.html import sections
 from deadweight.report.html.markup import Child, Markup, joined, name, tag
 from deadweight.report.html.page import page
-from deadweight.report.html.tables import Cells, share, size, table, words
+from deadweight.report.html.tables import Cells, growth, share, size, table, words
 from deadweight.report.model import BytesChange, CompareReport, ImageChange
 from deadweight.report.tree_model import Tree
 from deadweight.sizes import show_share, show_size
@@ -22,7 +22,7 @@ def compare_page(report: CompareReport, tree: Tree) -> bytes:
             "div",
             sections.figure(show_size(first.bytes), "before"),
             sections.figure(show_size(last.bytes), "after"),
-            sections.figure(show_size(last.cumulative), f"{show_share(last.bytes, first.bytes)} of what it was"),
+            sections.figure(_signed(last.cumulative), f"{show_share(last.bytes, first.bytes)} of what it was"),
             class_="hero",
         ),
     ]
@@ -36,6 +36,10 @@ def compare_page(report: CompareReport, tree: Tree) -> bytes:
     return page("images compared", header, main, tree)
 
 
+def _signed(difference: int) -> str:
+    return f"{'+' if difference > 0 else ''}{show_size(difference)}"
+
+
 def _phases(report: CompareReport) -> Markup:
     rows = []
     for line in report.images:
@@ -45,7 +49,7 @@ def _phases(report: CompareReport) -> Markup:
                 tag("th", name(line.reference), scope="row", class_="name"),
                 *size(line.bytes),
                 *size(line.stored_bytes)[:1],
-                *size(line.difference)[:1],
+                *growth(line.difference)[:1],
                 share(line.bytes, report.images[0].bytes),
                 *gap,
             )
@@ -76,6 +80,7 @@ def _owners(change: ImageChange, step: str) -> Markup:
     rows = [
         (
             tag("th", name(one.name), scope="row", class_="name"),
+            words(sections.KINDS.get(one.kind, one.kind)),
             words(tag("span", one.change, class_=f"change {one.change}")),
             words(name(_versions(one.before_version, one.after_version)), "why"),
             *_difference(one.before_bytes, one.after_bytes),
@@ -86,15 +91,17 @@ def _owners(change: ImageChange, step: str) -> Markup:
         tag("th", f"as before ({change.unchanged:,})", scope="row"),
         words(""),
         words(""),
+        words(""),
         *_difference(change.unchanged_bytes, change.unchanged_bytes),
     )
     total = (
         tag("th", "total", scope="row"),
         words(""),
         words(""),
+        words(""),
         *_difference(change.before_bytes, change.after_bytes),
     )
-    headers = ["package", "change", "version", *_DIFFERENCE]
+    headers = ["package", "kind", "change", "version", *_DIFFERENCE]
     return table(f"Packages that changed{step}", headers, [*rows, same], total)
 
 
@@ -134,7 +141,7 @@ _DIFFERENCE = ("#before", "#after", "#difference", "#=bytes")
 
 
 def _difference(before: int, after: int) -> Cells:
-    return (*size(before)[:1], *size(after)[:1], *size(after - before))
+    return (*size(before)[:1], *size(after)[:1], *growth(after - before))
 
 
 def _versions(before: str, after: str) -> str:

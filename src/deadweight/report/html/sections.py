@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
+from deadweight.report.gpu_code import runs_on
 from deadweight.report.html.markup import Child, Markup, joined, name, tag
 from deadweight.report.html.tables import share, size, table, words
 from deadweight.report.model import GpuLibraryLine, GpuLine, ImageLine, SavingLine
@@ -14,7 +15,7 @@ from deadweight.report.verdict import WORDS, conclusion
 from deadweight.sizes import show_size
 from deadweight.verify.model import Verdict
 
-_KINDS = {
+KINDS = {
     "python": "Python",
     "debian": "Debian",
     "interpreter": "interpreter",
@@ -78,7 +79,7 @@ def owners(tree: Tree) -> Markup:
                 tag(
                     "th", name(owner.name), " ", tag("span", name(version), class_="exact"), scope="row", class_="name"
                 ),
-                words(_KINDS.get(owner.kind, owner.kind)),
+                words(KINDS.get(owner.kind, owner.kind)),
                 *(size(owner.bytes)[:1] if two else ()),
                 *size(amount),
                 share(amount, tree.bytes if tree.after_bytes is None else tree.after_bytes),
@@ -101,7 +102,7 @@ def gpu_code(lines: Sequence[GpuLine], libraries: Sequence[GpuLibraryLine]) -> M
             tag("th", line.arch, scope="row"),
             *size(line.bytes),
             share(line.bytes, whole),
-            words(", ".join(line.products), "why"),
+            words(", ".join(line.products) or runs_on(line), "why"),
         )
         for line in lines
     ]
@@ -118,7 +119,12 @@ def gpu_code(lines: Sequence[GpuLine], libraries: Sequence[GpuLibraryLine]) -> M
     total = (tag("th", "total", scope="row"), *size(whole), words(""), words(""))
     return joined(
         [
-            table("GPU code by architecture", ["architecture", "*#size", "#=bytes", "#share", "GPUs"], by_arch, total),
+            table(
+                "GPU code by architecture",
+                ["architecture", "*#size", "#=bytes", "#share", "GPUs, or what it is"],
+                by_arch,
+                total,
+            ),
             tag("h3", "By library"),
             table(
                 "GPU code by library",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from deadweight.passes.base import RISKS
 from deadweight.report.html import sections
 from deadweight.report.html.markup import Child, Markup, joined, name, tag
 from deadweight.report.html.page import page
 from deadweight.report.html.tables import number, share, size, strip, table, words
 from deadweight.report.model import SlimReport
+from deadweight.report.terminal import target_line
 from deadweight.report.tree_model import Tree
 from deadweight.sizes import show_share, show_size
 
@@ -19,7 +21,9 @@ def slim_page(report: SlimReport, tree: Tree) -> bytes:
     header = [
         tag("h1", name(report.image.reference), *([" → ", name(report.after.reference)] if report.after else [])),
         sections.image_facts(
-            report.image, *([f"now {report.after.digest[:19]}"] if report.after else ["not built yet"])
+            report.image,
+            f"now {report.after.digest[:19]}" if report.after else "not built yet",
+            f"for {target_line(report.target)}" if report.target else "",
         ),
         tag(
             "div",
@@ -30,6 +34,7 @@ def slim_page(report: SlimReport, tree: Tree) -> bytes:
             class_="hero",
         ),
         strip([part for part in parts if part[1] > 0]),
+        _risks(report),
         tag("ul", [tag("li", text, class_=f"pill {kind}") for text, kind in _pills(report)], class_="pills"),
     ]
     main: list[Child] = [
@@ -46,6 +51,15 @@ def slim_page(report: SlimReport, tree: Tree) -> bytes:
 
 
 _SAME = {True: ("Behaves the same", "good"), False: ("Does not behave the same", "bad"), None: ("No verdict", "open")}
+
+
+def _risks(report: SlimReport) -> Markup:
+    """What the colours of the bar above are."""
+    found = {line.risk for line in report.passes if line.bytes > 0}
+    if not found:
+        return Markup()
+    shown = (joined([" ", tag("span", risk, class_=f"risk {risk}")]) for risk in RISKS if risk in found)
+    return tag("p", "Passes, in the colours of their risks:", shown, class_="note risks")
 
 
 def _compressed(report: SlimReport) -> list[Markup]:

@@ -37,6 +37,15 @@ def size(amount: int) -> Cells:
     )
 
 
+def growth(amount: int) -> Cells:
+    """Two cells: a difference for people, and in bytes. Growth has a sign as well."""
+    sign = "+" if amount > 0 else ""
+    return (
+        tag("td", f"{sign}{show_size(amount)}", class_="n", data_v=amount),
+        tag("td", f"{sign}{amount:,}", class_="n exact", data_v=amount),
+    )
+
+
 def share(part: int, whole: int, kind: str = "") -> Markup:
     """A cell with a share of a whole, and a bar."""
     return tag(

@@ -26,12 +26,13 @@ function start(tree) {
   function look() {
     const found = scheme();
     const fills = new Map();
+    const fill = (key) => {
+      if (!fills.has(key)) fills.set(key, found.colour(key));
+      return fills.get(key);
+    };
     return {
-      fill: (node) => {
-        const key = found.key(largestLeaf(node));
-        if (!fills.has(key)) fills.set(key, found.colour(key));
-        return fills.get(key);
-      },
+      fill: (node) => fill(found.ofLeft ? STAYS : found.key(largestLeaf(node))),
+      gone: (node) => (found.ofLeft ? fill(found.key(mostLeft(tree, node))) : null),
       left: (node) => (tree.two && node.bytes ? Math.max(0, node.bytes - node.after) / node.bytes : 0),
       found: (node) => {
         if (!matches) return "all";
@@ -65,7 +66,7 @@ function start(tree) {
   // For paper, where the controls are not: what was chosen and searched for.
   function drawChosen() {
     const searched = matches ? [" Searched for ", nameOf(at("search").value), `: ${showBytes(matches.rows.length)} found.`] : [];
-    at("chosen").replaceChildren(`Grouped by ${state.by}, coloured by ${scheme().title}.`, ...searched);
+    at("chosen").replaceChildren(`Grouped by ${state.by}, coloured by ${scheme().title}.`, tree.two ? " Hatched: what left." : "", ...searched);
   }
 
   function mark() {
@@ -160,6 +161,7 @@ function start(tree) {
     const word = words.toLowerCase();
     if (!word) {
       matches = null;
+      at("hits").textContent = "";
       return;
     }
     const rows = [];
@@ -179,7 +181,7 @@ function start(tree) {
     visit(root(), false);
     rows.sort((a, b) => Math.max(b.bytes, b.after) - Math.max(a.bytes, a.after));
     matches = { rows, size: sizeOf(tree, before, after), nodes: new Set(rows), below };
-    at("said").textContent = `${showBytes(rows.length)} found, ${matches.size}`;
+    at("hits").textContent = at("said").textContent = `${showBytes(rows.length)} found, ${matches.size}`;
   }
 
   function choices(name, options, chosen, choose) {

@@ -34,21 +34,34 @@ function ownerText(owner) {
   return [owner.name, version, kind ? `(${kind})` : ""].filter(Boolean).join(" ");
 }
 
-// What left a node, by pass and risk, the most first.
+// What left a node, by pass and risk, the most first: as in the table of passes, with the headers and padding that left,
+// which have no reason of their own. What grew by a cut counts against what left by it.
 function cutsOf(tree, node) {
   const { leaves, cuts, texts } = tree;
   const sums = new Map();
   eachLeaf(node, (leaf) => {
     const left = leaves.bytes[leaf] - leaves.after[leaf];
     const cut = leaves.cut ? leaves.cut[leaf] : -1;
-    if (left <= 0 || cut === undefined || cut < 0) return;
+    if (!left || cut === undefined || cut < 0) return;
     const key = `${texts[cuts.pass[cut]]} (${texts[cuts.risk[cut]]})`;
-    const found = sums.get(key) || { key, bytes: 0, whys: new Map() };
+    const found = sums.get(key) || { key, bytes: 0, whys: new Map(), cuts: new Set() };
     found.bytes += left;
-    found.whys.set(cuts.why[cut], { bytes: left + (found.whys.get(cuts.why[cut])?.bytes || 0), cut });
     sums.set(key, found);
+    if (!leaves.path[leaf]) return;
+    found.cuts.add(cut);
+    found.whys.set(cuts.why[cut], { bytes: left + (found.whys.get(cuts.why[cut])?.bytes || 0), cut });
   });
-  return [...sums.values()].sort((a, b) => b.bytes - a.bytes);
+  return [...sums.values()].filter((found) => found.bytes).sort((a, b) => b.bytes - a.bytes);
+}
+
+// The reason for most of what left by a pass, and how many more there are; one cut's evidence is said of one cut alone.
+function reasonOf(tree, { whys, cuts }) {
+  if (!whys.size) return "headers and padding of what left";
+  const [{ cut }] = [...whys.values()].sort((a, b) => b.bytes - a.bytes);
+  const evidence = tree.texts[tree.cuts.evidence[cut]];
+  const others = whys.size - 1;
+  const more = others ? `; and ${showBytes(others)} more reason${others === 1 ? "" : "s"}` : "";
+  return `${tree.texts[tree.cuts.why[cut]]}${more}${cuts.size === 1 && evidence ? ` (${evidence})` : ""}`;
 }
 
 function sumsBy(tree, node, label) {
@@ -67,7 +80,7 @@ function sizesText(tree, node) {
 
 // The lines about a node: [title, text] pairs.
 function facts(tree, node, root) {
-  const { leaves, cuts, texts } = tree;
+  const { leaves } = tree;
   const lines = node.kind === "owner" ? [] : [[KINDS[node.kind], titleOf(node)]];
   lines.push(["bytes", `${sizesText(tree, node)}, ${showShare(node.bytes, root.bytes)} ${wholeOf(tree)}`]);
   const path = pathOf(tree, node);
@@ -88,11 +101,14 @@ function facts(tree, node, root) {
       ? categories[0][0]
       : categories.slice(0, 4).map(([name, bytes]) => `${name} ${showSize(bytes)}`).join(", "),
   ]);
-  for (const { key, bytes, whys } of cutsOf(tree, node).slice(0, 4)) {
-    const [{ cut }] = [...whys.values()].sort((a, b) => b.bytes - a.bytes);
-    const evidence = texts[cuts.evidence[cut]];
-    const more = whys.size > 1 ? `; and ${showBytes(whys.size - 1)} more reasons` : evidence ? ` (${evidence})` : "";
-    lines.push([`leaves: ${key}`, `${showSize(bytes)}: ${texts[cuts.why[cut]]}${more}`]);
+  const left = cutsOf(tree, node);
+  for (const found of left.slice(0, 4)) {
+    lines.push([`leaves: ${found.key}`, `${showSize(found.bytes)}: ${reasonOf(tree, found)}`]);
+  }
+  if (left.length > 4) {
+    const rest = left.slice(4);
+    const bytes = rest.reduce((sum, found) => sum + found.bytes, 0);
+    lines.push(["leaves otherwise", `${showSize(bytes)}: ${rest.map((found) => found.key).join(", ")}`]);
   }
   return lines;
 }
@@ -104,8 +120,7 @@ function note(tree, node) {
   if (node.kind === "owner") return [ownerText(owner).slice(owner.name.length + 1), owner.why].filter(Boolean).join("; ");
   const left = cutsOf(tree, node)[0];
   if (left && node.bytes > node.after) {
-    const [{ cut }] = [...left.whys.values()].sort((a, b) => b.bytes - a.bytes);
-    return `${left.key}: ${tree.texts[tree.cuts.why[cut]]}`;
+    return `${left.key}: ${reasonOf(tree, { ...left, cuts: new Set() })}`;
   }
   if (node.kind === "layer" || node.kind === "code" || node.kind === "framing") return "";
   const category = tree.categories[tree.leaves.category[leaf]];
@@ -128,7 +143,7 @@ function contentsTable(tree, nodes, whole, zoom, { found = false, caption }) {
       title: "Change",
       number: true,
       key: (node) => node.after - node.bytes,
-      cell: (node) => (node.after === node.bytes ? "-" : showSize(node.after - node.bytes)),
+      cell: (node) => (node.after === node.bytes ? "-" : showChange(node.after - node.bytes)),
     });
   }
   columns.push({
@@ -138,7 +153,8 @@ function contentsTable(tree, nodes, whole, zoom, { found = false, caption }) {
     cell: (node) => element("span", { class: "share" }, bar(node.bytes / (whole.bytes || 1)), showShare(node.bytes, whole.bytes)),
   });
   columns.push({ title: "About", key: (node) => note(tree, node), cell: (node) => nameOf(note(tree, node)), className: "why" });
-  return dataTable({ caption, columns, rows: nodes, page: PAGE, sorted: 1 });
+  const rows = [...nodes].sort((a, b) => b.bytes - a.bytes || b.after - a.after); // as the header says
+  return dataTable({ caption, columns, rows, page: PAGE, sorted: 1 });
 }
 
 // The plan's cuts, with filters. `show(path)` takes the treemap to a path.

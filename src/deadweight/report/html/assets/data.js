@@ -29,6 +29,9 @@ function showSize(bytes) {
   return `${sign}${value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0)} ${units[unit]}`;
 }
 
+// A difference: growth has a sign as well.
+const showChange = (bytes) => `${bytes > 0 ? "+" : ""}${showSize(bytes)}`;
+
 function showShare(part, whole) {
   if (!whole) return "-";
   const percent = (100 * part) / whole;
@@ -67,7 +70,7 @@ function fullPath(tree, index) {
 }
 
 function newNode(parent, kind, name, index) {
-  const node = { parent, kind, name, index, bytes: 0, after: 0, children: [], leaf: -1 };
+  const node = { parent, kind, name, index, bytes: 0, after: 0, children: [], leaf: -1, more: [] };
   if (parent) parent.children.push(node);
   return node;
 }
@@ -95,9 +98,9 @@ function grouped(tree, by) {
       const code = leaves.code[leaf];
       if (code >= 0) node = partOf(node, "code", tree.codes[code], code);
     } else {
-      node = newNode(group.node, "framing", tree.categories[leaves.category[leaf]], -1);
+      node = partOf(group.node, "framing", tree.categories[leaves.category[leaf]], -1);
     }
-    node.leaf = leaf;
+    addLeaf(leaves, node, leaf);
     for (; node; node = node.parent) {
       node.bytes += leaves.bytes[leaf];
       node.after += leaves.after[leaf];
@@ -148,6 +151,7 @@ function tidy(node) {
     const only = node.children.length === 1 ? node.children[0] : null;
     if (only && !only.children.length) {
       node.leaf = only.leaf;
+      node.more = only.more;
       node.children = [];
     }
   } else {
@@ -165,11 +169,23 @@ function largestLeaf(node) {
 
 function eachLeaf(node, visit) {
   if (node.leaf >= 0) visit(node.leaf);
+  node.more.forEach((leaf) => visit(leaf));
   for (const child of node.children) eachLeaf(child, visit);
 }
 
 function* lineage(node) {
   for (; node; node = node.parent) yield node;
 }
+
+// A node without children has one leaf, or several where bytes left by several cuts or lie in several layers.
+function addLeaf(leaves, node, leaf) {
+  if (node.leaf < 0) node.leaf = leaf;
+  else if (largerOf(leaves, leaf) > largerOf(leaves, node.leaf)) {
+    node.more.push(node.leaf);
+    node.leaf = leaf;
+  } else node.more.push(leaf);
+}
+
+const largerOf = (leaves, leaf) => Math.max(leaves.bytes[leaf], leaves.after[leaf]);
 
 const isBelow = (node, above) => [...lineage(node)].includes(above);

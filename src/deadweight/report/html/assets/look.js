@@ -44,6 +44,7 @@ const PALETTE = {
 };
 const OTHERS = -1;
 const FOLLOWS = "follows";
+const STAYS = "stays";
 const RISKS = new Map([
   [FOLLOWS, "framing of what left"],
   ["lossless", "lossless: the running system cannot tell"],
@@ -102,8 +103,10 @@ function schemes(tree, colours) {
   if (cuts.pass.length) {
     found.risk = {
       title: "risk",
+      // What stays has no risk: only what left is coloured, and summed in the legend.
+      ofLeft: true,
       key: (leaf) => {
-        if (leaves.after[leaf] >= leaves.bytes[leaf]) return "stays";
+        if (leaves.after[leaf] === leaves.bytes[leaf]) return STAYS;
         return leaves.cut[leaf] < 0 ? FOLLOWS : texts[cuts.risk[leaves.cut[leaf]]];
       },
       words: (risk) => RISKS.get(risk) || risk,
@@ -124,22 +127,36 @@ function schemes(tree, colours) {
   return found;
 }
 
+// The leaf of a node that lost the most.
+function mostLeft(tree, node) {
+  const { bytes, after } = tree.leaves;
+  let [most, found] = [-1, node.leaf];
+  eachLeaf(node, (leaf) => {
+    if (bytes[leaf] - after[leaf] > most) [most, found] = [bytes[leaf] - after[leaf], leaf];
+  });
+  return found;
+}
+
 // The legend of what a node holds: a swatch, a word and the bytes of each key, the most first.
 function drawLegend(list, tree, scheme, node) {
   const sums = new Map();
   eachLeaf(node, (leaf) => {
-    const key = scheme.key(leaf);
-    const sum = sums.get(key) || [0, 0];
-    sum[0] += tree.leaves.bytes[leaf];
-    sum[1] += tree.leaves.after[leaf];
-    sums.set(key, sum);
+    const [before, after] = [tree.leaves.bytes[leaf], tree.leaves.after[leaf]];
+    const add = (key, ...amounts) => {
+      const sum = sums.get(key) || [0, 0];
+      sums.set(key, sum.map((amount, side) => amount + amounts[side]));
+    };
+    if (scheme.ofLeft) {
+      add(STAYS, after, after);
+      if (after !== before) add(scheme.key(leaf), before - after, 0);
+    } else add(scheme.key(leaf), before, after);
   });
   const rows = [...sums].sort((a, b) => Math.max(...b[1]) - Math.max(...a[1]));
   list.replaceChildren(
     ...rows.map(([key, [before, after]]) => {
       const swatch = element("span", { class: "swatch" });
       swatch.style.background = scheme.colour(key);
-      const sizes = sizeOf(tree, before, after);
+      const sizes = scheme.ofLeft ? showSize(before) : sizeOf(tree, before, after);
       return element("li", {}, swatch, nameOf(scheme.words(key)), " ", element("span", { class: "n" }, sizes));
     }),
   );

@@ -34,6 +34,20 @@ function sortable(table, sort, sorted = null) {
   if (sorted !== null) headers[sorted].setAttribute("aria-sort", "descending");
 }
 
+// Browsers repeat headers on every sheet of paper only where nothing in them can be pressed.
+let pressed = [];
+window.addEventListener("beforeprint", () => {
+  pressed = [...document.querySelectorAll("th > button.sort")].map((button) => [button.parentNode, button]);
+  for (const [, button] of pressed) button.replaceWith(...button.childNodes);
+});
+window.addEventListener("afterprint", () => {
+  for (const [header, button] of pressed) {
+    button.append(...header.childNodes);
+    header.append(button);
+  }
+  pressed = [];
+});
+
 function compareKeys(a, b) {
   return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en");
 }

@@ -58,7 +58,8 @@ function layout(node, { field, x, y, w, h }) {
   return [...top].filter((box) => box.x1 - box.x0 >= 0.7 && box.y1 - box.y0 >= 0.7);
 }
 
-// `look` says how a node is coloured: { fill(node), found(node): "all" | "some" | "none", left(node): 0..1 }.
+// `look` says how a node is coloured: { fill(node), gone(node), found(node): "all" | "some" | "none", left(node): 0..1 };
+// `gone` is the colour of what left, where that has one of its own.
 function drawMap(canvas, maps, look, colours) {
   const scale = window.devicePixelRatio || 1;
   const context = canvas.getContext("2d");
@@ -102,6 +103,11 @@ function drawBox(context, box, map, look, colours, hatch) {
     context.beginPath();
     context.rect(x, y + h - part, w, part);
     context.clip();
+    const gone = look.gone(node);
+    if (gone) {
+      context.fillStyle = gone;
+      context.fillRect(x, y + h - part, w, part);
+    }
     context.fillStyle = colours.veil;
     context.fillRect(x, y + h - part, w, part);
     context.fillStyle = hatch;
