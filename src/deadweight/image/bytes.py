@@ -139,8 +139,9 @@ class PiecedRange(ByteRange):
         index = max(0, bisect_right(self.starts, offset) - 1)
         while length > 0:
             skip = offset - self.starts[index]
-            take = min(length, self.pieces[index].size - skip)
-            yield self.pieces[index].window(skip, take)
+            piece = self.pieces[index]
+            take = min(length, piece.size - skip)
+            yield piece if take == piece.size else piece.window(skip, take)
             offset, length, index = offset + take, length - take, index + 1
 
 
