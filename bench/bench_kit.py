@@ -75,10 +75,12 @@ class Bench:
         runs: int | None = None,
         warm: bool = False,
         registry: Path | None = None,
+        likewise: Sequence[Sequence[str]] = (),
     ) -> None:
         """Measures a command as the row `name`, where that is asked for; runs it all the same, since others follow.
 
-        Its cache is empty each time, but for `warm`. `registry` is the folder whose growth says what was sent.
+        The commands `likewise` are further runs, for what can be done only once. The cache is empty each time, but for
+        `warm`. `registry` is the folder whose growth says what was sent.
         Raises CalledProcessError, with the output on standard error.
         """
         # Installed programs have their bytecode beside them; this one writes it at its first start.
@@ -87,11 +89,11 @@ class Bench:
         before = 0 if registry is None else stored(registry)
         seconds: list[float] = []
         peak = 0.0
-        wanted = (runs or self.runs) if self.wants(name) else 1
+        wanted = (len(likewise) + 1 if likewise else runs or self.runs) if self.wants(name) else 1
         while len(seconds) < wanted and sum(seconds) < (ENOUGH if seconds else 1.0):
             if not warm:
                 shutil.rmtree(self.cache, ignore_errors=True)
-            took, megabytes = timed(command, environment)
+            took, megabytes = timed([command, *likewise][len(seconds) % (len(likewise) + 1)], environment)
             seconds.append(took)
             peak = max(peak, megabytes)
         if self.wants(name):

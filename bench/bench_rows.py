@@ -64,13 +64,16 @@ def layouts(bench: Bench) -> None:
     with _folder(bench.work / "layouts") as folder:
         source, slim = folder / "source", folder / "slim"
         unpack_layout(bench.image, source)
-        change_code(source, "changed", "\n# A change of code.\n")
+        changed = [f"changed-{number}" for number in range(3)]
+        for tag in changed:
+            change_code(source, tag, f"\n# A change of code, {tag}.\n")
         change_code(source, "changed-again", "\n# Another one.\n")
         slims = [DEADWEIGHT, "slim", *bench.target]
         first = [*slims, f"oci:{source}:original", "--to", f"oci:{slim}:original"]
-        again = [*slims, f"oci:{source}:changed", "--to", f"oci:{slim}:changed"]
+        again = [[*slims, f"oci:{source}:{tag}", "--to", f"oci:{slim}:{tag}"] for tag in changed]
         bench.run("first", "deadweight slim, from oci: to oci:", first, runs=1)
-        bench.run("again", "deadweight slim, again after a change of code", again, runs=1, warm=True)
+        label = "deadweight slim, again after a change of code"
+        bench.run("again", label, again[0], warm=True, likewise=again[1:])
         if bench.wants(*pushes):
             _pushes(bench, folder, source, slim)
 

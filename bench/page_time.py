@@ -7,6 +7,7 @@ Prints seconds of the processor and of the clock, and milliseconds: with other w
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,7 @@ OPENINGS = 5
 
 def main() -> None:
     image, *gpus = sys.argv[1:]
+    gc.set_threshold(1_000_000, 20, 20)  # as the command line has it
     with open_image(image) as source:
         ledger = Ledger(source)
         worked = draw_up(ledger, Options(target=Target(parse_gpus(gpus), keep_ptx=False)))

@@ -23,7 +23,7 @@ from deadweight.image.bytes import ByteRange, PiecedRange
 from deadweight.image.compression import temporary_folder
 from deadweight.image.content import Recoded
 from deadweight.image.edit import Edited
-from deadweight.image.layer import BLOCK, Entry, read_entries
+from deadweight.image.layer import BLOCK, Entry, read_entries, read_plain_entry
 from deadweight.image.model import Image, Layer
 from deadweight.image.pieces import Made, Piece, Span, length_of
 
@@ -59,6 +59,9 @@ class ChangedLayer(Layer):
 
     def _read(self, start: int, end: int, found: list[Entry]) -> None:
         """Adds the entries that begin and end in a range of the tar."""
+        while (entry := read_plain_entry(self.tar, start, end, len(found))) is not None:
+            found.append(entry)
+            start = entry.end
         for entry in read_entries(self.tar.window(start, end - start), self.where):
             places = {"start": start + entry.start, "data": start + entry.data, "end": start + entry.end}
             found.append(msgspec.structs.replace(entry, index=len(found), **places))

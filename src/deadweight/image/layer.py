@@ -15,7 +15,7 @@ import msgspec
 
 from deadweight.errors import TarError, shown
 from deadweight.image.bytes import ByteRange
-from deadweight.image.ustar import headers, owners_of
+from deadweight.image.ustar import headers, owners_of, read_plain
 
 BLOCK = 512
 # What one entry's headers may take: a pax header with several xattrs is a few kB, a sparse map rarely 1 MB.
@@ -45,6 +45,8 @@ _TIME = re.compile(r"-?\d+(\.\d*)?", re.ASCII)
 _NAME = re.compile(r".+", re.DOTALL)
 _RECORDS = {"path": _NAME, "linkpath": _NAME, "size": _WHOLE, "uid": _WHOLE, "gid": _WHOLE, "mtime": _TIME}
 # A whiteout of these would delete its own directory, or the one above.
+_PLAIN = 4 * BLOCK
+"""Bytes that plain headers take at most: those of longer names are read as all others are."""
 _NO_WHITEOUTS = frozenset({".wh.", ".wh..", ".wh..."})
 
 
@@ -242,6 +244,43 @@ def _entry(index: int, info: tarfile.TarInfo, end: int) -> Entry:
         xattrs=tuple(sorted((k, v) for k, v in pax.items() if k not in _STORED_IN_PAX)) if pax else (),
         device=(info.type, info.devmajor, info.devminor) if kind == "device" else None,
         sparse=sparse,
+    )
+
+
+def read_plain_entry(tar: ByteRange, start: int, end: int, index: int) -> Entry | None:
+    """The entry of a file or hard link that begins at `start`, as `read_entries` gives it, where its headers are plain.
+
+    None where they are not, or it does not end by `end`, or anything is odd about it.
+    """
+    plain = read_plain(tar.read_at(start, min(_PLAIN, end - start))) if start < end else None
+    if plain is None or ".wh." in plain.name:
+        return None
+    try:
+        name, linkname = clean_name(plain.name), clean_name(plain.linkname or "")
+    except TarError:
+        return None
+    data = start + plain.length
+    after = data + plain.size + padding(plain.size)
+    if not name or after > end:
+        return None
+    return Entry(
+        index=index,
+        name=name,
+        kind="file" if plain.linkname is None else "hardlink",
+        start=start,
+        data=data,
+        stored=plain.size,
+        end=after,
+        size=plain.size,
+        mode=plain.mode,
+        uid=plain.uid,
+        gid=plain.gid,
+        mtime=plain.mtime,
+        owner=plain.owner,
+        linkname=linkname,
+        xattrs=(),
+        device=None,
+        sparse=False,
     )
 
 
