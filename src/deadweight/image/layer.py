@@ -252,7 +252,10 @@ def read_plain_entry(tar: ByteRange, start: int, end: int, index: int) -> Entry 
 
     None where they are not, or it does not end by `end`, or anything is odd about it.
     """
-    plain = read_plain(tar.read_at(start, min(_PLAIN, end - start))) if start < end else None
+    raw = tar.read_at(start, min(BLOCK, end - start)) if start < end else b""
+    if raw[156:157] == b"x":  # names that are longer than a block has room for
+        raw += tar.read_at(start + BLOCK, min(_PLAIN, end - start) - BLOCK)
+    plain = read_plain(raw)
     if plain is None or ".wh." in plain.name:
         return None
     try:

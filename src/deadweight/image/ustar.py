@@ -6,7 +6,8 @@ tarfile, and what fits gives the same bytes there.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, cast
+import re
+from typing import Final, NamedTuple
 
 BLOCK: Final = 512
 _NAME: Final = 100
@@ -58,6 +59,10 @@ def owners_of(raw: bytes) -> tuple[bytes, bytes] | None:
     return (user, group) if user.isascii() and group.isascii() else None
 
 
+_NUMBERS: Final = re.compile(rb"([0-7]{7})\0" * 3 + rb"([0-7]{11})\0" * 2)
+"""The mode, the owners' numbers, the size and the time."""
+
+
 class Plain(NamedTuple):
     """What plain headers say: those of one block, for a file or a hard link, before them names at most."""
 
@@ -83,9 +88,10 @@ def read_plain(raw: bytes) -> Plain | None:
     block = raw[:BLOCK]
     names: dict[bytes, bytes] = {}
     if block[156:157] == b"x":
-        size = _octal(block[124:136])
-        if size is None or not _has_its_sum(block):
+        said = _NUMBERS.match(block, 100)
+        if said is None or not _has_its_sum(block):
             return None
+        size = int(said[4], 8)
         end = 2 * BLOCK + size + -size % BLOCK
         if not _plain(raw[:end]):
             return None
@@ -99,26 +105,17 @@ def read_plain(raw: bytes) -> Plain | None:
     kind = block[156:157]
     if kind not in (b"0", b"1") or block[257:265] != _USTAR or block[345] or not _has_its_sum(block):
         return None
-    numbers = [_octal(block[at:to]) for at, to in _NUMBERS]
+    numbers = _NUMBERS.match(block, 100)
     name = names.get(b"path") or block[:_NAME].partition(b"\0")[0]
     link = names.get(b"linkpath") or block[157:257].partition(b"\0")[0]
     user, group = block[265:297].partition(b"\0")[0], block[297:329].partition(b"\0")[0]
-    if None in numbers or not all(text.isascii() for text in (name, link, user, group)):
+    if numbers is None or not all(text.isascii() for text in (name, link, user, group)):
         return None
-    mode, uid, gid, size, mtime = cast(list[int], numbers)
+    mode, uid, gid, size, mtime = (int(number, 8) for number in numbers.groups())
     if (kind == b"1" and size) or (kind == b"0" and link):
         return None
     owner = f"{user.decode()}:{group.decode()}"
     return Plain(name.decode(), link.decode() if kind == b"1" else None, mode, uid, gid, size, mtime, owner, end)
-
-
-_NUMBERS: Final = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148))
-"""Where the mode, the owners' numbers, the size and the time lie."""
-
-
-def _octal(field: bytes) -> int | None:
-    digits = field[:-1]
-    return int(digits, 8) if field[-1:] == b"\0" and digits.isdigit() and not digits.strip(b"01234567") else None
 
 
 def _has_its_sum(block: bytes) -> bool:
