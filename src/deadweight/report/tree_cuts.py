@@ -107,10 +107,12 @@ def _beyond_content(found: Sequence[Part], cuts: Sequence[Cut]) -> dict[int, dic
     for part in found:
         if part.cut >= 0:
             cut = cuts[part.cut]
-            sums[part.leaf.layer, cut.pass_, cut.risk] -= part.bytes - part.after
+            key = (part.leaf.layer, cut.pass_, str(cut.risk))
+            # What lower layers hid at a path that leaves is part of that path's cut.
+            sums[key if key in largest else (cut.layer, *key[1:])] -= part.bytes - part.after
     rest: defaultdict[int, dict[int, int]] = defaultdict(dict)
     for key, amount in sums.items():
-        if amount and key in largest:  # a cut of another layer may be told of this one's bytes
+        if amount:
             rest[key[0]][largest[key]] = amount
     return rest
 

@@ -190,6 +190,24 @@ def test_each_pass_that_rewrote_a_file_has_its_own_bytes() -> None:
         )
 
 
+def test_what_lower_layers_hid_at_a_path_is_part_of_its_cut() -> None:
+    """As of a file that COPY brought and chown wrote again, which a pass then removes."""
+    hidden = TreeLeaf("app/tests/test_a.py", 1, "hidden", "hidden by later layers", "hidden", "")
+    seen = TreeLeaf("app/tests/test_a.py", 2, "application", "application", "tests", "")
+    lower, upper = (TreeLeaf("", layer, "framing", "tar framing", "tar framing", "") for layer in (1, 2))
+    cuts = [
+        Cut("tests", "app/tests/test_a.py", 2, "remove", 3072, 0, "policy", "tests"),
+        Cut("metadata", "", 1, "rewrite", 2048, 1024, "lossless", "the end"),
+    ]
+    old = {hidden: 1536, seen: 700, lower: 2048, upper: 1860}
+    found = parts(old, {lower: 1024, upper: 1024}, {}, cuts)
+    saved = Counter(dict.fromkeys(range(2), 0))
+    for part in found:
+        if part.cut >= 0:
+            saved[part.cut] += part.bytes - part.after
+    assert saved == {0: 3072, 1: 1024}
+
+
 def test_a_tree_that_does_not_add_up_is_refused(two: tuple[Tree, Tree]) -> None:
     tree = two[0]
     check_tree(tree)
