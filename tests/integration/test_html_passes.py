@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,9 @@ from playwright.sync_api import Browser, Page
 from deadweight.cli.main import main
 from deadweight.sizes import show_size
 from support import fatbins, hosts
-from support.browser import BROWSE, choose, chromium, opened_page
+from support.browser import BROWSE, choose, opened_page
 from support.images import file, make_image, make_tar
 from support.service import distribution, save, service
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -25,19 +24,13 @@ from deadweight.report.tree import plan_tree, side
 from deadweight.sizes import show_size
 from deadweight.verify.model import ProbeResult, verdict_of
 from support import fatbins, hosts
-from support.browser import BROWSE, choose, chromium, names, opened_page, violations
+from support.browser import BROWSE, choose, names, opened_page, violations
 from support.images import Member, file, make_image, make_tar
 from support.service import HOSTILE, SITE, distribution, save, service
 
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 HEBREW = "שלום"
 Scheme = Literal["light", "dark"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page
 
 from deadweight.cli.main import main
-from support.browser import BROWSE, choose, chromium, names, opened_page
+from support.browser import BROWSE, choose, names, opened_page
 from support.images import file, make_image, make_tar
 from support.service import SITE, distribution, save, service
 
 ODD = ("constructor", "toString", "__proto__", "policy", "lossless", "follows", "stays", "gone", "smaller")
 """Names that every object in JavaScript has, and that the page has words for."""
 QUIET = "rgb(188, 194, 200)"  # --quiet of the light theme: what has no colour of its own
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as one:
-        yield one
 
 
 def written(folder: Path, *words: str) -> Path:

@@ -34,18 +34,9 @@ from support.images import (
     write_files,
     write_oci,
 )
-from support.registries import PASSWORD, USER, Server, flaky, no_logins, pushed, raw, requests, skopeo, start_registry
+from support.registries import PASSWORD, USER, Server, flaky, pushed, raw, requests, skopeo, start_registry
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with ExitStack() as stack:
-        yield start_registry(stack)
-
-
-@pytest.fixture(autouse=True)
-def _no_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_logins(monkeypatch, tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("without_logins")
 
 
 def test_what_skopeo_pushed_is_read(server: Server, tmp_path: Path) -> None:

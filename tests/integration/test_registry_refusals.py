@@ -17,12 +17,9 @@ from deadweight.image.reference import parse_destination
 from deadweight.image.transports import open_image, write_image
 from deadweight.image.transports.registry_settings import Settings, using
 from support.images import file, make_image, make_tar, write_docker_archive
-from support.registries import PASSWORD, USER, Server, no_logins, start_registry
+from support.registries import PASSWORD, USER, Server, start_registry
 
-
-@pytest.fixture(autouse=True)
-def _no_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_logins(monkeypatch, tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("without_logins")
 
 
 def push(server: Server, place: Path, size: int = 100) -> None:

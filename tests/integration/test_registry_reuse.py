@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from deadweight.cli.main import main
 from support.engines import docker_host, run
 from support.images import FixtureImage, directory, file, make_image, make_tar, write_docker_archive
-from support.registries import Server, no_logins, pushed, raw, requests, start_registry
+from support.registries import Server, pushed, raw, requests
 
 BASE = make_tar(
     directory("root"), directory("root/.cache"), directory("root/.cache/pip"),
@@ -20,15 +19,7 @@ BASE = make_tar(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with ExitStack() as stack:
-        yield start_registry(stack)
-
-
-@pytest.fixture(autouse=True)
-def _no_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_logins(monkeypatch, tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("without_logins")
 
 
 def service(code: bytes) -> FixtureImage:

@@ -8,8 +8,9 @@ what is removed is what is meant.
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from deadweight.ledger.listed import join
@@ -64,11 +65,7 @@ def _line(raw: bytes) -> RecordLine:
 
 def record_names(raw: bytes) -> list[str]:
     """The names that a RECORD lists, in order, as `read_record` has them; empty ones are left out."""
-    if b'"' in raw:
-        return [line.name for line in read_record(raw) if line.name]
-    lines = raw.decode("utf-8", "surrogateescape").split("\n")
-    names = [line.partition(",")[0] if "," in line else line.rstrip("\r") for line in lines]
-    return list(filter(None, names))
+    return [name for _, name in _named_lines(raw) if name]
 
 
 def record_paths(raw: bytes, site: str) -> dict[str, str]:
@@ -83,9 +80,9 @@ def record_paths(raw: bytes, site: str) -> dict[str, str]:
 
 def record_hash(raw: bytes, names: Collection[str] | None = None) -> dict[str, tuple[str, str, int]]:
     """For each name (of `names`, if given) with a hash and a size: (algorithm, hash as written, size in bytes)."""
-    if names is not None and b'"' not in raw:
-        wanted = set(map(_encoded, names))
-        raw = b"\n".join(line for line in raw.split(b"\n") if line.partition(b",")[0] in wanted)
+    if names is not None:
+        wanted = set(names)
+        raw = b"".join(line for line, name in _named_lines(raw) if name in wanted)
     hashes = {}
     for line in read_record(raw):
         algorithm, equals, value = line.hash.partition("=")
@@ -100,31 +97,24 @@ def rewrite_record(raw: bytes, removed: Collection[str], changed: Mapping[str, t
     Names are as `read_record` gives them; a sha256 is urlsafe base64 without padding. A field that was empty stays
     empty (RECORD's own line has no hash); all other lines stay as they are to the byte.
     """
-    if b'"' not in raw:
-        return _rewrite_plain(raw, set(map(_encoded, removed)), {_encoded(name): new for name, new in changed.items()})
     kept = []
-    for line in read_record(raw):
-        if line.name and line.name in removed:
+    for line, name in _named_lines(raw):
+        if name and name in removed:
             continue
-        new = changed.get(line.name) if line.name else None
-        kept.append(line.raw if new is None else _changed(line, *new))
+        new = changed.get(name) if name else None
+        kept.append(line if new is None else _changed(_line(line), *new))
     return b"".join(kept)
 
 
-def _encoded(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
-
-
-def _rewrite_plain(raw: bytes, removed: Collection[bytes], changed: Mapping[bytes, tuple[str, int]]) -> bytes:
-    """As `rewrite_record`, where nothing is quoted: most files are so, and some have ten thousand lines."""
-    kept = []
-    *lines, last = raw.split(b"\n")
-    for line in [*(line + b"\n" for line in lines), last]:
-        name = line.partition(b",")[0] if b"," in line else line.rstrip(b"\r\n")
-        if not name or name not in removed:
-            new = changed.get(name) if name else None
-            kept.append(line if new is None else _changed(_line(line), *new))
-    return b"".join(kept)
+def _named_lines(raw: bytes) -> Iterator[tuple[bytes, str]]:
+    """Each line, its end included, with its name; joining them gives the file."""
+    if b'"' in raw:
+        yield from ((line.raw, line.name) for line in read_record(raw))
+        return
+    # Most files quote nothing, some have ten thousand lines, and of most of these only the name matters.
+    for line in io.BytesIO(raw):
+        text = line.decode("utf-8", "surrogateescape")
+        yield line, text.partition(",")[0] if "," in text else text.rstrip("\r\n")
 
 
 def _changed(line: RecordLine, sha256: str, size: int) -> bytes:

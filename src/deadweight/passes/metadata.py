@@ -110,9 +110,7 @@ def _all_digests(ledger: Ledger, edit: Edit) -> tuple[dict[Key, Digests], dict[K
     tasks: list[tuple[str, Content | None]] = []
     for path, content in edit.rewrite.items():
         tasks += [(path, None), (path, content)]
-    unknown = [
-        task for task in tasks if not are_known(ledger, _inode(ledger, task[0]), task[1], md5=_by_md5(ledger, task[0]))
-    ]
+    unknown = [(path, new) for path, new in tasks if not _is_known(ledger, path, new)]
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(lambda task: _digests(ledger, *task), unknown))
     results = [_digests(ledger, *task) for task in tasks]
@@ -156,7 +154,7 @@ def _record(
     names = record_paths(raw, dist.site)
     new: dict[str, tuple[str, int]] = {}
     rewritten = touched & names.keys() & changed.keys()
-    hashes = record_hash(raw, [names[place] for place in rewritten])
+    hashes = record_hash(raw, [names[place] for place in rewritten]) if rewritten else {}
     for place in rewritten:
         before, after = changed[place]
         name = names[place]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from deadweight.errors import TarError
 from deadweight.image import layer
 from deadweight.image.bytes import ByteRange
+from deadweight.image.changed import HeldRange
 from deadweight.image.layer import Entry, change_header, read_entries, read_plain_entry
 from deadweight.image.ustar import headers, owners_of
 
@@ -26,19 +27,6 @@ times = st.one_of(numbers, st.just(1.5), st.just(12345.0))
 formats = st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 
 
-class _Memory(ByteRange):
-    """Bytes as a range."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(-1, 0, len(data))
-        self.data = data
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return self.data[offset : offset + length]
-
-
 @given(names, names, names, numbers, numbers, times, st.text("ué:", max_size=4), st.integers(0, 0o7777), formats)
 def test_as_tarfile_has_them(
     name: str, new: str, target: str, uid: int, size: int, mtime: float, user: str, mode: int, form: Any
@@ -46,7 +34,7 @@ def test_as_tarfile_has_them(
     info = tarfile.TarInfo(name.strip("/"))
     info.uid, info.gid, info.mtime, info.uname, info.gname, info.mode = uid, 5, mtime, user, "staff", mode
     data = info.tobuf(form, "utf-8", "surrogateescape") + bytes(1024)
-    tar = _Memory(data)
+    tar = HeldRange(data)
     (entry,) = read_entries(tar, "x")
     for change in (
         {"name": new.strip("/"), "size": size},
@@ -102,7 +90,7 @@ def test_what_is_read_by_hand_is_what_tarfile_reads(
     for at in data.draw(st.sampled_from([(), (len(raw) - 512,), (0, len(raw) - 512)])):
         raw[at + 148 : at + 156] = b" " * 8
         raw[at + 148 : at + 156] = b"%06o\0 " % sum(raw[at : at + 512])
-    tar = _Memory(bytes(raw) + bytes(info.size + -info.size % 512) + bytes(1024))
+    tar = HeldRange(bytes(raw) + bytes(info.size + -info.size % 512) + bytes(1024))
     found = read_plain_entry(tar, 0, tar.size, 0)
     assert found is None or found == first(tar)
 
@@ -112,7 +100,7 @@ def test_most_headers_are_read_by_hand() -> None:
     for name, link in (("a", None), ("n" * 150, None), ("a", "b"), ("n" * 150, "m" * 101)):
         header = headers((b"root", b"staff"), name, link, 0o644, 1, 2, 0 if link else 700, 7)
         assert header is not None
-        tar = _Memory(header + bytes(1024 + 1024))
+        tar = HeldRange(header + bytes(1024 + 1024))
         found = read_plain_entry(tar, 0, tar.size, 3)
         assert found is not None
         assert (found.index, found.name, found.linkname, found.owner) == (3, name, link or "", "root:staff")
