@@ -240,6 +240,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="rounds of measuring (default: 3)")
     parser.add_argument("--compile", action="store_true", help="torch.compile as well: needs a C compiler")
     parser.add_argument("--probes", help="these alone, comma-separated")
+    parser.add_argument("--commit", help="deadweight's, for the record, where git cannot say (a copy without .git)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu needs --gpu")
     given = parser.parse_args()
     if given.device == "cpu" and not given.gpu:

@@ -39,7 +39,7 @@ def about(given: argparse.Namespace, stack: Stack, facts: Mapping[str, Any]) -> 
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "deadweight": {
             "version": own_version(),
-            "commit": told("git", "rev-parse", "HEAD"),
+            "commit": given.commit or told("git", "rev-parse", "HEAD"),
             "modified": None if changes is None else bool(changes),
         },
         "machine": {
