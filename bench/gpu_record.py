@@ -32,7 +32,7 @@ def told(*line: str) -> str | None:
 
 def about(given: argparse.Namespace, stack: Stack, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The record's head: what was checked, where, and by what."""
-    changes = told("git", "status", "--porcelain", "--", "src", "bench")
+    changes = None if given.commit else told("git", "status", "--porcelain", "--", "src", "bench")
     return {
         "schema": SCHEMA,
         "same": None,
