@@ -134,4 +134,8 @@ def plan_digest(plan: Plan) -> str:
     """
     place = msgspec.structs.replace(plan.image, reference="")
     swaps = [msgspec.structs.replace(swap, source="") for swap in plan.swaps]
-    return sha256(write_plan(msgspec.structs.replace(plan, image=place, swaps=swaps)))
+    plan = msgspec.structs.replace(plan, image=place, swaps=swaps)
+    try:
+        return sha256(msgspec.json.encode(plan))
+    except UnicodeEncodeError:  # a name that is no UTF-8
+        return sha256(write_plan(plan))

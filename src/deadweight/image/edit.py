@@ -243,7 +243,7 @@ class _Emission:
         inodes, merged = self.fs.inodes, self.links.merged
         for entry in entries:
             key = (position, entry.index)
-            if entry.kind not in ("file", "hardlink") or key in self.dropped:
+            if entry.kind == "dir" or key in self.dropped:
                 continue
             if ".wh." not in entry.name or entry.whiteout is None:
                 root = inodes[key] if entry.kind == "hardlink" else key
@@ -253,8 +253,8 @@ class _Emission:
     def _changed(self, entry: Entry, position: int, carrier: Entry, root: Key) -> list[Piece] | None:
         """The entry's pieces in the result, or None when it stays as it is."""
         key = (position, entry.index)
-        if entry.kind == "file":
-            if carrier is entry and root not in self.content:  # as most are
+        if entry.kind != "hardlink":
+            if carrier is entry and root not in self.content:  # as most are, and all that are no regular files
                 return None
             if carrier is entry or not self._names(position, carrier, entry):
                 return self._carry(entry, position, root, None)

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Collection, Mapping
 
 from deadweight.errors import PlanError, shown
-from deadweight.image.filesystem import Filesystem, Key, Merge, Node
+from deadweight.image.filesystem import Filesystem, Key, Merge
 
 Subject = str | Key
 """What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
@@ -107,7 +107,14 @@ def repair(
     whiteouts: dict[tuple[int, str], None] = {}
     while dropped:
         view = Merge(layers, dropped, whiteouts, fs.inodes).nodes
-        back = [p for p, node in view.items() if p in removed or _has_changed(node, fs.nodes.get(p))]
+        back = [
+            path
+            for path, node in view.items()
+            if (old := fs.nodes.get(path)) is None
+            or node.entry is not old.entry  # the name is another entry's
+            or node.layer != old.layer
+            or path in removed
+        ]
         # What comes back may also be in the way of what stays.
         back += [p for p, node in fs.nodes.items() if node.entry is not None and p not in removed and p not in view]
         if not back:
@@ -135,11 +142,6 @@ def repair(
         if before == (len(dropped), len(whiteouts)):
             raise PlanError(f"removing would bring back {shown(back[0])} from a lower layer")
     return dropped, whiteouts
-
-
-def _has_changed(node: Node, before: Node | None) -> bool:
-    """Whether a path has its name from another entry than before."""
-    return before is None or node.entry is not before.entry or node.layer != before.layer
 
 
 def _hiding(fs: Filesystem, dropped: Mapping[Key, Subject]) -> dict[str, list[Key]]:

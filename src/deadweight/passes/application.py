@@ -33,13 +33,18 @@ def sources(context: Context) -> list[str]:
 @once_for_ledger
 def _sources(ledger: Ledger) -> list[str]:
     own = {path for dist in ledger.distributions if is_application(dist) for path in dist.files if path.endswith(".py")}
-    found = [path for path, test in _python_sources(ledger) if not test and (path in own or _is_nobodys(ledger, path))]
+    listed = ledger.owners  # what a package or distribution lists is theirs: most files are
+    found = [
+        path
+        for path, test in _python_sources(ledger)
+        if not test and (path in own or (path not in listed and _is_nobodys(ledger, path)))
+    ]
     elsewhere = {path for path in own if _ELSEWHERE.search(path) and not is_test(path)}
     if elsewhere:
         wanted = elsewhere.union(found)
         found = [path for path in ledger.fs.nodes if path in wanted]
     # What the image runs counts wherever it lies and whatever its name.
-    listed, scanned = ledger.owners, set(found)
+    scanned = set(found)
     for path in commands(ledger).programs:
         node = ledger.fs.nodes[path]
         if node.kind == "file" and path not in scanned and path not in listed:

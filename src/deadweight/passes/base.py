@@ -99,6 +99,9 @@ class Context:
         path = proposal.path
         if not self.may_change(path) or path in self.linked:
             return False
+        if proposal.action == "remove" and not self.rewritten:
+            self.gone.add(path)
+            return True
         inode = self.ledger.fs.nodes[path].inode
         assert inode is not None  # what may change has an entry
         last, first = self.rewritten.get(inode, ("", None))

@@ -33,6 +33,9 @@ _REASONS = (
     ("var/tmp/", "temporary files"),
     ("var/cache/debconf/", "debconf's backups"),
 )
+MANY = 1000
+"""Files of a cache: fewer are looked at one by one."""
+_PREFIXES = tuple(prefix for prefix, _ in _REASONS)
 
 
 def propose(context: Context) -> Iterator[Proposal]:
@@ -41,8 +44,9 @@ def propose(context: Context) -> Iterator[Proposal]:
     found = _candidates(context)
     shields = _Shields(context)
     reasons: dict[str, list[str]] = {}
-    for path, root in sorted(found.items()):
-        reason = shields.reason(path, root)
+    shields.look_at_trees(found)
+    for path in sorted(found):
+        reason = shields.reason(path, found[path])
         if nodes[path].kind != "file":  # nothing worth a note
             if reason is not None or shields.is_needed(nodes[path]):
                 del found[path]
@@ -127,9 +131,10 @@ def homes(fs: Filesystem) -> list[str]:
 
 
 def _reason(path: str, root: str) -> tuple[str, str]:
-    for prefix, why in _REASONS:
-        if path.startswith(prefix):
-            return why, f"below /{prefix.rstrip('/')}"
+    if path.startswith(_PREFIXES):
+        for prefix, why in _REASONS:
+            if path.startswith(prefix):
+                return why, f"below /{prefix.rstrip('/')}"
     return _reason_below(root)
 
 
@@ -173,6 +178,7 @@ class _Shields:
         self._near_sites = _Nearest(self._sites)
         self._named = {*self._strict, *self._loose, *self._sites}
         self._places: dict[tuple[str, str], str | None] = {}
+        self._plain: dict[str, str | None] = {}  # the reason for all of a cache, where it is one
         self._read = {
             place.decode("utf-8", "surrogateescape").strip("/"): path
             for path in sources(context)
@@ -191,8 +197,25 @@ class _Shields:
             return "distributions are installed there"
         return None
 
+    def look_at_trees(self, found: Mapping[str, str]) -> None:
+        """Finds the large caches in which nothing is named and nothing is a package's: one reason holds for all of each.
+
+        uv's has every file of every distribution once more.
+        """
+        trees: dict[str, list[str]] = {}
+        for path, root in found.items():
+            trees.setdefault(root, []).append(path)
+        for root, paths in trees.items():
+            if len(paths) < MANY or "*" in root or root in self._named or any(map(self._scratch, paths)):
+                continue
+            below = f"{root}/"
+            if not any(place.startswith(below) for place in self._named) and self._ledger.is_nobodys(root):
+                self._plain[root] = self._of_place(root, root)
+
     def reason(self, path: str, root: str) -> str | None:
         """Why a file of a cache stays; None when it does not."""
+        if root in self._plain:
+            return self._plain[root]
         if path in self._named:
             reason = self._of_place(path, root)
         else:  # what its directory says holds for all of it

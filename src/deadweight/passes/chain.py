@@ -33,9 +33,10 @@ def request(ledger: Ledger, proposals: Iterable[Step], keep_layers: Collection[i
     link: dict[str, str] = {}
     rewrites: list[Step] = []
     by_subject: dict[Subject, list[Step]] = {}
-    for one, proposal in proposals:
+    for step in proposals:
+        _, proposal = step
         if proposal.action == "rewrite":
-            rewrites.append((one, proposal))
+            rewrites.append(step)
             continue
         subject: Subject = proposal.path
         if proposal.action == "drop":
@@ -46,7 +47,7 @@ def request(ledger: Ledger, proposals: Iterable[Step], keep_layers: Collection[i
             remove.append(proposal.path)
         else:
             link[proposal.path] = proposal.to or ""
-        by_subject[subject] = [(one, proposal)]
+        by_subject[subject] = [step]
     rewrite: dict[str, Content] = {}
     steps: dict[str, tuple[int, ...]] = {}
     for chain in _chains(Links(ledger.fs, link), ledger, rewrites):

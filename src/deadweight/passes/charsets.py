@@ -32,7 +32,8 @@ _SETTING: Final = re.compile(r"(?:.*\s)?(LC_ALL|LC_CTYPE|LANG)=(.*)", re.DOTALL)
 def propose(context: Context) -> Iterator[Proposal]:
     """The converters, the list of them, and the cache of both lists, without which glibc reads the first; by path."""
     nodes = context.ledger.fs.nodes
-    lists = ((path, match[1]) for path in nodes if (match := _EXTRA.fullmatch(path)) and path not in context.gone)
+    named = (path for path in nodes if path.endswith("-extra.conf") and path not in context.gone)
+    lists = ((path, match[1]) for path in named if (match := _EXTRA.fullmatch(path)))
     # dpkg's database follows; nothing else that keeps lists of files would.
     found = [(path, folder) for path, folder in lists if context.ledger.owner(path).kind == "debian"]
     if not found:

@@ -57,6 +57,8 @@ def propose(context: Context) -> Iterator[Proposal]:
     done: set[str] = set()  # directories whose parents were looked at
     stubs_stay: dict[str, str] = {}
     for path, node in context.ledger.fs.nodes.items():
+        if path in context.gone:
+            continue
         kind = _kind(context, path)
         if kind is None or kind in stay or node.kind not in ("file", "symlink") or not context.may_change(path):
             continue

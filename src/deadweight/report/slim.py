@@ -84,7 +84,7 @@ def slim_report(
             )
             for size in plan.layers
         ],
-        cuts=[_cut_line(cut, owner) for cut, owner in zip(plan.cuts, owners, strict=True)],
+        cuts=_cut_lines(plan.cuts, owners),
         verdict=printable(verdict),
         notes=[valid(note) for note in dict.fromkeys(notes)],
         gpu_savings=list(savings),
@@ -106,28 +106,42 @@ def _owner(cut: Cut, ledger: Ledger, over: Ledger) -> Owner:
 
 def _owners(plan: Plan, owners: Sequence[Owner]) -> list[OwnerSaving]:
     """What leaves of each owner, the most first; versions of one name are one owner."""
-    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    by_owner: dict[Owner, list[int]] = {}  # what each cut saves
     for cut, owner in zip(plan.cuts, owners, strict=True):
+        by_owner.setdefault(owner, []).append(cut.before_bytes - cut.after_bytes)
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for owner, each in by_owner.items():
         count, saved = sums.get((owner.name, owner.kind), (0, 0))
-        sums[owner.name, owner.kind] = (count + 1, saved + cut.before_bytes - cut.after_bytes)
+        sums[owner.name, owner.kind] = (count + len(each), saved + sum(each))
     lines = [OwnerSaving(valid(name), kind, *line) for (name, kind), line in sums.items()]
     return sorted(lines, key=lambda line: (-line.bytes, line.name))
 
 
-def _cut_line(cut: Cut, owner: Owner) -> CutLine:
-    return CutLine(
-        pass_=valid(cut.pass_),
-        path=valid(cut.path),
-        layer=cut.layer,
-        action=cut.action,
-        before_bytes=cut.before_bytes,
-        after_bytes=cut.after_bytes,
-        risk=cut.risk,
-        why=valid(cut.why),
-        evidence=valid(cut.evidence),
-        owner=valid(owner.name),
-        to=None if cut.to is None else valid(cut.to),
-    )
+def _cut_lines(cuts: Sequence[Cut], owners: Sequence[Owner]) -> list[CutLine]:
+    said: dict[str, str] = {}  # most cuts of a pass say the same of themselves
+
+    def clean(text: str) -> str:
+        found = said.get(text)
+        if found is None:
+            found = said[text] = valid(text)
+        return found
+
+    return [
+        CutLine(
+            clean(cut.pass_),
+            cut.path if cut.path.isascii() else valid(cut.path),
+            cut.layer,
+            cut.action,
+            cut.before_bytes,
+            cut.after_bytes,
+            cut.risk,
+            clean(cut.why),
+            clean(cut.evidence),
+            clean(owner.name),
+            None if cut.to is None else valid(cut.to),
+        )
+        for cut, owner in zip(cuts, owners, strict=True)
+    ]
 
 
 def _passes(plan: Plan) -> list[PassLine]:

@@ -140,7 +140,7 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
         bytes_table(console, "Saved, by owner", owners, what="owner, and how many cuts", top=min(top, 8), total="saved")
         _layers(console, report)
         cuts = heapq.nsmallest(top + 1, report.cuts, key=lambda cut: (cut.after_bytes - cut.before_bytes, cut.path))
-        saved = sum(cut.before_bytes - cut.after_bytes for cut in report.cuts)
+        saved = sum(one.bytes for one in report.passes)
         bytes_table(
             console,
             "Largest cuts",

@@ -36,6 +36,17 @@ def test_a_link_to_what_is_no_file_takes_it_over_as_it_is(kind: bytes) -> None:
             assert edited(tars, Edit(remove=[leaving])) == expected
 
 
+@pytest.mark.parametrize("kind", [SYMLINK, FIFO])
+def test_names_of_what_is_no_file_stay_one_when_the_name_between_them_leaves(kind: bytes) -> None:
+    entries = [member("a", kind=kind, link="x" if kind == SYMLINK else "")]
+    entries += [member("b", kind=LINK, link="a"), member("c", kind=LINK, link="b")]
+    with image_of([tar_of(entries)]) as image:
+        (layer,) = edit_image(Filesystem(image), Edit(remove=["b"])).layers
+        built = b"".join(layer_chunks(image, layer))
+    view = merged_view([built])
+    assert view["a"].inode == view["c"].inode
+
+
 def test_no_link_is_made_to_a_name_whose_directory_was_replaced() -> None:
     entries = [
         member("x", b"data"),
