@@ -30,7 +30,7 @@ from deadweight.cache.unpacked import recall_unpacked
 from deadweight.entries import keep, load
 from deadweight.image.bytes import ByteRange
 from deadweight.image.changed import ChangedLayer
-from deadweight.image.emitted import Emitted
+from deadweight.image.emitted import Emitted, Kept
 from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry
 from deadweight.image.model import Image, Layer
@@ -59,7 +59,7 @@ class Facts:
         self._loaded: dict[tuple[str, int], int] = {}
         self._recipes: set[str] | None = None
         self._made: list[tuple[int, str, object]] = []
-        self._emitted: list[tuple[int, str, Emitted]] = []
+        self._emitted: list[tuple[int, str, Emitted, Kept]] = []
         self.memo: dict[Hashable, Any] = {}
         """What no other run is told: for whoever would work it out again in this one."""
 
@@ -120,10 +120,17 @@ class Facts:
         found: Emitted | None = load(_place(self._cache, self._image.layers[position], f"edit-{key}"), Emitted)
         return found
 
-    def note_emitted(self, position: int, key: str, emitted: Emitted) -> None:
+    def find_pieces(self, position: int, key: str) -> Kept | None:
+        """The pieces of what an edit made of the layer at a position."""
+        if self._cache is None:
+            return None
+        found: Kept | None = load(_place(self._cache, self._image.layers[position], f"pieces-{key}"), Kept)
+        return found
+
+    def note_emitted(self, position: int, key: str, emitted: Emitted, pieces: Kept) -> None:
         """Remembers what an edit made of the layer at a position, once it and all below are proved."""
         if self._cache is not None and not self._is_changed(position):
-            self._emitted.append((position, key, emitted))
+            self._emitted.append((position, key, emitted, pieces))
 
     def _is_changed(self, position: int) -> bool:
         """Whether the layer at a position or one below it is not as the image has it."""
@@ -142,8 +149,9 @@ class Facts:
             if isinstance(layer, ChangedLayer) or not proved(layer, self._cache):
                 below = False
                 continue
-            for position, key, emitted in self._emitted if below else ():
+            for position, key, emitted, pieces in self._emitted if below else ():
                 if position == layer.position:
+                    keep(_place(self._cache, layer, f"pieces-{key}"), pieces)
                     keep(_place(self._cache, layer, f"edit-{key}"), emitted)
                     learnt = True
             place = _place(self._cache, layer, "entries")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +10,9 @@ from deadweight.cache.layers import Cache, Record
 from deadweight.image.bytes import ByteRange, State, file_state
 from deadweight.image.changed import ChangedLayer
 from deadweight.image.edit import LayerEdit
+from deadweight.image.emitted import Recalled, name_of, sources_of
 from deadweight.image.model import Image
 from deadweight.image.output import Written
-from deadweight.image.pieces import Span
 from deadweight.image.transports.store import BLOBS
 
 
@@ -29,18 +28,10 @@ def written_key(image: Image, edit: LayerEdit) -> str | None:
 
 
 def _key(image: Image, edit: LayerEdit) -> str | None:
-    if edit.pieces is None:
-        return None
-    names = [None if isinstance(layer, ChangedLayer) else layer.diff_id.encode() for layer in image.layers]
-    parts: list[bytes] = []
-    for piece in edit.pieces:
-        if isinstance(piece, bytes):
-            parts += (b"b%d:" % len(piece), piece)
-        elif isinstance(piece, Span) and (name := names[piece.layer]) is not None:
-            parts.append(b"r%b,%d,%d:" % (name, piece.start, piece.length))
-        else:
-            return None
-    return hashlib.sha256(b"deadweight.layer/1" + b"".join(parts)).hexdigest()
+    if edit.pieces is None or isinstance(edit.pieces, Recalled):
+        return None if edit.pieces is None else edit.pieces.name
+    diff_ids = [None if isinstance(layer, ChangedLayer) else layer.diff_id for layer in image.layers]
+    return name_of(diff_ids, edit.pieces)
 
 
 def find_written(cache: Cache, image: Image, edit: LayerEdit) -> tuple[str, ByteRange | None, State | None] | None:
@@ -67,8 +58,8 @@ def note_written(
         key = written_key(image, edit)
         if key is None or edit.pieces is None:
             continue
-        sources = {edit.position, *(piece.layer for piece in edit.pieces if isinstance(piece, Span))}
-        if all(proved(image.layers[position], cache) for position in sources):
+        sources = edit.pieces.sources if isinstance(edit.pieces, Recalled) else sources_of(edit.pieces)
+        if all(proved(image.layers[position], cache) for position in (edit.position, *sources)):
             cache.note_record(key, Record(diff_id, size))
             if folder is not None:
                 blob = folder / BLOBS / diff_id[7:]

@@ -39,7 +39,7 @@ class ChangedLayer(Layer):
     original: Layer
     edited: Layer
     """What the edit was of: the original, or what an edit before made of it."""
-    pieces: tuple[Piece, ...]
+    pieces: Sequence[Piece]
 
     @cached_property
     def entries(self) -> list[Entry]:

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Final
 
 from deadweight.errors import BadInputError
@@ -75,10 +76,7 @@ class Content:
 
     @cached_property
     def _starts(self) -> list[int]:
-        starts = [0]
-        for piece in self.pieces:
-            starts.append(starts[-1] + length_of(piece))
-        return starts
+        return list(accumulate(map(length_of, self.pieces), initial=0))
 
     @cached_property
     def digest(self) -> bytes | None:

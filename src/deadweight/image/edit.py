@@ -13,13 +13,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 
 from deadweight.errors import PlanError, shown
 from deadweight.image import emitted
 from deadweight.image.bytes import ByteRange
 from deadweight.image.content import Content, Recoded
-from deadweight.image.emitted import Charge, Memo
+from deadweight.image.emitted import Charge, Memo, Recalled
 from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
 from deadweight.image.leaving import Subject, dropped_by, pinned_by, removable, repair
@@ -50,7 +51,7 @@ class LayerEdit:
     """A layer of the result: its pieces in order, or None for a layer that stays as it is."""
 
     position: int
-    pieces: tuple[Piece, ...] | None
+    pieces: Sequence[Piece] | None
     size: int
 
 
@@ -144,13 +145,20 @@ class _Emission:
             return self._layer(position)
         found = self.memo.find_emitted(position, key)
         if found is not None:
-            pieces, self.charges = emitted.thaw(found)
+            self.charges = found.charges
+            find = partial(self._pieces, self.memo, position, key)
+            pieces = None if found.name is None else Recalled(found.name, found.sources, find)
             return LayerEdit(position, pieces, found.size)
         edit = self._layer(position)
-        made = emitted.freeze(edit.size, edit.pieces, self.charges)
+        made = emitted.freeze(self.fs.image.layers[: position + 1], edit.size, edit.pieces, self.charges)
         if made is not None:
-            self.memo.note_emitted(position, key, made)
+            self.memo.note_emitted(position, key, *made)
         return edit
+
+    def _pieces(self, memo: Memo, position: int, key: str) -> Sequence[Piece]:
+        """The pieces of a layer that is remembered: as they are, or, where they are lost, worked out."""
+        kept = memo.find_pieces(position, key)
+        return emitted.thaw(kept) if kept is not None else self._layer(position).pieces or ()
 
     def _key(self, position: int) -> str | None:
         """By what `_layer` makes of a layer is known: all that it asks of anything but this layer and those below."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Final, Protocol, overload
 
 import msgspec
 
@@ -18,8 +18,7 @@ MANY: Final = 1000
 """Entries of a layer: to edit one that has fewer takes less than to look whether that was done before."""
 
 
-@dataclass
-class Charge:
+class Charge(msgspec.Struct, array_like=True):
     """Bytes of the layers' tars, framing included, before and after."""
 
     before: int = 0
@@ -28,13 +27,19 @@ class Charge:
     """What a rewritten file takes after each of its steps but the last."""
 
 
+Kept = list[bytes | tuple[int, int, int]]
+"""A layer's pieces: new bytes, or (layer, start, length) of what is copied."""
+
+
 class Emitted(msgspec.Struct, frozen=True, array_like=True):
-    """A layer's pieces and charges."""
+    """What a layer comes to, but for its pieces."""
 
     size: int
-    pieces: list[bytes | tuple[int, int, int]] | None
-    """New bytes, or (layer, start, length) of what is copied; None for a layer that stays as it is."""
-    charges: list[tuple[str | tuple[int, int], int, int, tuple[int, ...]]]
+    name: str | None
+    """Of its pieces, see `name_of`; None for a layer that stays as it is."""
+    sources: list[int]
+    """Positions of the layers that something is copied from."""
+    charges: dict[Subject, Charge]
 
 
 class Memo(Protocol):
@@ -43,8 +48,34 @@ class Memo(Protocol):
     def find_emitted(self, position: int, key: str) -> Emitted | None:
         """What was made of the layer at a position."""
 
-    def note_emitted(self, position: int, key: str, emitted: Emitted) -> None:
+    def find_pieces(self, position: int, key: str) -> Kept | None:
+        """Its pieces."""
+
+    def note_emitted(self, position: int, key: str, emitted: Emitted, pieces: Kept) -> None:
         """Remembers what was made of the layer at a position, and of those below it."""
+
+
+class Recalled(Sequence[Piece]):
+    """Pieces that are looked up when somebody asks for one: where the layer itself is still there, nobody does."""
+
+    def __init__(self, name: str, sources: Sequence[int], find: Callable[[], Sequence[Piece]]) -> None:
+        self.name = name
+        self.sources = sources
+        self._find = find
+
+    @cached_property
+    def _pieces(self) -> Sequence[Piece]:
+        return self._find()
+
+    @overload
+    def __getitem__(self, index: int) -> Piece: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Piece]: ...
+    def __getitem__(self, index: int | slice) -> Piece | Sequence[Piece]:
+        return self._pieces[index]
+
+    def __len__(self) -> int:
+        return len(self._pieces)
 
 
 def emission_key(layers: Sequence[Layer], *asked: object) -> str | None:
@@ -59,26 +90,49 @@ def emission_key(layers: Sequence[Layer], *asked: object) -> str | None:
     return hashlib.sha256(data).hexdigest()
 
 
-def freeze(size: int, pieces: Iterable[Piece] | None, charges: Mapping[Subject, Charge]) -> Emitted | None:
-    """What was made of a layer; None where a piece is more than bytes and ranges of layers."""
-    kept: list[bytes | tuple[int, int, int]] = []
+def name_of(diff_ids: Sequence[str | None], pieces: Iterable[Piece]) -> str | None:
+    """The name of what some pieces come to, the same whatever else is in an image: of every piece, in hex.
+
+    None where one is more than bytes and ranges of layers, or of a layer without a diff-id.
+    """
+    names = [None if diff_id is None else diff_id.encode() for diff_id in diff_ids]
+    parts: list[bytes] = []
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            parts += (b"b%d:" % len(piece), piece)
+        elif isinstance(piece, Span) and (name := names[piece.layer]) is not None:
+            parts.append(b"r%b,%d,%d:" % (name, piece.start, piece.length))
+        else:
+            return None
+    return hashlib.sha256(b"deadweight.layer/1" + b"".join(parts)).hexdigest()
+
+
+def sources_of(pieces: Iterable[Piece]) -> set[int]:
+    """The positions of the layers that pieces are copied from."""
+    return {piece.layer for piece in pieces if isinstance(piece, Span)}
+
+
+def freeze(
+    layers: Sequence[Layer], size: int, pieces: Sequence[Piece] | None, charges: Mapping[Subject, Charge]
+) -> tuple[Emitted, Kept] | None:
+    """What was made of the last of some layers; None where a piece is more than bytes and ranges of them."""
+    name = None if pieces is None else name_of([layer.diff_id for layer in layers], pieces)
+    if pieces is not None and name is None:
+        return None
+    kept: Kept = []
     for piece in pieces or ():
         if isinstance(piece, bytes):
             kept.append(piece)
         elif isinstance(piece, Span):
             kept.append((piece.layer, piece.start, piece.length))
-        else:
-            return None
-    each = [(subject, one.before, one.after, one.between) for subject, one in charges.items()]
-    return Emitted(size, None if pieces is None else kept, each)
+    # Whoever sums charges up over layers changes them, and this is written later.
+    copied = {subject: Charge(one.before, one.after, one.between) for subject, one in charges.items()}
+    return Emitted(size, name, sorted(sources_of(pieces or ())), copied), kept
 
 
-def thaw(emitted: Emitted) -> tuple[tuple[Piece, ...] | None, dict[Subject, Charge]]:
-    """The pieces and charges again."""
-    charges: dict[Subject, Charge] = {subject: Charge(*numbers) for subject, *numbers in emitted.charges}  # type: ignore[arg-type]
-    if emitted.pieces is None:
-        return None, charges
-    return tuple(piece if isinstance(piece, bytes) else Span(*piece) for piece in emitted.pieces), charges
+def thaw(kept: Kept) -> tuple[Piece, ...]:
+    """The pieces again."""
+    return tuple(piece if isinstance(piece, bytes) else Span(*piece) for piece in kept)
 
 
 def dropped_of(entries: int, position: int, dropped: Mapping[Key, Subject]) -> list[Subject | None]:

@@ -172,8 +172,12 @@ class Merge:
         self._known = inodes
         self._layers = layers
         self._implied = 0
+        gone: dict[int, set[int]] = {}  # the indices of dropped entries, by layer
+        for position, index in dropped:
+            gone.setdefault(position, set()).add(index)
         for position, entries in enumerate(layers):
-            kept = [e for e in entries if (position, e.index) not in dropped] if dropped else entries
+            leaving = gone.get(position)
+            kept = entries if leaving is None else [e for e in entries if e.index not in leaving]
             lower = self._hide_lower(kept, [path for at, path in whiteouts if at == position])
             nodes, children = self.nodes, self.children
             for entry in kept:
@@ -181,11 +185,16 @@ class Merge:
                 if ".wh." in path and entry.whiteout is not None:
                     continue
                 siblings = children.get(path.rpartition("/")[0])
-                if kind == "hardlink" or siblings is None or path in nodes:
+                if siblings is None or path in nodes:
                     self._add(position, entry, lower)
-                else:  # a new name in a directory that is there, as most are
-                    siblings[path] = None
+                    continue
+                # A new name in a directory that is there, as most are.
+                if kind == "hardlink":
+                    source_layer, source = self._link_source(position, entry, lower)
+                    nodes[path] = Node(path, position, entry, source_layer, source, source.kind)
+                else:
                     nodes[path] = Node(path, position, entry, position, entry, kind)
+                siblings[path] = None
 
     def _hide_lower(self, entries: Sequence[Entry], added: Sequence[str]) -> dict[str, Node]:
         """Applies a layer's whiteouts; gives what they hid, which hard links of the same layer may still name."""

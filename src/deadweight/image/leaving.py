@@ -20,18 +20,16 @@ def pinned_by(fs: Filesystem, keep: Collection[int]) -> frozenset[Key]:
 def removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) -> frozenset[str]:
     """What of `wanted` can leave: directories only with all that is in them, and no entry (`pinned`) that a hard
     link names from a layer that stays as it is."""
-    gone: set[str] = set()
-    directories: list[str] = []
+    nodes = fs.nodes
     for path in wanted:
-        node = fs.nodes.get(path)
-        if node is None or not path:
+        if path not in nodes or not path:
             raise PlanError(f"there is no {shown(path)} in the image to remove")
-        if node.kind == "dir":
-            directories.append(path)
-        elif not pinned or node.key not in pinned:
-            gone.add(path)
+    directories = [path for path in wanted if nodes[path].kind == "dir"]
+    gone = set(wanted).difference(directories)
+    if pinned:
+        gone = {path for path in gone if nodes[path].key not in pinned}
     for path in sorted(directories, key=lambda p: p.count("/"), reverse=True):
-        if fs.nodes[path].key not in pinned and all(child in gone for child in fs.children(path)):
+        if nodes[path].key not in pinned and gone.issuperset(fs.children(path)):
             gone.add(path)
     return frozenset(gone)
 
@@ -48,19 +46,23 @@ def dropped_by(
     for layer in fs.image.layers:
         if layer.position in keep:
             continue
-        for entry in layer.entries:
+        position, rest = layer.position, []
+        for entry in layer.entries:  # most leave by their own names, or not at all
+            name = entry.name
+            if name in removed and (".wh." not in name or entry.whiteout is None):
+                dropped[position, entry.index] = name
+            else:
+                rest.append(entry)
+        for entry in rest:
             hides = entry.whiteout if ".wh." in entry.name else None
             name = entry.name if hides is None else hides
-            if hides is None and name in removed:
-                dropped[layer.position, entry.index] = name
-                continue
             parent = name.rpartition("/")[0]
             if parent not in above:
                 above[parent] = parent if parent in removed else _ancestor_in(parent, removed)
             top = above[parent]
             if top is not None:
                 # Below a path that leaves, hidden entries and whiteouts would imply it again.
-                dropped[layer.position, entry.index] = top
+                dropped[position, entry.index] = top
     for key in drop:
         if key[0] not in keep:
             dropped.setdefault(key, key)
@@ -87,15 +89,17 @@ def _undrop_directories(fs: Filesystem, drop: Collection[Key], dropped: dict[Key
     """A hidden directory entry stays while its layer keeps something in that directory."""
     layers = {key[0] for key in drop if key in dropped and fs.entry(key).kind == "dir"}
     for position in layers:
-        entries = fs.image.layers[position].entries
+        gone = {index for layer, index in dropped if layer == position}
+        kept = [e for e in fs.image.layers[position].entries if e.index not in gone]
         needed: set[str] = set()
-        for parent in {e.name.rpartition("/")[0] for e in entries if (position, e.index) not in dropped}:
+        for parent in {e.name.rpartition("/")[0] for e in kept}:
             above = parent
             while above and above not in needed:
                 needed.add(above)
                 above = above.rpartition("/")[0]
-        for key in [k for k in dropped if k[0] == position and k == dropped[k]]:
-            if fs.entry(key).kind == "dir" and fs.entry(key).name in needed:
+        for key in drop:
+            entry = fs.entry(key)
+            if key[0] == position and dropped.get(key) == key and entry.kind == "dir" and entry.name in needed:
                 del dropped[key]
 
 

@@ -198,7 +198,7 @@ class _Shields:
         return None
 
     def look_at_trees(self, found: Mapping[str, str]) -> None:
-        """Finds the large caches in which nothing is named and nothing is a package's: one reason holds for all of each.
+        """Finds large caches in which nothing is named and nothing is a package's: one reason holds for all of each.
 
         uv's has every file of every distribution once more.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from packaging.utils import canonicalize_name
 
@@ -50,8 +51,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     if users:
         context.notes.append(f"headers stay: {', '.join(users)} may read them while running")
     stay = {HEADERS} if users else set()
-    header_owners = matcher(known("headers", "read_by_their_own"))
-    stub_owners = matcher(known("stubs", "read_by_their_own"))
+    header_owners, stub_owners = _owners("headers"), _owners("stubs")
     sites = tuple(sorted({f"{dist.site}/" for dist in context.ledger.distributions}, key=len, reverse=True))
     removals: dict[str, Proposal] = {}
     done: set[str] = set()  # directories whose parents were looked at
@@ -67,8 +67,7 @@ def propose(context: Context) -> Iterator[Proposal]:
             removals[path] = Proposal("remove", path, kind, _EVIDENCE[kind])
         if owner.kind != "python":
             continue
-        name = str(canonicalize_name(owner.name))
-        if (kind == HEADERS and header_owners(name)) or (kind == STUBS and stub_owners(name)):
+        if (kind == HEADERS and header_owners(owner.name)) or (kind == STUBS and stub_owners(owner.name)):
             continue
         if kind == STUBS and _is_read(context, path):
             stubs_stay.setdefault(owner.name, path)
@@ -85,6 +84,12 @@ def propose(context: Context) -> Iterator[Proposal]:
         context.notes.append(f"type stubs of {name} that it reads when imported stay (/{path})")
     for path in sorted(removals):
         yield removals[path]
+
+
+def _owners(section: str) -> Callable[[str], bool]:
+    """Tells whether a distribution is one that reads its own files of this kind; each is looked at once."""
+    reads = matcher(known(section, "read_by_their_own"))
+    return cache(lambda name: reads(str(canonicalize_name(name))))
 
 
 def _is_embedding(path: str) -> bool:

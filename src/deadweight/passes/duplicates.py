@@ -56,7 +56,9 @@ def _groups(context: Context) -> list[_Group]:
         if key in context.rewritten:  # its copies may be for somebody who reads the old content
             continue
         entry = fs.entry(key)
-        if entry.stored and not entry.sparse and not any(_excluded(path) for path in paths):
+        if not entry.stored or entry.sparse or all(map(context.gone.__contains__, paths)):
+            continue
+        if not any(map(_excluded, paths)):
             by_meta.setdefault(_meta(key[0], entry), []).append(key)
     groups = []
     for keys in by_meta.values():

@@ -21,6 +21,8 @@ from deadweight.passes.inodes import changeable_name, names_by_inode
 
 _SHOWN = 3
 _THREADS = 2
+_LARGE = 1 << 20
+"""Bytes of files for which a thread is worth its while."""
 
 
 def propose(context: Context) -> Iterator[Proposal]:
@@ -45,9 +47,11 @@ def propose(context: Context) -> Iterator[Proposal]:
             return within, str(error)
         return within, None
 
+    large = [path for path in paths if ledger.fs.nodes[path].size >= _LARGE]
     with ThreadPoolExecutor(_THREADS) as pool:  # while one reads, another one compares
-        results = list(pool.map(tried, paths))
-    for (path, others), (within, reason) in zip(paths.items(), results, strict=True):
+        results = dict(zip(large, pool.map(tried, large), strict=True))
+    for path, others in paths.items():
+        within, reason = results[path] if path in results else tried(path)
         beyond[f"/{path}"] = within
         if reason is not None:
             if reason != NOTHING:

@@ -95,10 +95,11 @@ def _names(ledger: Ledger, edit: Edit) -> dict[Key, list[str]]:
     carriers = {path: inode_of(ledger.fs, path) for path in edit.rewrite}
     wanted = {links.root(key): key for key in carriers.values()}
     names: dict[Key, list[str]] = {}
-    for inode, paths in names_by_inode(ledger).items():
+    by_inode = names_by_inode(ledger)
+    for inode in dict.fromkeys((*wanted, *links.merged)):
         key = wanted.get(links.root(inode))
         if key is not None:
-            names.setdefault(key, []).extend(paths)
+            names.setdefault(key, []).extend(by_inode.get(inode, ()))
     return names
 
 

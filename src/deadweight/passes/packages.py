@@ -39,9 +39,10 @@ class Need(NamedTuple):
 def all_needs(context: Context, alternatives: Collection[Alternative], candidates: Collection[str]) -> list[Need]:
     """Every need that can be told from files; `candidates` are the paths that could leave."""
     wanted = frozenset(candidates)
-    found = [
+    found = list(_of_elf_files(context, wanted))
+    found += [
         need
-        for needs_of in (_of_elf_files, _of_scripts, _of_commands, _of_sources)
+        for needs_of in (_of_scripts, _of_commands, _of_sources)
         for need in needs_of(context)
         if need.target in wanted
     ]
@@ -50,7 +51,7 @@ def all_needs(context: Context, alternatives: Collection[Alternative], candidate
     return found
 
 
-def _of_elf_files(context: Context) -> Iterator[Need]:
+def _of_elf_files(context: Context, wanted: Collection[str]) -> Iterator[Need]:
     names = names_by_inode(context.ledger)
     nodes = context.ledger.fs.nodes
     for path, needed in needs(context.ledger).items():
@@ -59,9 +60,11 @@ def _of_elf_files(context: Context) -> Iterator[Need]:
         own = tuple(names[inode])
         for library, chain in needed.libraries.items():
             for target in chain:
-                yield Need(own, target, f"/{path} needs {library}")
+                if target in wanted:
+                    yield Need(own, target, f"/{path} needs {library}")
         for target in needed.interpreter:
-            yield Need(own, target, f"/{path} is loaded by it")
+            if target in wanted:
+                yield Need(own, target, f"/{path} is loaded by it")
 
 
 def _of_scripts(context: Context) -> Iterator[Need]:

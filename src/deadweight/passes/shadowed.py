@@ -26,18 +26,15 @@ def propose(context: Context) -> Iterator[Proposal]:
 
 def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[Proposal]:
     """Layers from below: `there` are the names that lower layers keep, `above` all directories over them."""
+    whiteouts = [_whiteouts_of(layer.entries) for layer in fs.image.layers]
     there: set[str] = set()
     above: set[str] = set()
     for layer in fs.image.layers:
-        position = layer.position
+        position, own = layer.position, whiteouts[layer.position]
         kept: list[str] = []
-        for entry in layer.entries:
-            key = (position, entry.index)
-            hides = entry.whiteout if ".wh." in entry.name else None
+        for entry in own:
+            hides, key = entry.whiteout or "", (position, entry.index)
             if key in dropped:
-                continue
-            if hides is None:
-                kept.append(entry.name)
                 continue
             # A whiteout of a lower layer counts as an entry: some engines make its directory when they meet it.
             needed = hides in above or (hides in there and not entry.opaque)
@@ -47,6 +44,10 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
             yield Proposal(
                 "drop", entry.name, "a deletion with nothing left to delete", "no lower layer has it", key=key
             )
+        if not any(whiteouts[position + 1 :]):  # nothing asks any more what lies below
+            return
+        others = {entry.index for entry in own}.union(index for at, index in dropped if at == position)
+        kept += [entry.name for entry in layer.entries if entry.index not in others]
         there.update(kept)
         for parent in {name.rpartition("/")[0] for name in kept if name}:
             place = parent
@@ -55,15 +56,20 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
                 place = place.rpartition("/")[0]
 
 
+def _whiteouts_of(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if ".wh." in entry.name and entry.whiteout is not None]
+
+
 class _Names:
     """What a layer does to lower ones, by path."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        hiding = [e for e in entries if ".wh." in e.name and e.whiteout is not None]
+        hiding = _whiteouts_of(entries)
         hidden = {e.index for e in hiding}
         self.names = {e.name: e.kind for e in entries if e.index not in hidden}
         self.whiteouts = {e.whiteout for e in hiding if not e.opaque}
         self.opaque = {e.whiteout for e in hiding if e.opaque}
+        self._above: dict[str, tuple[str, str] | None] = {}
 
     def hides(self, path: str) -> tuple[str, str] | None:
         """(verb, path) of what hides an entry of a lower layer at `path`."""
@@ -71,14 +77,25 @@ class _Names:
             return "deletes", path
         if path in self.names:
             return "replaces", path
-        parent = path
-        while parent:
-            parent = parent.rpartition("/")[0]
-            if parent in self.whiteouts or parent in self.opaque:
-                return "deletes", parent
-            if self.names.get(parent, "dir") != "dir":
-                return "replaces", parent
-        return None
+        return self._hides_all_of(path.rpartition("/")[0]) if path else None
+
+    def _hides_all_of(self, directory: str) -> tuple[str, str] | None:
+        """(verb, path) of what hides all that lower layers have in a directory; each is looked at once."""
+        seen: list[str] = []
+        found: tuple[str, str] | None = None
+        while directory not in self._above:
+            seen.append(directory)
+            if directory in self.whiteouts or directory in self.opaque:
+                found = "deletes", directory
+            elif self.names.get(directory, "dir") != "dir":
+                found = "replaces", directory
+            if found is not None or not directory:
+                break
+            directory = directory.rpartition("/")[0]
+        else:
+            found = self._above[directory]
+        self._above.update(dict.fromkeys(seen, found))
+        return found
 
 
 def hidden_by(fs: Filesystem) -> dict[Key, tuple[int, str]]:
