@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -68,6 +69,11 @@ class Filesystem:
         self.inodes: dict[Key, Key] = merge.inodes
         """For each hard link, seen or not, the entry that carries its bytes."""
         self._children = merge.children
+
+    @cached_property
+    def symlinks(self) -> Sequence[str]:
+        """The paths of symbolic links, in the order of the view."""
+        return [path for path, node in self.nodes.items() if node.kind == "symlink"]
 
     def children(self, path: str) -> Collection[str]:
         """The full paths of what is in a directory."""

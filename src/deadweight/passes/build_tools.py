@@ -102,8 +102,8 @@ def _linked(context: Context, found: Mapping[str, str]) -> dict[str, str]:
     """Programs that links under other names lead to."""
     fs = context.ledger.fs
     targets: dict[str, str] = {}
-    for path, node in fs.nodes.items():
-        if node.kind == "symlink" and path not in found and path not in context.gone:
+    for path in fs.symlinks:
+        if path not in found and path not in context.gone:
             target = fs.resolve(path)
             if target is not None and target.path in found:
                 targets.setdefault(target.path, path)

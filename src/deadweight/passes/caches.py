@@ -314,8 +314,8 @@ def _linked_to(context: Context, found: Mapping[str, str]) -> list[str]:
     near_root = _Nearest(roots)
     targets: dict[str, None] = {}
     passed: dict[str, None] = {}
-    for path, node in fs.nodes.items():
-        if node.kind == "symlink" and path not in context.gone and near_root(path) is None:
+    for path in fs.symlinks:
+        if path not in context.gone and near_root(path) is None:
             target = fs.resolve(path, passed)
             if target is not None and near_root(target.path) is not None:
                 targets[target.path] = None

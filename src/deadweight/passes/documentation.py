@@ -55,7 +55,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     if translated is not None:
         context.notes.append(f"translations stay: /{translated[0]} mentions {translated[1]}")
     fs = context.ledger.fs
-    for path in sorted(fs.nodes):
+    for path in sorted(fs.nodes.keys() - context.gone):
         what = _what(path, wanted)
         if what is None or (what == TRANSLATIONS and translated is not None):
             continue

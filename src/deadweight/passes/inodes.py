@@ -31,8 +31,8 @@ def links_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
     found = _LINKS.get(ledger)
     if found is None:
         found = {}
-        for path, node in ledger.fs.nodes.items():
-            target = ledger.fs.resolve(path) if node.kind == "symlink" else None
+        for path in ledger.fs.symlinks:
+            target = ledger.fs.resolve(path)
             if target is not None and target.inode is not None and target.kind == "file":
                 found.setdefault(target.inode, []).append(path)
         _LINKS[ledger] = found

@@ -149,8 +149,8 @@ def _of_links(context: Context, alternatives: Collection[Alternative], wanted: C
     """Links of nobody that lead to what could leave; those of alternatives follow their candidates."""
     fs = context.ledger.fs
     managed = {link for group in alternatives for link in group.links}
-    for path, node in fs.nodes.items():
-        if node.kind != "symlink" or path in managed or path in context.gone:
+    for path in fs.symlinks:
+        if path in managed or path in context.gone:
             continue
         for step in follow(fs, path):
             if step.path != path and step.path in wanted:

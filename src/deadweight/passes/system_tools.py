@@ -41,8 +41,8 @@ def _boot(context: Context, leaving: set[str]) -> Iterator[Proposal]:
     """Links by which booting starts what leaves."""
     is_boot = matcher(known("system_tools", "boot"))
     fs = context.ledger.fs
-    for path, node in fs.nodes.items():
-        if node.kind == "symlink" and is_boot(path) and path not in leaving and context.may_change(path):
+    for path in fs.symlinks:
+        if is_boot(path) and path not in leaving and context.may_change(path):
             target = fs.resolve(path)
             if target is not None and target.path in leaving:
                 leaving.add(path)

@@ -200,8 +200,8 @@ class _Work:
                 continue  # what else a link leads to may be anybody's
             if self.context.may_change(node.path):
                 wanted.setdefault(node.path, path)
-        for path, node in fs.nodes.items():
-            if wanted and node.kind == "symlink" and path not in leaving and path not in self.context.gone:
+        for path in fs.symlinks if wanted else ():
+            if wanted and path not in leaving and path not in self.context.gone:
                 target = fs.resolve(path)
                 if target is not None:
                     wanted.pop(target.path, None)
