@@ -158,7 +158,12 @@ class _Emission:
     def _pieces(self, memo: Memo, position: int, key: str) -> Sequence[Piece]:
         """The pieces of a layer that is remembered: as they are, or, where they are lost, worked out."""
         kept = memo.find_pieces(position, key)
-        return emitted.thaw(kept) if kept is not None else self._layer(position).pieces or ()
+        if kept is not None:
+            return emitted.thaw(kept)
+        self.charges = {}  # those that were there are charged already
+        pieces = self._layer(position).pieces
+        assert pieces is not None  # or they had no name
+        return pieces
 
     def _key(self, position: int) -> str | None:
         """By what `_layer` makes of a layer is known: all that it asks of anything but this layer and those below."""
@@ -192,7 +197,8 @@ class _Emission:
         if position in self.keep:
             return untouched
         roots = self._roots(layer.entries, position)
-        first: dict[Key, Entry] = {}  # for each file, the first entry that names it: the one to carry the bytes
+        # For each file the entry that carries the bytes: the first that names it, and again one where names are taken.
+        first: dict[Key, Entry] = {}
         for entry in layer.entries:
             root = roots.get(entry.index)
             if root is not None and root not in first:
@@ -221,7 +227,7 @@ class _Emission:
             if gaps:
                 emit_gaps()
             root = roots.get(entry.index)
-            pieces = None if root is None else self._changed(entry, position, first[root], root)
+            pieces = None if root is None else self._changed(entry, position, first, root)
             if pieces is None:
                 out.copy(entry.start, entry.end)
                 missing = padding(entry.end)  # the last entry's padding, which some tools leave out
@@ -258,13 +264,14 @@ class _Emission:
                 found[entry.index] = self.links.root(root) if root in merged else root
         return found
 
-    def _changed(self, entry: Entry, position: int, carrier: Entry, root: Key) -> list[Piece] | None:
-        """The entry's pieces in the result, or None when it stays as it is."""
-        key = (position, entry.index)
+    def _changed(self, entry: Entry, position: int, first: dict[Key, Entry], root: Key) -> list[Piece] | None:
+        """The entry's pieces in the result, or None when it stays as it is; it may become the one that carries."""
+        key, carrier = (position, entry.index), first[root]
         if entry.kind != "hardlink":
             if carrier is entry and root not in self.content:  # as most are, and all that are no regular files
                 return None
             if carrier is entry or not self._names(position, carrier, entry):
+                first[root] = entry
                 return self._carry(entry, position, root, None)
             # A cut may link to an equal file that comes later: then that one becomes the link.
             paths = self.links.paths
@@ -275,6 +282,7 @@ class _Emission:
         if target not in self.dropped:
             return None
         if carrier is entry or not self._names(position, carrier, entry):
+            first[root] = entry
             return self._carry(entry, position, root, self.dropped[target])
         return self._point(entry, position, carrier, self.dropped[target])
 

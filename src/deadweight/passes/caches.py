@@ -200,7 +200,8 @@ class _Shields:
     def look_at_trees(self, found: Mapping[str, str]) -> None:
         """Finds large caches in which nothing is named and nothing is a package's: one reason holds for all of each.
 
-        uv's has every file of every distribution once more.
+        uv's has every file of every distribution once more. No list has directories, and none of these caches is called
+        as a folder of bytecode is: what is nobody's below is SYSTEM's, file by file.
         """
         trees: dict[str, list[str]] = {}
         for path, root in found.items():

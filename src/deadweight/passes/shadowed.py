@@ -27,13 +27,17 @@ def propose(context: Context) -> Iterator[Proposal]:
 def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[Proposal]:
     """Layers from below: `there` are the names that lower layers keep, `above` all directories over them."""
     whiteouts = [_whiteouts_of(layer.entries) for layer in fs.image.layers]
+    last = max((position for position, own in enumerate(whiteouts) if own), default=-1)
+    leaving: dict[int, set[int]] = {}
+    for position, index in dropped:
+        leaving.setdefault(position, set()).add(index)
     there: set[str] = set()
     above: set[str] = set()
     for layer in fs.image.layers:
         position, own = layer.position, whiteouts[layer.position]
         kept: list[str] = []
         for entry in own:
-            hides, key = entry.whiteout or "", (position, entry.index)
+            hides, key = entry.whiteout or "", (position, entry.index)  # the root's own is empty
             if key in dropped:
                 continue
             # A whiteout of a lower layer counts as an entry: some engines make its directory when they meet it.
@@ -44,9 +48,9 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
             yield Proposal(
                 "drop", entry.name, "a deletion with nothing left to delete", "no lower layer has it", key=key
             )
-        if not any(whiteouts[position + 1 :]):  # nothing asks any more what lies below
+        if position >= last:  # nothing asks any more what lies below
             return
-        others = {entry.index for entry in own}.union(index for at, index in dropped if at == position)
+        others = {entry.index for entry in own} | leaving.get(position, set())
         kept += [entry.name for entry in layer.entries if entry.index not in others]
         there.update(kept)
         for parent in {name.rpartition("/")[0] for name in kept if name}:
@@ -71,31 +75,30 @@ class _Names:
         self.opaque = {e.whiteout for e in hiding if e.opaque}
         self._above: dict[str, tuple[str, str] | None] = {}
 
-    def hides(self, path: str) -> tuple[str, str] | None:
-        """(verb, path) of what hides an entry of a lower layer at `path`."""
+    def hides(self, path: str, directory: str) -> tuple[str, str] | None:
+        """(verb, path) of what hides an entry of a lower layer at `path`, in `directory`."""
         if path in self.whiteouts:
             return "deletes", path
         if path in self.names:
             return "replaces", path
-        return self._hides_all_of(path.rpartition("/")[0]) if path else None
+        return self._hides_all_of(directory) if path else None
 
     def _hides_all_of(self, directory: str) -> tuple[str, str] | None:
         """(verb, path) of what hides all that lower layers have in a directory; each is looked at once."""
-        seen: list[str] = []
-        found: tuple[str, str] | None = None
-        while directory not in self._above:
-            seen.append(directory)
+        if directory not in self._above:
+            # Not of those above it as well: a few names of many parts would fill the memory.
+            self._above[directory] = self._find_above(directory)
+        return self._above[directory]
+
+    def _find_above(self, directory: str) -> tuple[str, str] | None:
+        while True:
             if directory in self.whiteouts or directory in self.opaque:
-                found = "deletes", directory
-            elif self.names.get(directory, "dir") != "dir":
-                found = "replaces", directory
-            if found is not None or not directory:
-                break
+                return "deletes", directory
+            if self.names.get(directory, "dir") != "dir":
+                return "replaces", directory
+            if not directory:
+                return None
             directory = directory.rpartition("/")[0]
-        else:
-            found = self._above[directory]
-        self._above.update(dict.fromkeys(seen, found))
-        return found
 
 
 def hidden_by(fs: Filesystem) -> dict[Key, tuple[int, str]]:
@@ -110,8 +113,9 @@ def hidden_by(fs: Filesystem) -> dict[Key, tuple[int, str]]:
 
 def _hiding(names: Sequence[_Names], key: Key, entry: Entry) -> tuple[int, str, str]:
     """The position of the layer that hides an entry, the verb, and the path that does it."""
+    directory = entry.name.rpartition("/")[0]
     for position in range(key[0] + 1, len(names)):
-        found = names[position].hides(entry.name)
+        found = names[position].hides(entry.name, directory)
         if found is not None:
             return position, *found
     return key[0], "replaces", entry.name

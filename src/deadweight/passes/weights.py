@@ -200,7 +200,7 @@ class _Work:
                 continue  # what else a link leads to may be anybody's
             if self.context.may_change(node.path):
                 wanted.setdefault(node.path, path)
-        for path in fs.symlinks if wanted else ():
+        for path in fs.symlinks:
             if wanted and path not in leaving and path not in self.context.gone:
                 target = fs.resolve(path)
                 if target is not None:

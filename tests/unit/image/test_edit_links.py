@@ -47,6 +47,17 @@ def test_names_of_what_is_no_file_stay_one_when_the_name_between_them_leaves(kin
     assert view["a"].inode == view["c"].inode
 
 
+@pytest.mark.parametrize("kind", [SYMLINK, FIFO, tarfile.REGTYPE])
+def test_names_stay_one_where_the_first_was_taken_again(kind: bytes) -> None:
+    first = member("s", b"data" if kind == tarfile.REGTYPE else b"", kind=kind, link="x" if kind == SYMLINK else "")
+    entries = [first, member("a", kind=LINK, link="s"), member("s", b"a file now")]
+    entries += [member(name, kind=LINK, link="a") for name in "bcd"]
+    with image_of([tar_of(entries)]) as image:
+        (layer,) = edit_image(Filesystem(image), Edit(remove=["a"])).layers
+        view = merged_view([b"".join(layer_chunks(image, layer))])
+    assert view["b"].inode == view["c"].inode == view["d"].inode != view["s"].inode
+
+
 def test_no_link_is_made_to_a_name_whose_directory_was_replaced() -> None:
     entries = [
         member("x", b"data"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deadweight.errors import BadInputError, PlanError
 from deadweight.image import emitted
+from deadweight.image.addition import add_file
 from deadweight.image.content import Content
 from deadweight.image.edit import Edit, Edited, edit_image
 from deadweight.image.emitted import Emitted, Kept, Recalled, emission_key, name_of
@@ -118,6 +119,15 @@ def test_pieces_are_looked_up_where_somebody_asks_and_worked_out_where_they_are_
         assert tuple(found) == first.pieces
         memory.pieces.clear()
         assert tuple(lost) == first.pieces
+
+
+def test_what_is_worked_out_late_is_charged_once() -> None:
+    memory = Memory()
+    with image_of([make_tar(file("a", b"1" * 600), file("b", b"2"))]) as image:
+        fs, edit = Filesystem(image), Edit(remove=["a"])
+        expected = add_file(fs, edit_image(fs, edit, memo=memory), {"a"}, "c", b"3")
+        memory.pieces.clear()
+        assert add_file(fs, edit_image(fs, edit, memo=memory), {"a"}, "c", b"3") == expected
 
 
 def test_names_that_are_no_utf_8_are_not_remembered() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from deadweight.image.edit import Edit, edit_image
 from deadweight.passes.base import Options
 from deadweight.passes.shadowed import PASS
@@ -58,3 +60,15 @@ def test_a_file_in_the_way_of_a_directory_and_an_entry_that_its_own_layer_repeat
 
 def test_patterns_keep_what_they_match() -> None:
     assert paths(PASS, context(LOWER, UPPER, options=Options(keep=("/secret", "d", "a")))) == []
+
+
+def test_names_of_many_parts_take_no_more_memory_than_they_have_letters() -> None:
+    lower = [file(f"x{number}/" + "a/" * 1000 + "f", b"1") for number in range(20)]
+    at = context(lower, [file("between")], [whiteout(f"x{number}") for number in range(20)])
+    assert at.ledger.fs.nodes.keys() == {"", "between"}
+    tracemalloc.start()
+    try:
+        assert len(proposals(PASS, at)) == 40
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
