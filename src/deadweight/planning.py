@@ -235,7 +235,7 @@ def _cuts(
     found.sort(key=lambda cut: (order.get(cut.pass_, 1000), cut.pass_))
     merged: list[Cut] = []
     for cut in found:
-        if merged and merged[-1].path == cut.path and _same_place(merged[-1], cut):  # an entry that a layer has twice
+        if merged and _same_place(merged[-1], cut):  # an entry that a layer has twice
             merged[-1] = _sum(merged[-1], cut)
         else:
             merged.append(cut)
@@ -243,7 +243,7 @@ def _cuts(
 
 
 def _same_place(one: Cut, two: Cut) -> bool:
-    return one.layer == two.layer and one.pass_ == two.pass_
+    return one.path == two.path and one.layer == two.layer and one.pass_ == two.pass_
 
 
 def _sum(one: Cut, two: Cut) -> Cut:

@@ -8,7 +8,7 @@ directories. Every name remembers the entry that carries its bytes, since names 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import msgspec
@@ -157,6 +157,14 @@ class Filesystem:
         return self.reader(node)(0, node.size)
 
 
+def by_layer(keys: Iterable[Key]) -> dict[int, set[int]]:
+    """The indices of entries, by the position of their layer."""
+    found: dict[int, set[int]] = {}
+    for position, index in keys:
+        found.setdefault(position, set()).add(index)
+    return found
+
+
 class Merge:
     """Layers applied in order. `dropped` entries are passed over; `whiteouts` are added paths, by layer.
 
@@ -178,9 +186,7 @@ class Merge:
         self._known = inodes
         self._layers = layers
         self._implied = 0
-        gone: dict[int, set[int]] = {}  # the indices of dropped entries, by layer
-        for position, index in dropped:
-            gone.setdefault(position, set()).add(index)
+        gone = by_layer(dropped)
         for position, entries in enumerate(layers):
             leaving = gone.get(position)
             kept = entries if leaving is None else [e for e in entries if e.index not in leaving]

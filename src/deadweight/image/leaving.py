@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Collection, Mapping
 
 from deadweight.errors import PlanError, shown
-from deadweight.image.filesystem import Filesystem, Key, Merge
+from deadweight.image.filesystem import Filesystem, Key, Merge, by_layer
 
 Subject = str | Key
 """What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
@@ -88,8 +88,9 @@ def _ancestor_in(path: str, removed: frozenset[str]) -> str | None:
 def _undrop_directories(fs: Filesystem, drop: Collection[Key], dropped: dict[Key, Subject]) -> None:
     """A hidden directory entry stays while its layer keeps something in that directory."""
     layers = {key[0] for key in drop if key in dropped and fs.entry(key).kind == "dir"}
+    leaving = by_layer(dropped) if layers else {}
     for position in layers:
-        gone = {index for layer, index in dropped if layer == position}
+        gone = leaving[position]
         kept = [e for e in fs.image.layers[position].entries if e.index not in gone]
         needed: set[str] = set()
         for parent in {e.name.rpartition("/")[0] for e in kept}:

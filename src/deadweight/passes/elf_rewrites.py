@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from deadweight.binary.elf import MACHINES
 from deadweight.binary.fixed import fixed_reason
+from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger, once_for_ledger
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.inodes import changeable_name, names_by_inode
@@ -28,15 +29,15 @@ def must_machine(ledger: Ledger) -> int:
 
 
 @once_for_ledger
-def _fixed(ledger: Ledger) -> dict[str, str]:
+def fixed_files(ledger: Ledger) -> dict[Key, str]:
     """The ELF files that must stay as they are by any of their names, with the reason."""
     names, exists = names_by_inode(ledger), ledger.fs.nodes.__contains__
-    found: dict[str, str] = {}
-    for path, node in ledger.elf_files.items():
+    found: dict[Key, str] = {}
+    for node in ledger.elf_files.values():
         assert node.inode is not None  # it has content
         reason = next(filter(None, (fixed_reason(name, exists) for name in names[node.inode])), None)
         if reason is not None:
-            found[path] = reason
+            found[node.inode] = reason
     return found
 
 
@@ -60,7 +61,7 @@ def elf_rewrites(
         path = changeable_name(context, paths)
         if path is None:
             continue
-        fixed = _fixed(ledger).get(node.path)
+        fixed = fixed_files(ledger).get(node.inode)
         try:
             content = context.rewrite(one, path)
         except ValueError as error:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from deadweight.binary.fixed import fixed_reason
 from deadweight.binary.gpu import Target
 from deadweight.binary.shrink import NOTHING, shrink_gpu_code
 from deadweight.binary.shrink_check import check_shrunk
@@ -17,6 +16,7 @@ from deadweight.ledger.inside import inside
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.reach import Reach, reach, reach_notes
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk
+from deadweight.passes.elf_rewrites import fixed_files
 from deadweight.passes.inodes import changeable_name, names_by_inode
 
 _SHOWN = 3
@@ -36,7 +36,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     beyond: dict[str, Reach] = {}
     found = []
     inodes = [node.inode for node in ledger.elf_files.values() if node.inode is not None]
-    paths = {path: names[inode] for inode in inodes if (path := changeable_name(context, names[inode])) is not None}
+    paths = {path: inode for inode in inodes if (path := changeable_name(context, names[inode])) is not None}
 
     def tried(path: str) -> tuple[Reach, str | None]:
         """What is out of reach in a file, and why it stays as it is, if it does."""
@@ -50,7 +50,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     large = [path for path in paths if ledger.fs.nodes[path].size >= _LARGE]
     with ThreadPoolExecutor(_THREADS) as pool:  # while one reads, another one compares
         results = dict(zip(large, pool.map(tried, large), strict=True))
-    for path, others in paths.items():
+    for path, inode in paths.items():
         within, reason = results[path] if path in results else tried(path)
         beyond[f"/{path}"] = within
         if reason is not None:
@@ -58,7 +58,7 @@ def propose(context: Context) -> Iterator[Proposal]:
                 stays[reason].append(path)
                 beyond[f"/{path}"] = within._replace(unserved=())  # said already, if that is why
             continue
-        fixed = next(filter(None, (fixed_reason(name, ledger.fs.nodes.__contains__) for name in others)), None)
+        fixed = fixed_files(ledger).get(inode)
         if fixed is not None:
             stays[fixed].append(path)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from deadweight.image.filesystem import Filesystem, Key
+from deadweight.image.filesystem import Filesystem, Key, by_layer
 from deadweight.image.layer import Entry
 from deadweight.passes.base import Context, Pass, Proposal
 
@@ -28,9 +28,7 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
     """Layers from below: `there` are the names that lower layers keep, `above` all directories over them."""
     whiteouts = [_whiteouts_of(layer.entries) for layer in fs.image.layers]
     last = max((position for position, own in enumerate(whiteouts) if own), default=-1)
-    leaving: dict[int, set[int]] = {}
-    for position, index in dropped:
-        leaving.setdefault(position, set()).add(index)
+    leaving = by_layer(dropped)
     there: set[str] = set()
     above: set[str] = set()
     for layer in fs.image.layers:
@@ -91,6 +89,7 @@ class _Names:
         return self._above[directory]
 
     def _find_above(self, directory: str) -> tuple[str, str] | None:
+        """As `_hides_all_of`: the nearest, at the directory or above it."""
         while True:
             if directory in self.whiteouts or directory in self.opaque:
                 return "deletes", directory

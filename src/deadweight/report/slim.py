@@ -118,26 +118,18 @@ def _owners(plan: Plan, owners: Sequence[Owner]) -> list[OwnerSaving]:
 
 
 def _cut_lines(cuts: Sequence[Cut], owners: Sequence[Owner]) -> list[CutLine]:
-    said: dict[str, str] = {}  # most cuts of a pass say the same of themselves
-
-    def clean(text: str) -> str:
-        found = said.get(text)
-        if found is None:
-            found = said[text] = valid(text)
-        return found
-
     return [
         CutLine(
-            clean(cut.pass_),
-            cut.path if cut.path.isascii() else valid(cut.path),
+            valid(cut.pass_),
+            valid(cut.path),
             cut.layer,
             cut.action,
             cut.before_bytes,
             cut.after_bytes,
             cut.risk,
-            clean(cut.why),
-            clean(cut.evidence),
-            clean(owner.name),
+            valid(cut.why),
+            valid(cut.evidence),
+            valid(owner.name),
             None if cut.to is None else valid(cut.to),
         )
         for cut, owner in zip(cuts, owners, strict=True)
