@@ -166,6 +166,10 @@ def jobs(path: Path, architecture: str) -> list[cuda.Link]:
     return [cuda.Link(path, architecture, each) for each in [[place] for _, place in places] + [together] if each]
 
 
+def fast_enough(after: float, before: float) -> bool:
+    return after <= 1.1 * before + 0.0002
+
+
 class TestFile:
     def test_linters_find_nothing_new(self, case: Case) -> None:
         assert not cuda.elflint(case.after) - cuda.elflint(case.before)
@@ -182,10 +186,15 @@ class TestFile:
         assert cuda.unresolved(case.after) == cuda.unresolved(case.before)
 
     def test_loads_as_fast_as_before(self, case: Case) -> None:
-        """The fastest of several, in turn: loading takes about a millisecond, of which other work may take some."""
-        pairs = [[cuda.dlopen_seconds(path) for path in (case.before, case.after)] for _ in range(7)]
-        before, after = (min(times) for times in zip(*pairs, strict=True))
-        assert after <= 1.1 * before + 0.0002
+        """The fastest of several, in turn: loading takes about a millisecond, of which other work may take some.
+
+        Seven rounds where nothing else runs; beside other tests the fastest of each may take more to show itself.
+        """
+        before, after = [], []
+        while len(after) < 7 or (not fast_enough(min(after), min(before)) and len(after) < 70):
+            before.append(cuda.dlopen_seconds(case.before))
+            after.append(cuda.dlopen_seconds(case.after))
+        assert fast_enough(min(after), min(before))
 
     def test_works(self, case: Case) -> None:
         assert answers(case.after) == answers(case.before)
