@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -18,7 +21,21 @@ def main() -> int:
             signal.signal(number, _leave)
     from deadweight.cli.main import main as run  # noqa: PLC0415
 
-    return run()
+    status = run()
+    if threading.active_count() == 1:
+        _end(status)
+    return status
+
+
+def _end(status: int) -> NoReturn:
+    """Ends the process without freeing, object by object, what it made of an image: that takes a twentieth of a second.
+
+    mypy ends the same way.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # somebody closed it
+            stream.flush()
+    os._exit(status)
 
 
 def _leave(number: int, _: FrameType | None) -> None:

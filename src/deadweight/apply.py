@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from deadweight.image.transports.names import RESULT, SOURCE, SOURCE_MANIFEST, S
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
+from deadweight.passes.trees import every_path, whole_trees
 from deadweight.plan import METADATA, Cut, Plan, plan_digest
 from deadweight.planning import Progress, Worked, work
 
@@ -141,6 +142,7 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
             if any(cut.pass_ == other.pass_ or {cut.action, other.action} != {"rewrite"} for other in others):
                 raise _wrong(cut, "is not the only cut of this path: take out all but one (passes rewrite once each)")
             others.append(cut)
+    _check_below(plan.cuts)
     target = read_target(plan.target)
     passes = {p.name: p for p in all_passes()}
     unseen = _unseen(ledger)
@@ -150,12 +152,25 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
         if cut.pass_ != METADATA
         for pair in _proposals(cut, plan.kept_layers, ledger, passes, unseen, target)
     ]
+    if any(cut.below for cut in plan.cuts):  # a directory that is named by hand need not be one that leaves as one
+        proposals = whole_trees(ledger, every_path(ledger, proposals), plan.kept_layers)
     worked = work(ledger, proposals, plan.kept_layers, plan.options, plan.notes, target)
     for path in worked.blocked:
         raise PlanError(
             f"{shown(path)} has to follow from the cuts, and lies in a layer that kept_layers keeps as it is"
         )
     return worked
+
+
+def _check_below(cuts: Iterable[Cut]) -> None:
+    """Raises PlanError for a cut of what leaves with a directory above it."""
+    whole = {cut.path for cut in cuts if cut.below}
+    for cut in cuts if whole else ():
+        above = cut.path.rpartition("/")[0]
+        while above and above not in whole:
+            above = above.rpartition("/")[0]
+        if above and cut.action not in ("drop", "add") and cut.pass_ != METADATA:
+            raise _wrong(cut, f"is of what leaves with {shown(above)}, whose cut has `below`: take out one of the two")
 
 
 def _proposals(
@@ -189,9 +204,16 @@ def _proposals(
         raise _wrong(cut, f"changes layer {node.source_layer}, which kept_layers says is to stay as it is")
     if cut.action == "link" and (cut.to in (None, cut.path) or not _equal(ledger, cut.path, cut.to or "")):
         raise _wrong(cut, f"is not equal to {shown(cut.to or '')}, to which it is to be linked")
+    if cut.below:
+        below = ledger.fs.paths_below(cut.path)
+        if cut.action != "remove" or node.kind != "dir":
+            raise _wrong(cut, "has `below`, and is not the removal of a directory")
+        staying = next((path for path in sorted(below) if ledger.fs.nodes[path].layer in keep_layers), None)
+        if staying is not None:
+            raise _wrong(cut, f"takes {shown(staying)} out, which kept_layers says is to stay as it is")
     # Whoever edits the target takes on its risk.
     risk = "observed" if one.name == GPU_CODE and target is not None and target.raw_blobs else cut.risk
-    yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to, None, risk)
+    yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to, None, risk, cut.below)
 
 
 def _wrong(cut: Cut, reason: str) -> PlanError:

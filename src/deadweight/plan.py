@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -35,6 +36,8 @@ class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     evidence: str = ""
     to: str | None = None
     """For a link: the equal file. For a rewrite with a choice, what the file becomes."""
+    below: int = 0
+    """For the removal of a whole directory: how many paths of the view below it leave with it, by this cut."""
 
 
 class LayerSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +95,22 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the cuts of the pass `swap` come from; those of all other passes are over the image with the swaps done."""
 
 
+def taken_out(cuts: Iterable[Cut]) -> Callable[[str], bool]:
+    """Tells whether cuts take a path out of the view: one of its own, or of a directory above it that leaves whole."""
+    removals = {cut.path: cut.below for cut in cuts if cut.action == "remove"}
+
+    def leaves(path: str) -> bool:
+        if path in removals:
+            return True
+        while path:
+            path = path.rpartition("/")[0]
+            if removals.get(path):
+                return True
+        return False
+
+    return leaves
+
+
 def read_plan(data: bytes) -> Plan:
     """A plan from its JSON. Raises PlanError, naming the field, when it is none."""
     try:
@@ -121,9 +140,10 @@ def _line(cut: Cut, said: dict[tuple[str, ...], str]) -> str:
         evidence = f', "evidence": {_quoted(cut.evidence)}' if cut.evidence else ""
         end = said[key] = f'"risk": "{cut.risk}", "why": {_quoted(cut.why)}{evidence}'
     to = f', "to": {_quoted(cut.to)}' if cut.to is not None else ""
+    below = f', "below": {cut.below}' if cut.below else ""
     return (
         f'{{"pass": {_quoted(cut.pass_)}, "path": {_quoted(cut.path)}, "layer": {cut.layer}, "action": "{cut.action}", '
-        f'"before_bytes": {cut.before_bytes}, "after_bytes": {cut.after_bytes}, {end}{to}}}'
+        f'"before_bytes": {cut.before_bytes}, "after_bytes": {cut.after_bytes}, {end}{to}{below}}}'
     )
 
 

@@ -25,6 +25,7 @@ from deadweight.passes.base import RISKS, Context, Options, Pass, Proposal, Risk
 from deadweight.passes.chain import Step, request
 from deadweight.passes.metadata import Derived, derive, derive_target
 from deadweight.passes.target import GPU_CODE, check_not_lost, write_target
+from deadweight.passes.trees import every_path, whole_trees
 from deadweight.plan import METADATA, SCHEMA, Cut, LayerSize, Plan, PlanImage
 
 # A new digest costs the sharing with every other image on that layer: this much must be won for it.
@@ -61,17 +62,20 @@ def draw_up(
     base: Image | None = None,
     all_layers: bool = False,
     new: Collection[int] = (),
+    each_path: bool = False,
     progress: Progress | None = None,
 ) -> Worked:
     """The plan for an image, worked out: the proposals of all passes up to `risk`, less those of `skip`.
 
     The first `keep_layers` layers stay as they are, and those that `base` shares; so does, unless `all_layers` or it is
-    one of those that are `new` anyway, every layer in which under 1 % and under 5 MB would be saved. Raises UsageError
-    for a pass that does not exist, and for GPUs whose code left when the image was slimmed before.
+    one of those that are `new` anyway, every layer in which under 1 % and under 5 MB would be saved. A directory that
+    leaves whole is one cut; with `each_path` every path of it has its own. Raises UsageError for a pass that does not
+    exist, and for GPUs whose code left when the image was slimmed before.
     """
     check_not_lost(ledger.fs, options.target)
     anyway = range(len(ledger.image.layers)) if all_layers else new
-    return _Planner(ledger, options, risk, skip, progress).plan(protected(ledger.image, keep_layers, base), anyway)
+    planner = _Planner(ledger, options, risk, skip, progress, each_path)
+    return planner.plan(protected(ledger.image, keep_layers, base), anyway)
 
 
 def removable(ledger: Ledger) -> frozenset[str]:
@@ -104,7 +108,13 @@ class _Planner:
     """Runs the passes until the layers that are worth touching are settled."""
 
     def __init__(
-        self, ledger: Ledger, options: Options, risk: Risk, skip: Collection[str], progress: Progress | None
+        self,
+        ledger: Ledger,
+        options: Options,
+        risk: Risk,
+        skip: Collection[str],
+        progress: Progress | None,
+        each_path: bool,
     ) -> None:
         known = [p.name for p in all_passes()]
         unknown = sorted(set(skip) - set(known))
@@ -118,7 +128,7 @@ class _Planner:
         limit = RISKS.index(risk)
         self.passes = [p for p in all_passes() if RISKS.index(p.risk) <= limit and p.name not in skip]
         self.ledger, self.options = ledger, options
-        self.progress = progress
+        self.progress, self.each_path = progress, each_path
         settings = msgspec.json.decode(msgspec.json.encode(options))
         del settings["target"]  # the plan has a field of its own for it
         if not options.orphans:
@@ -132,7 +142,8 @@ class _Planner:
         while True:
             keep = protected | (small - needed)
             context = Context(self.ledger, self.options, keep, frozenset(blocked))
-            proposals = self._run(context)
+            steps = self._run(context)
+            proposals = every_path(self.ledger, steps) if self.each_path else whole_trees(self.ledger, steps, keep)
             worked = work(self.ledger, proposals, sorted(keep), self.settings, context.notes, self.options.target)
             if worked.blocked:
                 for path, causes in worked.blocked.items():
@@ -269,6 +280,7 @@ def _cut(fs: Filesystem, subject: Subject, step: Step, before: int, after: int) 
         proposal.why,
         proposal.evidence,
         proposal.to,
+        proposal.below,
     )
 
 

@@ -190,7 +190,8 @@ class TestFile:
 
         Seven rounds where nothing else runs; beside other tests the fastest of each may take more to show itself.
         """
-        before, after = [], []
+        before: list[float] = []
+        after: list[float] = []
         while len(after) < 7 or (not fast_enough(min(after), min(before)) and len(after) < 70):
             before.append(cuda.dlopen_seconds(case.before))
             after.append(cuda.dlopen_seconds(case.after))

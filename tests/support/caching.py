@@ -125,7 +125,7 @@ def pass_of_others(folder: Path, path: str, text: bytes) -> Iterator[None]:
     (folder / "mine_pass.py").write_text(PASS_OF_OTHERS.format(path=path, text=text))
     mine = EntryPoint("mine", "mine_pass:PASS", "deadweight.passes")
     points = [*entry_points(group="deadweight.passes"), mine]
-    caches = (base.all_passes, base.own_passes)
+    caches = (base.registered, base.all_passes, base.own_passes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "dont_write_bytecode", True)
         patch.syspath_prepend(folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Context, Options, Pass, Proposal
+from deadweight.passes.trees import every_path
 from support.images import Member, directory, file, make_tar
 from support.layers import image_of
 
@@ -32,12 +33,15 @@ def context(
 
 
 def proposals(one: Pass, at: Context) -> list[Proposal]:
-    """What a pass proposes, told to the context as the planner does; each at most once, and only what may change."""
+    """What a pass proposes, told to the context as the planner does; each at most once, and only what may change.
+
+    Directories that leave as one are given path by path.
+    """
     found = []
     for proposal in one.propose(at):
         assert at.accept(one, proposal), proposal
         assert proposal.why
-        found.append(proposal)
+        found += sorted((each for _, each in every_path(at.ledger, [(one, proposal)])), key=lambda each: each.path)
     return found
 
 

@@ -27,14 +27,19 @@ class Slim(NamedTuple):
 
 
 def slimmed(
-    folder: Path, image: FixtureImage, options: Options | None = None, edit: Callable[[Plan], Plan] | None = None
+    folder: Path,
+    image: FixtureImage,
+    options: Options | None = None,
+    edit: Callable[[Plan], Plan] | None = None,
+    *,
+    each_path: bool = False,
 ) -> Slim:
     """The image slimmed by all passes, or by what `edit` leaves of their plan."""
     one, two = folder / "before.tar", folder / "after.tar"
     two.unlink(missing_ok=True)
     write_docker_archive(one, image, "proof:1", style="25")
     with open_image(f"docker-archive:{one}") as source:
-        plan = make_plan(Ledger(source), options or Options(), all_layers=True)
+        plan = make_plan(Ledger(source), options or Options(), all_layers=True, each_path=each_path)
         if edit is not None:
             plan = edit(plan)
         apply_plan(plan, Ledger(source), parse_destination(f"docker-archive:{two}"))

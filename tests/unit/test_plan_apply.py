@@ -7,7 +7,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def paths(plan: Plan, name: str) -> set[str]:
 
 
 def test_every_pass_finds_what_is_there_for_it(image: Image) -> None:
-    plan = make_plan(Ledger(image), all_layers=True)
+    plan = make_plan(Ledger(image), all_layers=True, each_path=True)
     assert {"etc/secret", "usr/lib/libbase.txt"} <= paths(plan, "shadowed")
     assert {"var/lib/apt/lists/index", f"{CACHE}/unused.whl"} <= paths(plan, "caches")
     assert {"usr/bin/gcc", "usr/lib/gcc/cc1", "var/lib/dpkg/info/gcc.list"} <= paths(plan, "build-tools")
@@ -85,9 +85,21 @@ def test_the_result_is_the_original_less_the_cuts(image: Image, tmp_path: Path) 
     assert packages_of(view) == {"base"}
 
 
+def removed_by(plan: Plan, before: Collection[str]) -> set[str]:
+    """The paths that cuts name, and those below directories of which a cut says that all leaves."""
+    found: set[str] = set()
+    for cut in plan.cuts:
+        if cut.action == "remove":
+            below = {path for path in before if path.startswith(f"{cut.path}/")} if cut.below else set()
+            assert len(below) == cut.below
+            assert not found & (below | {cut.path}), "a path leaves by one cut"
+            found |= below | {cut.path}
+    return found
+
+
 def hold_to_contract(plan: Plan, before: dict[str, Seen], after: dict[str, Seen]) -> None:
     """The result's view is the original's, less removed paths, with declared rewrites; metadata is no less true."""
-    removed = {cut.path for cut in plan.cuts if cut.action == "remove"}
+    removed = removed_by(plan, before)
     rewritten = {cut.path for cut in plan.cuts if cut.action == "rewrite"}
     assert set(after) == set(before) - removed
     inodes = {before[path].inode for path in rewritten if path in before}
@@ -105,7 +117,7 @@ def hold_to_contract(plan: Plan, before: dict[str, Seen], after: dict[str, Seen]
 @given(st.data())
 def test_any_subset_of_a_plan_holds(data: st.DataObject) -> None:
     with open_image(f"docker-archive:{stored()}") as image, tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(Ledger(image), all_layers=True)
+        plan = make_plan(Ledger(image), all_layers=True, each_path=data.draw(st.booleans()))
         chosen = data.draw(st.sets(st.sampled_from(range(len(plan.cuts)))))
         edited = msgspec.structs.replace(plan, cuts=[cut for i, cut in enumerate(plan.cuts) if i in chosen])
         worked, view, _ = built(edited, image, Path(folder) / "slim.tar")
@@ -129,7 +141,7 @@ def test_a_plan_survives_its_json_and_gives_the_same_layers_twice(image: Image, 
 
 
 def test_an_edited_plan_is_honoured_and_recomputed(image: Image, tmp_path: Path) -> None:
-    plan = make_plan(Ledger(image), all_layers=True)
+    plan = make_plan(Ledger(image), all_layers=True, each_path=True)
     keep = f"{SITE}/numlib/tests/test_core.py"
     edited = msgspec.structs.replace(plan, cuts=[cut for cut in plan.cuts if cut.path != keep])
     seen: list[tuple[int, bool]] = []
@@ -265,7 +277,7 @@ def test_options_take_things_out(image: Image) -> None:
     assert whole.predicted_bytes < kept.predicted_bytes
     with pytest.raises(UsageError, match="no pass"):
         make_plan(ledger, skip=["nonsense"])
-    removed = make_plan(ledger, Options(remove=("service",)), all_layers=True)
+    removed = make_plan(ledger, Options(remove=("service",)), all_layers=True, each_path=True)
     assert f"{SITE}/service/main.py" in paths(removed, "dev-tools")
 
 

@@ -178,6 +178,7 @@ def plan_for(
     all_layers: bool,
     platform: str | None,
     weights: str | None,
+    each_path: bool = False,
     **_: Any,
 ) -> Worked:
     """The plan that the planning options ask for, worked out; with `swapped`, over the image with those swaps done."""
@@ -200,6 +201,7 @@ def plan_for(
         "skip": tuple(skip),
         "keep_layers": keep_layers,
         "all_layers": all_layers,
+        "each_path": each_path,
         "progress": report,
         "new": swapped.changed if swapped is not None else (),
     }

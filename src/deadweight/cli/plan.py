@@ -16,6 +16,11 @@ from deadweight.cli.progress import progress
 @click.command("plan")
 @image_argument
 @click.option("-o", "--output", metavar="FILE|-", help="Write the plan, to a file or, with -, to standard output.")
+@click.option(
+    "--each-path",
+    is_flag=True,
+    help="A cut for each path, also of directories that leave whole: to keep single files by hand.",
+)
 @planning_options
 @page_options
 @cache_option
@@ -36,12 +41,14 @@ def plan_command(
     """Plan what can leave IMAGE, and predict its size to the byte.
 
     Prints what the plan comes to. With -o the plan itself is written: JSON, one cut a line, to be read, edited (take
-    out cuts that you do not want) and applied with `deadweight apply`; --json has the report, as slim's.
+    out cuts that you do not want) and applied with `deadweight apply`; --json has the report, as slim's. A directory
+    that leaves whole is one cut, which says how many paths are `below`; with --each-path each of them has its own.
 
     \b
     Examples:
       deadweight plan image.tar --gpu h100 --html plan.html
       deadweight plan image.tar -o plan.json --keep '/opt/models' --skip tests
+      deadweight plan image.tar --each-path -o plan.json
       deadweight plan image.tar --swap torch=cpu --find-links wheels
       deadweight plan image.tar --risk lossless -o - | jq .predicted_bytes
     """

@@ -149,7 +149,7 @@ def _check_all_seen(
     for layer in fs.image.layers:
         at = layer.position
         for entry in layer.entries:
-            hidden = entry.whiteout
+            hidden = entry.whiteout if ".wh." in entry.name else None
             if hidden is None:
                 hides = entry.name in names and entry.kind != "dir"
                 if entry.name in paths:

@@ -61,6 +61,7 @@ ContentPiece = bytes | tuple[int, int] | ByteRange | Recoded
 """New bytes, an (offset, length) range of the original content, a range of a file kept aside, or a range recoded."""
 
 _ZEROS: Final = bytes(65536)
+_SMALL: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,20 @@ class Content:
     def digest(self) -> bytes | None:
         """Tells it from other contents made of the same original; None where a piece is more than bytes and ranges."""
         found = hashlib.sha256()
+        small: list[bytes] = []  # there can be a hundred thousand, of a few bytes each
         for piece in self.pieces:
-            if isinstance(piece, bytes):
-                found.update(b"b%d:" % len(piece))
-                found.update(piece)
-            elif isinstance(piece, tuple):
-                found.update(b"r%d,%d:" % piece)
-            else:
+            if isinstance(piece, tuple):
+                small.append(b"r%d,%d:" % piece)
+            elif not isinstance(piece, bytes):
                 return None
+            elif len(piece) < _SMALL:
+                small += (b"b%d:" % len(piece), piece)
+            else:
+                small.append(b"b%d:" % len(piece))
+                found.update(b"".join(small))
+                found.update(piece)
+                small.clear()
+        found.update(b"".join(small))
         return found.digest()
 
     def parts(self, offset: int, length: int) -> Iterable[ContentPiece]:

@@ -44,6 +44,9 @@ class Edit:
     the entry that names a path in `remove`."""
     steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """For a content of `rewrite` that came about in several steps: the sizes in between, each to be charged apart."""
+    within: Mapping[str, str] = field(default_factory=dict)
+    """For paths of `remove` that leave with a directory above them, as one thing: that directory, which their bytes are
+    charged to."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def edit_image(fs: Filesystem, edit: Edit, removed: frozenset[str] | None = None
     pinned = pinned_by(fs, keep)
     if removed is None:
         removed = removable(fs, edit.remove, pinned)
-    dropped, whiteouts = repair(fs, removed, dropped_by(fs, removed, edit.drop, keep, pinned))
+    subjects = dict(zip(removed, removed, strict=True))
+    subjects.update((path, top) for path, top in edit.within.items() if path in removed)
+    dropped, whiteouts = repair(fs, removed, dropped_by(fs, subjects, edit.drop, keep, pinned))
     return _Emission(fs, edit, dropped, whiteouts, memo).run()
 
 

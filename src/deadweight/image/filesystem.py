@@ -88,6 +88,13 @@ class Filesystem:
                 yield self.nodes[here]
             stack.extend(sorted(self.children(here), reverse=True))
 
+    def paths_below(self, path: str) -> list[str]:
+        """The path of a directory, and of all below it, in no order."""
+        found = [path]
+        for here in found:  # which grows
+            found += self._children.get(here, ())
+        return found
+
     def entry(self, key: Key) -> Entry:
         """The entry that a key stands for."""
         return self.image.layers[key[0]].entries[key[1]]

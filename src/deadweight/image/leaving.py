@@ -35,10 +35,11 @@ def removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) 
 
 
 def dropped_by(
-    fs: Filesystem, removed: frozenset[str], drop: Collection[Key], keep: Collection[int], pinned: Collection[Key]
+    fs: Filesystem, removed: Mapping[str, str], drop: Collection[Key], keep: Collection[int], pinned: Collection[Key]
 ) -> dict[Key, Subject]:
     """The entries that leave with the paths `removed` and by `drop`, with what each is charged to.
 
+    A path's are charged to what `removed` says, and so is what lower layers hide below it.
     Raises PlanError where one of them lies in a layer that is to stay (`keep`).
     """
     dropped: dict[Key, Subject] = {}
@@ -50,7 +51,7 @@ def dropped_by(
         for entry in layer.entries:  # most leave by their own names, or not at all
             name = entry.name
             if name in removed and (".wh." not in name or entry.whiteout is None):
-                dropped[position, entry.index] = name
+                dropped[position, entry.index] = removed[name]
             else:
                 rest.append(entry)
         for entry in rest:
@@ -62,7 +63,7 @@ def dropped_by(
             top = above[parent]
             if top is not None:
                 # Below a path that leaves, hidden entries and whiteouts would imply it again.
-                dropped[position, entry.index] = top
+                dropped[position, entry.index] = removed[top]
     for key in drop:
         if key[0] not in keep:
             dropped.setdefault(key, key)
@@ -76,7 +77,7 @@ def dropped_by(
     return dropped
 
 
-def _ancestor_in(path: str, removed: frozenset[str]) -> str | None:
+def _ancestor_in(path: str, removed: Collection[str]) -> str | None:
     parent = path.rpartition("/")[0]
     while parent:
         if parent in removed:

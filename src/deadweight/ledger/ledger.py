@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import TypeVar
 
@@ -140,6 +140,12 @@ class Ledger:
                 return owner
         directory = path.rpartition("/")[0]
         return self._below.get(directory) or self._owner_below(directory)
+
+    def owners_of(self, paths: Collection[str]) -> set[Owner]:
+        """Who put the files at some paths there."""
+        if None not in (listed := {self.owners.get(path) for path in paths}):
+            return {owner for owner in listed if owner is not None}
+        return {self.owner(path) for path in paths}
 
     def is_nobodys(self, directory: str) -> bool:
         """Whether nothing in a directory is a package's, a distribution's or an interpreter's, listed or seen."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from deadweight.cache.known import name_of
 from deadweight.errors import PlanError, shown
 from deadweight.image.content import Content, Reader
 from deadweight.image.filesystem import Key
+from deadweight.image.leaving import pinned_by
 from deadweight.ledger.ledger import Ledger
 from deadweight.passes.outcomes import outcome
 
@@ -43,6 +44,8 @@ class Proposal(msgspec.Struct, frozen=True):
     key: Key | None = None
     risk: Risk | None = None
     """Where this one thing is of another risk than its pass."""
+    below: int = 0
+    """For `remove`: how many paths below leave with it, as one thing. Passes need not say so: see `trees`."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,10 @@ class Context:
             self.dropped.add(proposal.key)
             return True
         path = proposal.path
+        if proposal.below:
+            whole = self.whole(path)
+            self.gone.update(whole)
+            return bool(whole)
         if not self.may_change(path) or path in self.linked:
             return False
         if proposal.action == "remove" and not self.rewritten:
@@ -145,6 +152,20 @@ class Context:
         if self.keep_layers and (node.layer in self.keep_layers or node.source_layer in self.keep_layers):
             return False
         return not (self.options.keep and self.kept(path))
+
+    def whole(self, directory: str) -> list[str]:
+        """The paths of a directory, and of all below it, where that may leave as one thing; else none.
+
+        Every path may change then, and got its name by one layer.
+        """
+        fs = self.ledger.fs
+        paths, layer = fs.paths_below(directory), fs.nodes[directory].layer
+        if {fs.nodes[path].layer for path in paths} != {layer} or not self.gone.isdisjoint(paths):
+            return []
+        if self.linked or self.rewritten or not (self.anything_may_change or all(map(self.may_change, paths))):
+            return []
+        pinned = pinned_by(fs, self.keep_layers)
+        return [] if pinned and any(fs.nodes[path].key in pinned for path in paths) else paths
 
     @property
     def anything_may_change(self) -> bool:
@@ -259,15 +280,20 @@ def must_rewrite(
 @cache
 def all_passes() -> tuple[Pass, ...]:
     """Every pass that is installed, in the order in which they run (entry points of the group `deadweight.passes`)."""
-    found: list[Pass] = [point.load() for point in entry_points(group="deadweight.passes")]
+    found: list[Pass] = [point.load() for point in registered()]
     return tuple(sorted(found, key=lambda p: (p.order, p.name)))
 
 
 @cache
 def own_passes() -> frozenset[Pass]:
     """Those that are part of deadweight: what they do is known by its version."""
-    points = entry_points(group="deadweight.passes")
-    return frozenset(point.load() for point in points if point.module.startswith(f"{__package__}."))
+    return frozenset(point.load() for point in registered() if point.module.startswith(f"{__package__}."))
+
+
+@cache
+def registered() -> EntryPoints:
+    """What is installed as a pass: every distribution's lists are looked through once."""
+    return entry_points(group="deadweight.passes")
 
 
 def unregistered() -> list[str]:
@@ -275,7 +301,7 @@ def unregistered() -> list[str]:
 
     `all_passes` does not know them, so that plans would silently be without them.
     """
-    known = {point.module for point in entry_points(group="deadweight.passes")}
+    known = {point.module for point in registered()}
     files = [file for file in resources.files(__package__).iterdir() if file.name.endswith(".py")]
     passes = [file.name.removesuffix(".py") for file in files if b"\nPASS = Pass(" in file.read_bytes()]
     return sorted(name for name in passes if f"{__package__}.{name}" not in known)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -34,17 +34,22 @@ _REASONS = (
     ("var/cache/debconf/", "debconf's backups"),
 )
 MANY = 1000
-"""Files of a cache: fewer are looked at one by one."""
+"""Paths of a cache: fewer are looked at one by one."""
 _PREFIXES = tuple(prefix for prefix, _ in _REASONS)
 
 
 def propose(context: Context) -> Iterator[Proposal]:
-    """The files of caches, and what is left without them of a tool's own, ordered by path."""
-    nodes = context.ledger.fs.nodes
-    found = _candidates(context)
+    """Large caches that leave whole; then files of the others, and what of a tool's own is left without them."""
+    fs, nodes = context.ledger.fs, context.ledger.fs.nodes
     shields = _Shields(context)
+    roots = dict(_roots(fs))
+    for root in sorted(roots):
+        whole = context.whole(root)
+        if len(whole) > MANY and shields.is_free(root, whole):
+            del roots[root]
+            yield Proposal("remove", root, *_reason_below(root), below=len(whole) - 1)
+    found = _candidates(context, roots)
     reasons: dict[str, list[str]] = {}
-    shields.look_at_trees(found)
     for path in sorted(found):
         reason = shields.reason(path, found[path])
         if nodes[path].kind != "file":  # nothing worth a note
@@ -73,14 +78,13 @@ def propose(context: Context) -> Iterator[Proposal]:
 # --- what is in a cache --------------------------------------------------------------------------------
 
 
-def _candidates(context: Context) -> dict[str, str]:
+def _candidates(context: Context, roots: Iterable[str]) -> dict[str, str]:
     """What is in caches, each path with the directory or pattern that makes it one.
 
     Regular files; of one tool's cache also directories and symbolic links.
     """
     fs = context.ledger.fs
-    roots = dict(_roots(fs))
-    patterns = [p for name in ("trees", "patterns", "scratch") for p in known("caches", name)]
+    patterns = _patterns()
     tops = tuple({p.partition("/")[0] + "/" for p in patterns})
     matches, in_tree = matcher(patterns), matcher(known("caches", "trees"))
     found: dict[str, str] = {}
@@ -94,6 +98,10 @@ def _candidates(context: Context) -> dict[str, str]:
             if node.kind in ("file", "dir", "symlink") and node.path not in context.gone:
                 found.setdefault(node.path, root)
     return found
+
+
+def _patterns() -> list[str]:
+    return [p for name in ("trees", "patterns", "scratch") for p in known("caches", name)]
 
 
 def _roots(fs: Filesystem) -> Iterator[tuple[str, None]]:
@@ -178,7 +186,6 @@ class _Shields:
         self._near_sites = _Nearest(self._sites)
         self._named = {*self._strict, *self._loose, *self._sites}
         self._places: dict[tuple[str, str], str | None] = {}
-        self._plain: dict[str, str | None] = {}  # the reason for all of a cache, where it is one
         self._read = {
             place.decode("utf-8", "surrogateescape").strip("/"): path
             for path in sources(context)
@@ -197,26 +204,39 @@ class _Shields:
             return "distributions are installed there"
         return None
 
-    def look_at_trees(self, found: Mapping[str, str]) -> None:
-        """Finds large caches in which nothing is named and nothing is a package's: one reason holds for all of each.
+    def is_free(self, root: str, paths: Sequence[str]) -> bool:
+        """Whether there is no reason that any of a cache's `paths` stays, so that it leaves as one thing.
 
-        uv's has every file of every distribution once more. No list has directories, and none of these caches is called
-        as a folder of bytecode is: what is nobody's below is SYSTEM's, file by file.
+        uv's has every file of every distribution once more. Where there may be a reason each path is looked at.
         """
-        trees: dict[str, list[str]] = {}
-        for path, root in found.items():
-            trees.setdefault(root, []).append(path)
-        for root, paths in trees.items():
-            if len(paths) < MANY or "*" in root or root in self._named or any(map(self._scratch, paths)):
-                continue
-            below = f"{root}/"
-            if not any(place.startswith(below) for place in self._named) and self._ledger.is_nobodys(root):
-                self._plain[root] = self._of_place(root, root)
+        fs, below = self._ledger.fs, f"{root}/"
+
+        def is_inside(place: str) -> bool:
+            return place == root or place.startswith(below)
+
+        if self._of_place(root, root) is not None or any(map(is_inside, (*self._named, *self._passed))):
+            return False
+        if any(prefix.startswith(below) for prefix in _PREFIXES) or not self._ledger.is_nobodys(root):
+            return False
+        literal = [pattern.partition("*")[0] for pattern in _patterns()]
+        if any(each.startswith(below) or below.startswith(each) for each in literal) and any(
+            map(matcher(_patterns()), paths)
+        ):
+            return False
+        for node in map(fs.nodes.__getitem__, paths):
+            source = node.source
+            if source is None or source.sparse or node.kind not in ("file", "dir", "symlink"):
+                return False
+            if node.kind == "dir" and not _can_be_made_again(fs, node):
+                return False
+        passed: dict[str, None] = {}
+        for link in fs.symlinks:
+            if not is_inside(link):
+                fs.resolve(link, passed)
+        return not any(map(is_inside, passed))
 
     def reason(self, path: str, root: str) -> str | None:
         """Why a file of a cache stays; None when it does not."""
-        if root in self._plain:
-            return self._plain[root]
         if path in self._named:
             reason = self._of_place(path, root)
         else:  # what its directory says holds for all of it

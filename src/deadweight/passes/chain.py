@@ -30,6 +30,7 @@ class Request:
 def request(ledger: Ledger, proposals: Iterable[Step], keep_layers: Collection[int], target: Target | None) -> Request:
     """What proposals ask for together. Raises PlanError for a rewrite that cannot be done."""
     remove, drop = [], []
+    within: dict[str, str] = {}
     link: dict[str, str] = {}
     rewrites: list[Step] = []
     by_subject: dict[Subject, list[Step]] = {}
@@ -44,7 +45,12 @@ def request(ledger: Ledger, proposals: Iterable[Step], keep_layers: Collection[i
             subject = proposal.key
             drop.append(proposal.key)
         elif proposal.action == "remove":
-            remove.append(proposal.path)
+            if proposal.below:
+                paths = ledger.fs.paths_below(proposal.path)
+                remove += paths
+                within.update(dict.fromkeys(paths, proposal.path))
+            else:
+                remove.append(proposal.path)
         else:
             link[proposal.path] = proposal.to or ""
         by_subject[subject] = [step]
@@ -59,7 +65,7 @@ def request(ledger: Ledger, proposals: Iterable[Step], keep_layers: Collection[i
         rewrite[path] = contents[-1]
         steps[path] = tuple(content.size for content in contents[:-1])
         by_subject[path] = chain
-    return Request(Edit(remove, rewrite, link, drop, keep_layers, steps), by_subject)
+    return Request(Edit(remove, rewrite, link, drop, keep_layers, steps, within), by_subject)
 
 
 def _chains(links: Links, ledger: Ledger, rewrites: Iterable[Step]) -> Iterable[list[Step]]:

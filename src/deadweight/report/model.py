@@ -193,6 +193,8 @@ class CutLine(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):
     owner: str
     """Whose it was, as `inspect` names owners."""
     to: str | None = None
+    below: int = 0
+    """How many paths below it leave with it, where a whole directory does."""
 
 
 class PassLine(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):

@@ -101,7 +101,11 @@ def _owner(cut: Cut, ledger: Ledger, over: Ledger) -> Owner:
         return HIDDEN
     if not cut.path:
         return FRAMING
-    return (ledger if cut.pass_ == SWAP else over).owner(cut.path)
+    ledger = ledger if cut.pass_ == SWAP else over
+    if not cut.below:
+        return ledger.owner(cut.path)
+    files = (node.path for node in ledger.fs.walk(cut.path) if node.kind != "dir")
+    return ledger.owner(next(files, cut.path))  # all of them have one
 
 
 def _owners(plan: Plan, owners: Sequence[Owner]) -> list[OwnerSaving]:
@@ -131,6 +135,7 @@ def _cut_lines(cuts: Sequence[Cut], owners: Sequence[Owner]) -> list[CutLine]:
             valid(cut.evidence),
             valid(owner.name),
             None if cut.to is None else valid(cut.to),
+            cut.below,
         )
         for cut, owner in zip(cuts, owners, strict=True)
     ]

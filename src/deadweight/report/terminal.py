@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deadweight.report.gpu_code import print_gpu_code, print_savings
-from deadweight.report.model import ImageLine, InspectReport, LayerLine, ModelLine, SlimReport
+from deadweight.report.model import CutLine, ImageLine, InspectReport, LayerLine, ModelLine, SlimReport
 from deadweight.report.tables import BOLD, DIM, WIDE, Fitted, Line, bytes_table, heading, new_table, paragraphs
 from deadweight.report.text import plain, writable
 from deadweight.report.verdict import print_verdict
@@ -147,7 +147,7 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
             [
                 Line(
                     cut.before_bytes - cut.after_bytes,
-                    f"/{cut.path}" if cut.path else f"(layer {cut.layer + 1})",
+                    _place(cut),
                     f"{cut.pass_}: {cut.why}",
                 )
                 for cut in cuts
@@ -161,6 +161,12 @@ def print_slim(console: Console, report: SlimReport, top: int = TOP) -> None:
     paragraphs(console, "Left behind, and other notes", report.notes)
     if report.verdict.probes:
         print_verdict(console, report.verdict)
+
+
+def _place(cut: CutLine) -> str:
+    if not cut.path:
+        return f"(layer {cut.layer + 1})"
+    return f"/{cut.path}/ (whole, {_count(cut.below + 1, 'path')})" if cut.below else f"/{cut.path}"
 
 
 def command(created_by: str) -> str:

@@ -97,6 +97,7 @@ def _tree(before: Side, after: Side | None, cuts: Sequence[Cut], *, layers: bool
         after=[cut.after_bytes for cut in cuts],
         why=[texts[bounded(cut.why)] for cut in cuts],
         evidence=[texts[bounded(cut.evidence)] for cut in cuts],
+        below=[cut.below for cut in cuts],
     )
     tree = Tree(
         image=image_line(before.ledger.image),

@@ -147,6 +147,13 @@ class _Cuts:
             node = self._nodes.get(cut.path)
             if node is not None and node.inode is not None:
                 self._by_inode[node.inode].append(number)
+        whole = {cut.path: number for number, cut in enumerate(cuts) if cut.below}
+        for path, node in self._nodes.items() if whole else ():
+            found = _nearest(whole, path.rpartition("/")[0])
+            if found is not None:
+                self._by_place[cuts[found].layer, path].append(found)
+                if node.inode is not None:
+                    self._by_inode[node.inode].append(found)
 
     def __call__(self, leaf: Leaf) -> tuple[int, ...]:
         if not leaf.path:
@@ -157,9 +164,12 @@ class _Cuts:
             found = self._by_inode.get(node.inode, [])
         if found:
             return tuple(found)
-        above = leaf.path
-        while above:
-            if above in self._by_path:
-                return (self._by_path[above],)
-            above = above.rpartition("/")[0]
-        return ()
+        nearest = _nearest(self._by_path, leaf.path)
+        return () if nearest is None else (nearest,)
+
+
+def _nearest(cuts: Mapping[str, int], path: str) -> int | None:
+    """The cut of a path, or of a directory above it."""
+    while path and path not in cuts:
+        path = path.rpartition("/")[0]
+    return cuts.get(path) if path else None

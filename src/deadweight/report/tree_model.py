@@ -76,6 +76,8 @@ class TreeCuts(msgspec.Struct, frozen=True, rename={"pass_": "pass"}):
     after: list[int]
     why: list[int]
     evidence: list[int]
+    below: list[int]
+    """How many paths below leave by the same cut."""
 
 
 class Tree(msgspec.Struct, frozen=True, tag_field="schema", tag="deadweight.tree/1"):

@@ -14,7 +14,7 @@ from deadweight.image.content import Reader
 from deadweight.ledger.known import known_pairs
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
-from deadweight.plan import SWAP, Cut
+from deadweight.plan import SWAP, Cut, taken_out
 from deadweight.sizes import show_size
 from deadweight.swap.exchange import Exchange
 
@@ -57,12 +57,12 @@ def _gpu_code(read: Reader, size: int) -> Counter[str]:
 
 def lost_with(ledger: Ledger, orphans: Iterable[str], cuts: Iterable[Cut]) -> Iterator[str]:
     """What leaves with the distributions that only the old build needed, as far as cuts take them out."""
-    removed = {cut.path for cut in cuts if cut.action == "remove" and cut.pass_ != SWAP}
+    leaves = taken_out(cut for cut in cuts if cut.pass_ != SWAP)
     words = known_pairs("swap", "serves")
     leaving: dict[str, list[str]] = {}
     for name in orphans:
         for dist in ledger.graph.distributions.get(name, ()):
-            if f"{dist.info}/METADATA" in removed:
+            if leaves(f"{dist.info}/METADATA"):
                 what = next((text for matches, text in words if matches(name)), "")
                 leaving.setdefault(what, []).append(f"{dist.display} {dist.version}")
     for what, names in sorted(leaving.items(), key=lambda item: (not item[0], item[0])):

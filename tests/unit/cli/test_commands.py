@@ -411,7 +411,7 @@ def test_an_installation_that_is_older_than_its_code_is_said(
 ) -> None:
     assert "older" not in Run(capfd, "gpus").err
     points = [one for one in entry_points(group="deadweight.passes") if one.name not in ("tests", "symbols")]
-    monkeypatch.setattr("deadweight.passes.base.entry_points", lambda **_: points)
+    monkeypatch.setattr("deadweight.passes.base.registered", lambda: points)
     run = Run(capfd, "gpus")
     assert run.status == 0
     assert run.err.count("\n") == 1

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deadweight import Ledger, Plan
+from deadweight import Ledger, Plan, make_plan
 from deadweight.errors import DigestError, PlanError
 from deadweight.image.model import build_image
 from deadweight.verify.proof import prove
@@ -293,6 +293,25 @@ def without_cut(plan: Plan, path: str) -> Plan:
     return msgspec.structs.replace(plan, cuts=[cut for cut in plan.cuts if cut.path != path])
 
 
+def each_path(slim: Slim) -> Plan:
+    """The plan by which it was slimmed, with a cut for each path."""
+    with opened(slim.before) as image:
+        plan = make_plan(Ledger(image), all_layers=True, each_path=True)
+    assert len(plan.cuts) > len(slim.plan.cuts)
+    return plan
+
+
+def test_a_directory_that_leaves_whole_takes_all_in_it_and_no_more(slim: Slim) -> None:
+    cut = next(cut for cut in slim.plan.cuts if cut.below and cut.path.endswith("numlib/include"))
+    assert differences(proved(slim.before, slim.after, slim.plan)) == []
+    plan = without_cut(slim.plan, cut.path)
+    assert differences(proved(slim.before, slim.after, plan)) == [
+        f"'/{path}': it is gone, undeclared" for path in (cut.path, f"{cut.path}/numlib.h")
+    ]
+    alone = msgspec.structs.replace(plan, cuts=[*plan.cuts, msgspec.structs.replace(cut, below=0)])
+    assert differences(proved(slim.before, slim.after, alone))[0] == f"'/{cut.path}/numlib.h': it is gone, undeclared"
+
+
 @pytest.mark.parametrize(
     ("path", "says"),
     [
@@ -302,13 +321,13 @@ def without_cut(plan: Plan, path: str) -> Plan:
     ],
 )
 def test_every_change_has_to_be_in_the_plan(path: str, says: str, slim: Slim) -> None:
-    (found,) = differences(proved(slim.before, slim.after, without_cut(slim.plan, path)))
+    (found,) = differences(proved(slim.before, slim.after, without_cut(each_path(slim), path)))
     assert found.startswith(f"'/{path}': ")
     assert found.endswith(says)
 
 
 def test_a_directory_s_cut_is_not_one_of_what_is_in_it(slim: Slim) -> None:
-    plan = without_cut(slim.plan, f"{SITE}/numlib/include/numlib.h")
+    plan = without_cut(each_path(slim), f"{SITE}/numlib/include/numlib.h")
     assert differences(proved(slim.before, slim.after, plan)) == [
         f"'/{SITE}/numlib/include/numlib.h': it is gone, undeclared"
     ]
@@ -330,11 +349,12 @@ def test_a_declared_rewrite_is_of_these_bytes(slim: Slim) -> None:
     assert any(each.startswith(f"'/{FAST}': its content differs") for each in found), found
 
 
-def test_a_plan_edited_by_hand_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("each_path", "name"), [(True, "tests/test_core.py"), (False, "tests")])
+def test_a_plan_edited_by_hand_holds(tmp_path: Path, each_path: bool, name: str) -> None:
     def edit(plan: Plan) -> Plan:
-        return without_cut(plan, f"{SITE}/numlib/tests/test_core.py")
+        return without_cut(plan, f"{SITE}/numlib/{name}")
 
-    slim = slimmed(tmp_path, fixture(), edit=edit)
+    slim = slimmed(tmp_path, fixture(), edit=edit, each_path=each_path)
     assert differences(proved(slim.before, slim.after, slim.plan)) == []
     assert differences(proved(slim.before, slim.after)) == []
 

@@ -51,7 +51,7 @@ class Measure:
 
     def _plan(self, wanted: Collection[str]) -> list[Cut]:
         skip = [one.name for one in all_passes() if one.name not in wanted]
-        return make_plan(self.ledger, skip=skip, all_layers=True, progress=self._report).cuts
+        return make_plan(self.ledger, skip=skip, all_layers=True, each_path=True, progress=self._report).cuts
 
     @cached_property
     def _hidden(self) -> list[_Hidden]:

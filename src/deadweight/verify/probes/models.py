@@ -13,7 +13,7 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.models.finding import Model, find_models, of_sentence_transformers
 from deadweight.passes.caches import PASS as CACHES
 from deadweight.passes.weights import PASS, View
-from deadweight.plan import Plan
+from deadweight.plan import Plan, taken_out
 from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind
 from deadweight.verify.side import Ended, NoAnswer, Side, gist
@@ -42,11 +42,11 @@ def default_models(before: Ledger, plan: Plan | None) -> tuple[ModelsProbe | Non
     """
     folders, notes = [], []
     cuts = plan.cuts if plan is not None else []
-    cached = {cut.path for cut in cuts if cut.pass_ == CACHES.name and cut.action == "remove"}
+    is_cached = taken_out(cut for cut in cuts if cut.pass_ == CACHES.name)
     for model in find_models(View(before)):
         if not model.of_transformers or _library(before, model) is None:
             continue
-        if any(file.path in cached for file in model.weights):
+        if any(is_cached(file.path) for file in model.weights):
             notes.append(f"the model in /{shown(model.folder)[1:-1]} is not opened: it is a cache's, and leaves")
             continue
         size = sum(file.size for file in model.files if posixpath.dirname(file.path) == model.folder)

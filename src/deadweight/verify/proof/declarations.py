@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -60,10 +60,16 @@ def declared(before: Ledger, plan: Plan | None) -> Declared:
     return Declared(
         plan,
         read_target(plan.target),
-        frozenset(cut.path for cut in mine if cut.action == "remove"),
+        frozenset(_removed(before.fs, mine)),
         document,
         _rewrites(before.fs, mine),
     )
+
+
+def _removed(fs: Filesystem, cuts: list[Cut]) -> Iterator[str]:
+    for cut in cuts:
+        if cut.action == "remove":
+            yield from fs.paths_below(cut.path) if cut.below else (cut.path,)
 
 
 def _rewrites(fs: Filesystem, cuts: list[Cut]) -> dict[Key, tuple[Rewrite, ...]]:

@@ -176,14 +176,13 @@ function cutsTable(tree, place, show) {
       title: "Path",
       className: "name",
       key: (at) => fullPath(tree, cuts.path[at]),
-      cell: (at) =>
-        cuts.path[at]
-          ? element(
-              "button",
-              { type: "button", class: "link", onclick: () => show(cuts.path[at]) },
-              nameOf(`/${fullPath(tree, cuts.path[at])}`),
-            )
-          : `end of layer ${cuts.layer[at] + 1}`,
+      cell: (at) => {
+        if (!cuts.path[at]) return `end of layer ${cuts.layer[at] + 1}`;
+        const name = nameOf(`/${fullPath(tree, cuts.path[at])}`);
+        const link = element("button", { type: "button", class: "link", onclick: () => show(cuts.path[at]) }, name);
+        const below = cuts.below[at];
+        return below ? element("span", {}, link, ` and all in it: ${showBytes(below)} paths`) : link;
+      },
     },
     { title: "Pass", key: text(cuts.pass), cell: text(cuts.pass) },
     {
