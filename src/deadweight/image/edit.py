@@ -23,7 +23,7 @@ from deadweight.image.content import Content, Recoded
 from deadweight.image.emitted import Charge, Memo, Recalled
 from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.layer import Entry, change_header, padding, whiteout_header
-from deadweight.image.leaving import Subject, dropped_by, pinned_by, removable, repair
+from deadweight.image.leaving import Dropped, Subject, dropped_by, pinned_by, removable, repair
 from deadweight.image.links import Links, inode_of
 from deadweight.image.model import Image
 from deadweight.image.pieces import END, Made, Piece, Pieces, Span
@@ -109,7 +109,7 @@ class _Emission:
         self,
         fs: Filesystem,
         edit: Edit,
-        dropped: Mapping[Key, Subject],
+        dropped: Dropped,
         whiteouts: Iterable[tuple[int, str]],
         memo: Memo | None,
     ) -> None:
@@ -126,7 +126,8 @@ class _Emission:
         self.content: dict[Key, tuple[str, Content]] = {}
         # When all names of a file leave, its bytes count for the last: uv's cache comes first in a tar and carries what
         # is installed, and removing it alone would save nothing.
-        self.last_dropped = {fs.inodes[key]: dropped[key] for key in sorted(fs.inodes.keys() & dropped.keys())}
+        leaving = sorted(key for key in fs.inodes if key[1] in dropped[key[0]])
+        self.last_dropped = {fs.inodes[key]: dropped[key[0]][key[1]] for key in leaving}
         self.places: dict[int, dict[str, list[int]]] = {}  # by layer: where its entries have each name
         for path, content in edit.rewrite.items():
             self.content[self.links.root(inode_of(fs, path))] = (path, content)
@@ -180,8 +181,8 @@ class _Emission:
         below = {target for link, target in links if link[0] == position and target[0] != position}
         return emitted.emission_key(
             layers,
-            emitted.dropped_of(len(layers[-1].entries), position, self.dropped),
-            sorted((key, self.dropped[key]) for key in below if key in self.dropped),
+            sorted(self.dropped[position].items()),
+            sorted((key, self.dropped[key[0]][key[1]]) for key in below if key[1] in self.dropped[key[0]]),
             [(key, heir) for key, heir in self.last_dropped.items() if key[0] == position],
             sorted(content),
             sorted((path, self.steps[path]) for _, path, _ in content if path in self.steps),
@@ -222,11 +223,11 @@ class _Emission:
             if entry.start > end:
                 gaps.append((end, entry.start))
             end = entry.end
-            key = (position, entry.index)
-            subject = self.dropped.get(key)
+            subject = self.dropped[position].get(entry.index)
             if subject is not None:
                 self._charge(subject, entry.data - entry.start, 0)
-                self._charge(self.last_dropped.get(key, subject), entry.end - entry.data, 0)
+                last = self.last_dropped.get((position, entry.index), subject)
+                self._charge(last, entry.end - entry.data, 0)
                 changed = True
                 continue
             if gaps:
@@ -259,12 +260,12 @@ class _Emission:
     def _roots(self, entries: list[Entry], position: int) -> dict[int, Key]:
         """The files of the layer that stay, whiteouts left out: by the index of the entry, which one has the bytes."""
         found: dict[int, Key] = {}
-        inodes, merged = self.fs.inodes, self.links.merged
+        inodes, merged, leaving = self.fs.inodes, self.links.merged, self.dropped[position]
         for entry in entries:
-            key = (position, entry.index)
-            if entry.kind == "dir" or key in self.dropped:
+            if entry.kind == "dir" or entry.index in leaving:
                 continue
             if ".wh." not in entry.name or entry.whiteout is None:
+                key = (position, entry.index)
                 root = inodes[key] if entry.kind == "hardlink" else key
                 found[entry.index] = self.links.root(root) if root in merged else root
         return found
@@ -284,12 +285,13 @@ class _Emission:
             linked = key if key in paths else self.fs.inodes.get(carried, carried)
             return self._point(entry, position, carrier, paths[linked])
         target = self.fs.link_targets[key]
-        if target not in self.dropped:
+        moved = self.dropped[target[0]].get(target[1])
+        if moved is None:
             return None
         if carrier is entry or not self._names(position, carrier, entry):
             first[root] = entry
-            return self._carry(entry, position, root, self.dropped[target])
-        return self._point(entry, position, carrier, self.dropped[target])
+            return self._carry(entry, position, root, moved)
+        return self._point(entry, position, carrier, moved)
 
     def _names(self, position: int, carrier: Entry, entry: Entry) -> bool:
         """Whether the carrier's name still means it when `entry` is unpacked: names can be taken again."""

@@ -9,7 +9,6 @@ from typing import Final, Protocol, overload
 
 import msgspec
 
-from deadweight.image.filesystem import Key
 from deadweight.image.leaving import Subject
 from deadweight.image.model import Layer
 from deadweight.image.pieces import Piece, Span
@@ -133,8 +132,3 @@ def freeze(
 def thaw(kept: Kept) -> tuple[Piece, ...]:
     """The pieces again."""
     return tuple(piece if isinstance(piece, bytes) else Span(*piece) for piece in kept)
-
-
-def dropped_of(entries: int, position: int, dropped: Mapping[Key, Subject]) -> list[Subject | None]:
-    """For each entry of a layer what it is charged to if it leaves."""
-    return [dropped.get((position, index)) for index in range(entries)]

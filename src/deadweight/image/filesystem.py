@@ -20,7 +20,6 @@ from deadweight.image.model import Image
 Key = tuple[int, int]
 """An entry: the position of its layer, and its index in it."""
 
-NO_ENTRIES: frozenset[Key] = frozenset()
 READ_LIMIT = 256 << 20
 SYMLINK_LIMIT = 40
 IMPLIED_LIMIT = 512 << 20  # bytes of memory, about: a few names of many parts imply millions of directories
@@ -173,7 +172,7 @@ def by_layer(keys: Iterable[Key]) -> dict[int, set[int]]:
 
 
 class Merge:
-    """Layers applied in order. `dropped` entries are passed over; `whiteouts` are added paths, by layer.
+    """Layers applied in order. Entries `dropped`, by layer, are passed over; `whiteouts` are added paths, by layer.
 
     With `inodes` it tries out an edit of layers that are known to be sound: the entries that hard links name may be
     dropped, `inodes` tells what they mean, and what comes back in the way of other names is there to be found.
@@ -182,7 +181,7 @@ class Merge:
     def __init__(
         self,
         layers: Sequence[Sequence[Entry]],
-        dropped: Collection[Key] = NO_ENTRIES,
+        dropped: Sequence[Collection[int]] = (),
         whiteouts: Collection[tuple[int, str]] = (),
         inodes: Mapping[Key, Key] | None = None,
     ) -> None:
@@ -193,10 +192,9 @@ class Merge:
         self._known = inodes
         self._layers = layers
         self._implied = 0
-        gone = by_layer(dropped)
         for position, entries in enumerate(layers):
-            leaving = gone.get(position)
-            kept = entries if leaving is None else [e for e in entries if e.index not in leaving]
+            leaving = dropped[position] if dropped else ()
+            kept = [e for e in entries if e.index not in leaving] if leaving else entries
             lower = self._hide_lower(kept, [path for at, path in whiteouts if at == position])
             nodes, children = self.nodes, self.children
             for entry in kept:

@@ -6,7 +6,8 @@ import posixpath
 from collections.abc import Collection, Mapping
 
 from deadweight.errors import PlanError, shown
-from deadweight.image.filesystem import Filesystem, Key, Merge, by_layer
+from deadweight.image.filesystem import Filesystem, Key, Merge
+from deadweight.image.layer import Entry
 
 Subject = str | Key
 """What bytes are charged to: a path of the merged view, a dropped entry, or a layer's end as (layer, -1)."""
@@ -34,24 +35,28 @@ def removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) 
     return frozenset(gone)
 
 
+Dropped = list[dict[int, Subject]]
+"""For each layer the indices of the entries that leave, with what each is charged to."""
+
+
 def dropped_by(
     fs: Filesystem, removed: Mapping[str, str], drop: Collection[Key], keep: Collection[int], pinned: Collection[Key]
-) -> dict[Key, Subject]:
-    """The entries that leave with the paths `removed` and by `drop`, with what each is charged to.
+) -> Dropped:
+    """The entries that leave with the paths `removed` and by `drop`.
 
-    A path's are charged to what `removed` says, and so is what lower layers hide below it.
-    Raises PlanError where one of them lies in a layer that is to stay (`keep`).
+    A path's are charged to what `removed` says, and so is what lower layers hide below it. Raises PlanError where one
+    of them lies in a layer that is to stay (`keep`).
     """
-    dropped: dict[Key, Subject] = {}
+    dropped: Dropped = [{} for _ in fs.image.layers]
     above: dict[str, str | None] = {}  # for each directory seen, what leaves at or above it
     for layer in fs.image.layers:
         if layer.position in keep:
             continue
-        position, rest = layer.position, []
+        leaving, rest = dropped[layer.position], []
         for entry in layer.entries:  # most leave by their own names, or not at all
             name = entry.name
             if name in removed and (".wh." not in name or entry.whiteout is None):
-                dropped[position, entry.index] = removed[name]
+                leaving[entry.index] = removed[name]
             else:
                 rest.append(entry)
         for entry in rest:
@@ -63,16 +68,16 @@ def dropped_by(
             top = above[parent]
             if top is not None:
                 # Below a path that leaves, hidden entries and whiteouts would imply it again.
-                dropped[position, entry.index] = removed[top]
+                leaving[entry.index] = removed[top]
     for key in drop:
         if key[0] not in keep:
-            dropped.setdefault(key, key)
+            dropped[key[0]].setdefault(key[1], key)
     for path in removed if keep else ():
         own = fs.nodes[path].key
         if own is not None and own[0] in keep:
             raise PlanError(f"{shown(path)} lies in layer {own[0] + 1}, which is to stay as it is")
-    for key in pinned:
-        dropped.pop(key, None)
+    for position, index in pinned:
+        dropped[position].pop(index, None)
     _undrop_directories(fs, drop, dropped)
     return dropped
 
@@ -86,32 +91,32 @@ def _ancestor_in(path: str, removed: Collection[str]) -> str | None:
     return None
 
 
-def _undrop_directories(fs: Filesystem, drop: Collection[Key], dropped: dict[Key, Subject]) -> None:
+def _undrop_directories(fs: Filesystem, drop: Collection[Key], dropped: Dropped) -> None:
     """A hidden directory entry stays while its layer keeps something in that directory."""
-    layers = {key[0] for key in drop if key in dropped and fs.entry(key).kind == "dir"}
-    leaving = by_layer(dropped) if layers else {}
-    for position in layers:
-        gone = leaving[position]
-        kept = [e for e in fs.image.layers[position].entries if e.index not in gone]
+    directories: dict[int, list[Entry]] = {}
+    for key in drop:
+        if dropped[key[0]].get(key[1]) == key and (entry := fs.entry(key)).kind == "dir":
+            directories.setdefault(key[0], []).append(entry)
+    for position, entries in directories.items():
+        leaving = dropped[position]
         needed: set[str] = set()
-        for parent in {e.name.rpartition("/")[0] for e in kept}:
+        for parent in {e.name.rpartition("/")[0] for e in fs.image.layers[position].entries if e.index not in leaving}:
             above = parent
             while above and above not in needed:
                 needed.add(above)
                 above = above.rpartition("/")[0]
-        for key in drop:
-            entry = fs.entry(key)
-            if key[0] == position and dropped.get(key) == key and entry.kind == "dir" and entry.name in needed:
-                del dropped[key]
+        for entry in entries:
+            if entry.name in needed:
+                del leaving[entry.index]
 
 
-def repair(
-    fs: Filesystem, removed: frozenset[str], dropped: dict[Key, Subject]
-) -> tuple[dict[Key, Subject], dict[tuple[int, str], None]]:
+def repair(fs: Filesystem, removed: frozenset[str], dropped: Dropped) -> tuple[Dropped, dict[tuple[int, str], None]]:
     """Takes back drops, or adds whiteouts, until nothing that was hidden comes back."""
-    layers = [layer.entries for layer in fs.image.layers]
     whiteouts: dict[tuple[int, str], None] = {}
-    while dropped:
+    if _nothing_comes_back(fs, removed, dropped):
+        return dropped, whiteouts
+    layers = [layer.entries for layer in fs.image.layers]
+    while any(dropped):
         view = Merge(layers, dropped, whiteouts, fs.inodes).nodes
         back = [
             path
@@ -125,7 +130,7 @@ def repair(
         back += [p for p, node in fs.nodes.items() if node.entry is not None and p not in removed and p not in view]
         if not back:
             break
-        before = (len(dropped), len(whiteouts))
+        before = (sum(map(len, dropped)), len(whiteouts))
         hiding = _hiding(fs, dropped)
         tops: dict[str, None] = {}
         for path in back:
@@ -141,30 +146,54 @@ def repair(
             if own is not None and (own[0], top) not in whiteouts:
                 whiteouts[own[0], top] = None
             else:  # it comes back from above, out of a layer that stays: what hid it there leaves as well
-                names = ((key[0], fs.entry(key)) for key in dropped)
+                names = ((position, layers[position][index]) for position, each in enumerate(dropped) for index in each)
                 last = max((at for at, e in names if f"{e.name}/".startswith(f"{top}/")), default=None)
                 if last is not None:
                     whiteouts[last, top] = None
-        if before == (len(dropped), len(whiteouts)):
+        if before == (sum(map(len, dropped)), len(whiteouts)):
             raise PlanError(f"removing would bring back {shown(back[0])} from a lower layer")
     return dropped, whiteouts
 
 
-def _hiding(fs: Filesystem, dropped: Mapping[Key, Subject]) -> dict[str, list[Key]]:
+def _nothing_comes_back(fs: Filesystem, removed: frozenset[str], dropped: Dropped) -> bool:
+    """Whether that is plain without merging the layers anew, as where a plan takes out all that is hidden.
+
+    It is where all entries that are seen stay, but for those of removed paths, and any other that stays is of a
+    directory which is seen at the same path by a later entry: then none that stays was hidden by one that leaves.
+    """
+    seen = 0
+    for layer, leaving in zip(fs.image.layers, dropped, strict=True):
+        for entry in layer.entries:
+            if entry.index in leaving or (".wh." in entry.name and entry.whiteout is not None):
+                continue
+            node = fs.nodes.get(entry.name)
+            if node is None or node.path in removed:
+                return False
+            if node.entry is entry:
+                seen += 1
+            elif entry.kind != "dir" or node.kind != "dir" or node.entry is None or node.layer < layer.position:
+                return False
+    there = sum(node.entry is not None for node in fs.nodes.values())
+    return seen == there - sum(fs.nodes[path].entry is not None for path in removed)
+
+
+def _hiding(fs: Filesystem, dropped: Dropped) -> dict[str, list[Key]]:
     """The hidden entries and whiteouts that are dropped, by the path at which they hide something."""
     found: dict[str, list[Key]] = {}
-    for key, subject in dropped.items():
-        if key == subject:
-            entry = fs.entry(key)
-            found.setdefault(entry.name if entry.whiteout is None else entry.whiteout, []).append(key)
+    for position, leaving in enumerate(dropped):
+        for index, subject in leaving.items():
+            key = (position, index)
+            if key == subject:
+                entry = fs.entry(key)
+                found.setdefault(entry.name if entry.whiteout is None else entry.whiteout, []).append(key)
     return found
 
 
-def _undrop(dropped: dict[Key, Subject], hiding: dict[str, list[Key]], path: str) -> None:
+def _undrop(dropped: Dropped, hiding: dict[str, list[Key]], path: str) -> None:
     """Takes back the drops of what hid `path`: what is at its place, or above it."""
     while True:
-        for key in hiding.pop(path, ()):
-            del dropped[key]
+        for position, index in hiding.pop(path, ()):
+            del dropped[position][index]
         if not path:
             return
         path = posixpath.dirname(path)

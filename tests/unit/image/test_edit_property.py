@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import tarfile
 from contextlib import ExitStack
 from dataclasses import replace
 
-from hypothesis import HealthCheck, event, given, settings
+import pytest
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
+from deadweight.image import leaving
 from deadweight.image.addition import CannotAdd, add_file
 from deadweight.image.changed import changed_image
 from deadweight.image.edit import Edit, Edited, edit_image, layer_chunks, really_removed
+from deadweight.image.emitted import Charge
 from deadweight.image.filesystem import Filesystem
 from deadweight.image.layer import read_entries
+from deadweight.image.leaving import Subject
 from deadweight.image.model import Image
 from support.edits import NAMES, layers, requests
 from support.elf import read_from
-from support.layers import Seen, image_of, merged_view, roots_of, without_inodes
+from support.layers import Seen, image_of, member, merged_view, roots_of, tar_of, without_inodes
 
 
 def blocks(size: int) -> int:
@@ -105,6 +110,65 @@ def test_any_request_leaves_the_view_less_the_cuts(data: st.DataObject) -> None:
                 one, two = fs.nodes[path], fs.nodes[other]
                 if one.inode == two.inode and one.layer == two.layer == one.source_layer:
                     assert new[path].inode == new[other].inode
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_what_is_plain_without_merging_is_what_merging_says(data: st.DataObject) -> None:
+    tars = data.draw(layers())
+    with image_of(tars) as image, pytest.MonkeyPatch.context() as patch:
+        fs = Filesystem(image)
+        edit = data.draw(requests(fs))
+        if data.draw(st.booleans()):  # as `shadowed` has it: all that is hidden leaves
+            edit = replace(edit, drop={key for key in fs.hidden() if key[0] not in edit.keep_layers})
+        edited = edit_image(fs, edit)
+        patch.setattr(leaving, "_nothing_comes_back", lambda *_: False)
+        assert edit_image(fs, edit) == edited
+
+
+@pytest.mark.parametrize(
+    ("tars", "drop"),
+    [
+        ([tar_of([member("a", b"x")]), tar_of([member("b", b"y")])], (0, 0)),  # it is seen
+        # A file is deleted, a directory takes its name, and says so only once something is in it.
+        (
+            [
+                tar_of([member("p", b"x")]),
+                tar_of([member(".wh.p")]),
+                tar_of([member("p/x", b"y"), member("p", kind=tarfile.DIRTYPE)]),
+            ],
+            (1, 0),
+        ),
+    ],
+)
+def test_what_should_not_have_been_asked_for_is_not_done(tars: list[bytes], drop: tuple[int, int]) -> None:
+    with image_of(tars) as image:
+        edited = edit_image(Filesystem(image), Edit(drop=[drop]))
+        assert merged_view(build(image, edited)) == merged_view(tars)
+        assert not edited.charges
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_what_leaves_as_one_is_charged_as_one(data: st.DataObject) -> None:
+    tars = data.draw(layers())
+    with image_of(tars) as image:
+        fs = Filesystem(image)
+        edit = data.draw(requests(fs))
+        removed = really_removed(fs, edit)
+        assume(removed.isdisjoint({*edit.rewrite, *edit.link, *edit.link.values()}))
+        tops = [p for p in removed if fs.children(p) and removed.issuperset(fs.paths_below(p))]
+        tops = [p for p in tops if not any(p.startswith(f"{top}/") for top in tops)]
+        within = {path: top for top in tops for path in fs.paths_below(top)}
+        apart, edited = edit_image(fs, edit), edit_image(fs, replace(edit, within=within))
+        assert edited.layers == apart.layers
+        sums: dict[Subject, Charge] = {}
+        for subject, charge in apart.charges.items():
+            top = within.get(subject, subject) if isinstance(subject, str) else subject
+            one = sums.setdefault(top, Charge())
+            one.before, one.after = one.before + charge.before, one.after + charge.after
+            one.between = charge.between or one.between
+        assert edited.charges == sums
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
