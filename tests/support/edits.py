@@ -96,7 +96,7 @@ def requests(draw: st.DrawFn, fs: Filesystem) -> Edit:
 
     remove = draw(st.sets(st.sampled_from(paths))) if paths else set()
     remove = {p for p in remove if editable(p)}
-    hidden = fs.hidden() + [
+    hidden = fs.hidden + [
         (layer.position, e.index) for layer in fs.image.layers for e in layer.entries if e.whiteout is not None
     ]
     drop = draw(st.sets(st.sampled_from(hidden))) if hidden else set()

@@ -98,6 +98,7 @@ class Filesystem:
         """The entry that a key stands for."""
         return self.image.layers[key[0]].entries[key[1]]
 
+    @cached_property
     def hidden(self) -> list[Key]:
         """Entries that no container sees and no visible name needs, in order; whiteouts are not among them."""
         seen: list[set[int]] = [set() for _ in self.image.layers]

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Collection, Mapping
 
 from deadweight.errors import PlanError, shown
-from deadweight.image.filesystem import Filesystem, Key, Merge
+from deadweight.image.filesystem import Filesystem, Key, Merge, Node
 from deadweight.image.layer import Entry
 
 Subject = str | Key
@@ -161,20 +161,28 @@ def _nothing_comes_back(fs: Filesystem, removed: frozenset[str], dropped: Droppe
     It is where all entries that are seen stay, but for those of removed paths, and any other that stays is of a
     directory which is seen at the same path by a later entry: then none that stays was hidden by one that leaves.
     """
-    seen = 0
+    nodes = fs.nodes
     for layer, leaving in zip(fs.image.layers, dropped, strict=True):
-        for entry in layer.entries:
-            if entry.index in leaving or (".wh." in entry.name and entry.whiteout is not None):
-                continue
-            node = fs.nodes.get(entry.name)
-            if node is None or node.path in removed:
+        entries = layer.entries
+        for index, subject in leaving.items():
+            if isinstance(subject, tuple) and _is_seen(nodes, entries[index]):
                 return False
-            if node.entry is entry:
-                seen += 1
-            elif entry.kind != "dir" or node.kind != "dir" or node.entry is None or node.layer < layer.position:
+        for entry in [each for each in entries if each.index not in leaving] if leaving else entries:
+            node = nodes.get(entry.name)
+            if node is None:
+                if ".wh." in entry.name and entry.whiteout is not None:
+                    continue
                 return False
-    there = sum(node.entry is not None for node in fs.nodes.values())
-    return seen == there - sum(fs.nodes[path].entry is not None for path in removed)
+            if entry.name in removed:
+                return False
+            if node.entry is not entry and (entry.kind != "dir" or node.kind != "dir" or node.entry is None):
+                return False
+    return True
+
+
+def _is_seen(nodes: Mapping[str, Node], entry: Entry) -> bool:
+    node = nodes.get(entry.name)
+    return node is not None and node.entry is entry
 
 
 def _hiding(fs: Filesystem, dropped: Dropped) -> dict[str, list[Key]]:

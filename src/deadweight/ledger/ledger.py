@@ -53,10 +53,10 @@ class Ledger:
         """The merged view."""
         return Filesystem(self.image)
 
-    @cached_property
+    @property
     def hidden(self) -> list[Key]:
         """Entries that no container sees."""
-        return self.fs.hidden()
+        return self.fs.hidden
 
     @cached_property
     def distributions(self) -> list[Distribution]:

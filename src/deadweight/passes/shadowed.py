@@ -14,7 +14,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     fs = context.ledger.fs
     names = [_Names(layer.entries) for layer in fs.image.layers]
     dropped: set[Key] = set()
-    for key in fs.hidden():
+    for key in fs.hidden:
         entry = fs.entry(key)
         if not entry.name or key[0] in context.keep_layers or key in context.dropped or context.kept(entry.name):
             continue
@@ -104,7 +104,7 @@ def hidden_by(fs: Filesystem) -> dict[Key, tuple[int, str]]:
     """For each hidden entry the position of the layer that hides it, and whether that `replaces` or `deletes` it."""
     names = [_Names(layer.entries) for layer in fs.image.layers]
     found = {}
-    for key in fs.hidden():
+    for key in fs.hidden:
         position, verb, _ = _hiding(names, key, fs.entry(key))
         found[key] = position, verb
     return found

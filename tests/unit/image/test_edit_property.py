@@ -120,10 +120,17 @@ def test_what_is_plain_without_merging_is_what_merging_says(data: st.DataObject)
         fs = Filesystem(image)
         edit = data.draw(requests(fs))
         if data.draw(st.booleans()):  # as `shadowed` has it: all that is hidden leaves
-            edit = replace(edit, drop={key for key in fs.hidden() if key[0] not in edit.keep_layers})
+            edit = replace(edit, drop={key for key in fs.hidden if key[0] not in edit.keep_layers})
         edited = edit_image(fs, edit)
         patch.setattr(leaving, "_nothing_comes_back", lambda *_: False)
         assert edit_image(fs, edit) == edited
+
+
+def test_a_directory_that_a_layer_that_stays_has_too_does_not_come_back() -> None:
+    tars = [tar_of([member("d", kind=tarfile.DIRTYPE)]), tar_of([member("d", kind=tarfile.DIRTYPE)])]
+    with image_of(tars) as image:
+        edited = edit_image(Filesystem(image), Edit(remove=["d"], keep_layers=[0]))
+        assert merged_view(build(image, edited)) == {}
 
 
 @pytest.mark.parametrize(
