@@ -93,6 +93,7 @@ class Bench:
         while len(seconds) < wanted and sum(seconds) < (ENOUGH if seconds else 1.0):
             if not warm:
                 shutil.rmtree(self.cache, ignore_errors=True)
+            os.sync()  # what other commands wrote is not to be written to the disk while this one runs
             took, megabytes = timed([command, *likewise][len(seconds) % (len(likewise) + 1)], environment)
             seconds.append(took)
             peak = max(peak, megabytes)

@@ -23,7 +23,7 @@ MOST: Final = 1 << 30
 """Bytes of one entry: more is nothing that was written here."""
 
 
-def read_entry(path: Path, *, use: bool = True) -> bytes | None:
+def read_entry(path: Path, *, use: bool = True) -> memoryview | None:
     """What an entry holds; None when there is none, or it is not sound. Its time is that of its last `use`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -38,7 +38,7 @@ def read_entry(path: Path, *, use: bool = True) -> bytes | None:
             if use:
                 with suppress(OSError):
                     os.utime(fd)
-            return bytes(body)
+            return body
     return None
 
 
@@ -67,13 +67,16 @@ def load(path: Path, kind: Any, *, use: bool = True) -> Any:
         return None
 
 
-def keep(path: Path, value: Any) -> None:
-    """Keeps a value, if that can be done: what is not there is worked out again.
+def keep(path: Path, value: Any) -> int:
+    """Keeps a value, if that can be done: what is not there is worked out again. Gives the bytes that it takes.
 
     Names that are no UTF-8 and numbers beyond 64 bits have no place in an entry.
     """
     with suppress(OSError, UnicodeError, OverflowError):
-        write_entry(path, msgspec.msgpack.encode(value))
+        body = msgspec.msgpack.encode(value)
+        write_entry(path, body)
+        return _HEAD + len(body)
+    return 0
 
 
 def _head(name: str, body: bytes | memoryview) -> bytes:

@@ -18,6 +18,10 @@ AGE: Final = 30 * 86400
 """Seconds without use after which everything leaves."""
 _SETTLED: Final = 3600.0
 """Seconds after which a blob without a record is nobody's: another run may be about to write its record."""
+_MANY: Final = 1 << 20
+"""Bytes after which a cache is trimmed at once."""
+_OFTEN: Final = 3600.0
+"""Seconds after which it is trimmed for less."""
 _LEFT: Final = 86400
 """Seconds after which what is not finished is what a killed run left."""
 KINDS: Final = {
@@ -95,6 +99,21 @@ def trim(cache: Cache, limit: int, used: Collection[str] = (), age: float = AGE)
                 if path.lstat().st_mtime < now - _LEFT:
                     _remove(path)
     return total
+
+
+def trim_when_due(cache: Cache, limit: int, new: int) -> None:
+    """Trims after `new` bytes were kept: at once where these are many, or much of the limit, otherwise once an hour.
+
+    To go through all of a cache can take longer than what is saved by what is new in it. When that was done last is the
+    time of the cache's folder.
+    """
+    if not new:
+        return
+    with suppress(OSError):
+        if new < min(_MANY, limit // 1000) and 0 <= time.time() - cache.root.stat().st_mtime < _OFTEN:
+            return
+        os.utime(cache.root)
+    trim(cache, limit)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

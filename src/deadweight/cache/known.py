@@ -136,14 +136,14 @@ class Facts:
         """Whether the layer at a position or one below it is not as the image has it."""
         return any(isinstance(layer, ChangedLayer) for layer in self._image.layers[: position + 1])
 
-    def learn(self) -> bool:
-        """Keeps what was worked out of layers that are proved to be what their diff-ids say; whether there was any.
+    def learn(self) -> int:
+        """Keeps what was worked out of layers that are proved to be what their diff-ids say; gives its bytes.
 
         Nothing is read for it: whoever writes an image has held all its layers to their diff-ids.
         """
         if self._cache is None:
-            return False
-        learnt = False
+            return 0
+        learnt = 0
         below = True  # whether all layers so far are proved
         for layer in self._image.layers:
             if isinstance(layer, ChangedLayer) or not proved(layer, self._cache):
@@ -151,22 +151,18 @@ class Facts:
                 continue
             for position, key, emitted, pieces in self._emitted if below else ():
                 if position == layer.position:
-                    keep(_place(self._cache, layer, f"pieces-{key}"), pieces)
-                    keep(_place(self._cache, layer, f"edit-{key}"), emitted)
-                    learnt = True
+                    learnt += keep(_place(self._cache, layer, f"pieces-{key}"), pieces)
+                    learnt += keep(_place(self._cache, layer, f"edit-{key}"), emitted)
             place = _place(self._cache, layer, "entries")
             if "recalled" not in layer.__dict__:
-                keep(place, _Index(layer.size, layer.entries))
-                learnt = True
+                learnt += keep(place, _Index(layer.size, layer.entries))
             for position, name, value in self._made:
                 if position == layer.position:
-                    keep(self._cache.root / "made" / code() / name, value)
-                    learnt = True
+                    learnt += keep(self._cache.root / "made" / code() / name, value)
             for (kind, position), table in self._tables.items():
                 if position == layer.position and len(table) > self._loaded[kind, position]:
-                    keep(_place(self._cache, layer, kind), table)
+                    learnt += keep(_place(self._cache, layer, kind), table)
                     self._loaded[kind, position] = len(table)
-                    learnt = True
         self._made, self._emitted = [], []
         return learnt
 

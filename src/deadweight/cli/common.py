@@ -66,11 +66,10 @@ def found_cache(*, make: bool = False) -> Cache:
 def remember(ledger: Ledger, cache: Cache | None) -> None:
     """Keeps what was found out of an image, and holds the cache to its limit."""
     if cache is not None:
-        from deadweight.cache.keeping import trim  # noqa: PLC0415
+        from deadweight.cache.keeping import trim_when_due  # noqa: PLC0415
         from deadweight.cache.place import limit  # noqa: PLC0415
 
-        if ledger.facts.learn():
-            trim(cache, limit())
+        trim_when_due(cache, limit(), ledger.facts.learn())
 
 
 @contextmanager

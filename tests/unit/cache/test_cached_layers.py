@@ -15,7 +15,7 @@ from typing import BinaryIO, NoReturn
 import pytest
 
 from deadweight.build.pack import Item, Packed, pack
-from deadweight.cache.keeping import trim
+from deadweight.cache.keeping import trim, trim_when_due
 from deadweight.cache.layers import Cache
 from deadweight.cache.place import TAG, default_folder, distrust, limit, make_folder
 from deadweight.cli.main import main
@@ -257,3 +257,24 @@ def test_without_a_home_there_is_no_cache(
     out = f"oci:{tmp_path / 'out'}:v"
     assert main([words[0], *image, *(out if word == "OUT" else word for word in words[1:])]) == status
     assert "no home" in capsys.readouterr().err
+
+
+def test_little_that_is_new_is_no_reason_to_go_through_all(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    (tmp_path / "known").mkdir()
+    old = tmp_path / "known" / "old"
+
+    def trimmed(new: int, limit: int = 10**9, age: float = 0.0) -> bool:
+        old.write_bytes(b"x")
+        os.utime(old, (1, 1))
+        os.utime(tmp_path, (time.time() - age,) * 2)
+        trim_when_due(cache, limit, new)
+        return not old.exists()
+
+    assert not trimmed(999_999)
+    assert trimmed(2 << 20)
+    assert trimmed(1000, limit=1_000_000)
+    assert trimmed(1, age=3601.0)
+    assert not trimmed(1, age=3500.0)
+    assert trimmed(1, age=-60.0)  # a clock that was set back
+    assert not trimmed(0, age=3601.0)
