@@ -11,7 +11,7 @@ import pytest
 
 from deadweight.image.content import Content, joined
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk, all_passes
-from deadweight.passes.inodes import changeable_name, names_by_inode
+from deadweight.passes.inodes import changeable_name
 
 SUFFIX = ".lib"
 """How the names of files end that toys rewrite."""
@@ -46,7 +46,7 @@ class Toy:
         return None if start < 0 else data[:start] + self.put + data[end:]
 
     def propose(self, context: Context) -> Iterator[Proposal]:
-        for paths in names_by_inode(context.ledger).values():
+        for paths in context.ledger.names.values():
             path = changeable_name(context, paths)
             if path is None or not path.endswith(SUFFIX):
                 continue

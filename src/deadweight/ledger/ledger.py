@@ -172,21 +172,26 @@ class Ledger:
     def elf_files(self) -> dict[str, Node]:
         """The ELF files of the view, one path for each inode, by path."""
         found: dict[str, Node] = {}
-        seen: set[tuple[int, int]] = set()
         known = [self.facts.table("elf", layer.position, bool) for layer in self.image.layers]
-        for path, node in self.fs.nodes.items():
-            source = node.source
-            if source is None or source.kind != "file" or source.sparse or source.stored < 64:
-                continue
-            position, index = inode = (node.source_layer, source.index)
-            if inode in seen:
-                continue
-            seen.add(inode)
+        for (position, index), (path, *_) in self.names.items():
             elf = known[position].get(index)
             if elf is None:
+                source = self.fs.entry((position, index))
+                if source.sparse or source.stored < 64:
+                    continue
                 elf = known[position][index] = is_elf(self.image.layers[position].tar.read_at(source.data, 64))
             if elf:
-                found[path] = node
+                found[path] = self.fs.nodes[path]
+        return found
+
+    @cached_property
+    def names(self) -> dict[Key, list[str]]:
+        """The paths of each regular file of the view, in the order of the view, by the entry that carries its bytes."""
+        found: dict[Key, list[str]] = {}
+        for path, node in self.fs.nodes.items():
+            source = node.source
+            if source is not None and source.kind == "file":
+                found.setdefault((node.source_layer, source.index), []).append(path)
         return found
 
     def reader(self, path: str) -> Callable[[int, int], bytes]:

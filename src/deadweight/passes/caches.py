@@ -19,7 +19,6 @@ from deadweight.passes.application import sources
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.commands import commands
 from deadweight.passes.imports import source
-from deadweight.passes.inodes import names_by_inode
 
 _ABSOLUTE = re.compile(r"/[^\s\"'`=:;,|&<>(){}$*?\[\]]*")
 _SCRATCH = re.compile(rb"[\"'](/(?:tmp|var/tmp|var/log)/[\w.+/-]+)")
@@ -62,7 +61,7 @@ def propose(context: Context) -> Iterator[Proposal]:
         if nodes[path].kind == "file":
             reasons.setdefault("a symbolic link from elsewhere leads there", []).append(path)
         del found[path]
-    names = names_by_inode(context.ledger)
+    names = context.ledger.names
     for path in sorted(found):
         node = nodes[path]
         if node.source is not None and node.source.sparse and len(names[node.source_layer, node.source.index]) > 1:

@@ -10,7 +10,7 @@ from functools import partial
 from deadweight.image.filesystem import Key
 from deadweight.image.layer import Entry, padding
 from deadweight.passes.base import Context, Pass, Proposal
-from deadweight.passes.inodes import changeable_name, names_by_inode
+from deadweight.passes.inodes import changeable_name
 
 THREADS = 2
 PREFIX = 64 << 10
@@ -51,7 +51,7 @@ def _groups(context: Context) -> list[_Group]:
     """Files that could be equal: all but the content is."""
     fs = context.ledger.fs
     by_meta: dict[_Meta, list[Key]] = {}
-    names = names_by_inode(context.ledger)
+    names = context.ledger.names
     for key, paths in names.items():
         if key in context.rewritten:  # its copies may be for somebody who reads the old content
             continue

@@ -10,7 +10,7 @@ from deadweight.binary.fixed import fixed_reason
 from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger, once_for_ledger
 from deadweight.passes.base import Context, Pass, Proposal
-from deadweight.passes.inodes import changeable_name, names_by_inode
+from deadweight.passes.inodes import changeable_name
 
 UNKNOWN = "the image's architecture is not one that is known here"
 
@@ -31,7 +31,7 @@ def must_machine(ledger: Ledger) -> int:
 @once_for_ledger
 def fixed_files(ledger: Ledger) -> dict[Key, str]:
     """The ELF files that must stay as they are by any of their names, with the reason."""
-    names, exists = names_by_inode(ledger), ledger.fs.nodes.__contains__
+    names, exists = ledger.names, ledger.fs.nodes.__contains__
     found: dict[Key, str] = {}
     for node in ledger.elf_files.values():
         assert node.inode is not None  # it has content
@@ -52,7 +52,7 @@ def elf_rewrites(
     if machine_of(ledger) is None:
         context.notes.append(f"ELF files keep {kept[1]}: {UNKNOWN}")
         return
-    names = names_by_inode(ledger)
+    names = ledger.names
     skipped: Counter[str] = Counter()
     found = []
     for node in ledger.elf_files.values():

@@ -17,7 +17,7 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.reach import Reach, reach, reach_notes
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, Risk
 from deadweight.passes.elf_rewrites import fixed_files
-from deadweight.passes.inodes import changeable_name, names_by_inode
+from deadweight.passes.inodes import changeable_name
 
 _SHOWN = 3
 _THREADS = 2
@@ -31,7 +31,7 @@ def propose(context: Context) -> Iterator[Proposal]:
     if target is None:
         return
     ledger = context.ledger
-    names = names_by_inode(ledger)
+    names = ledger.names
     stays: dict[str, list[str]] = defaultdict(list)
     beyond: dict[str, Reach] = {}
     found = []

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 from deadweight.image.filesystem import Key
-from deadweight.ledger.ledger import Ledger
+from deadweight.ledger.ledger import Ledger, once_for_ledger
 from deadweight.passes.base import Context
 
-_NAMES: WeakKeyDictionary[Ledger, dict[Key, list[str]]] = WeakKeyDictionary()
-_LINKS: WeakKeyDictionary[Ledger, dict[Key, list[str]]] = WeakKeyDictionary()
 
-
-def names_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
-    """For each regular file of the view, its paths in the order of the view; worked out once."""
-    found = _NAMES.get(ledger)
-    if found is None:
-        found = {}
-        for path, node in ledger.fs.nodes.items():
-            source = node.source
-            if source is not None and source.kind == "file":
-                found.setdefault((node.source_layer, source.index), []).append(path)
-        _NAMES[ledger] = found
-    return found
-
-
+@once_for_ledger
 def links_by_inode(ledger: Ledger) -> dict[Key, list[str]]:
     """For each regular file that symbolic links lead to, their paths in the order of the view; worked out once."""
-    found = _LINKS.get(ledger)
-    if found is None:
-        found = {}
-        for path in ledger.fs.symlinks:
-            target = ledger.fs.resolve(path)
-            if target is not None and target.inode is not None and target.kind == "file":
-                found.setdefault(target.inode, []).append(path)
-        _LINKS[ledger] = found
+    found: dict[Key, list[str]] = {}
+    for path in ledger.fs.symlinks:
+        target = ledger.fs.resolve(path)
+        if target is not None and target.inode is not None and target.kind == "file":
+            found.setdefault(target.inode, []).append(path)
     return found
 
 
@@ -43,7 +24,7 @@ def paths_of(context: Context, path: str) -> Iterator[str]:
     """All paths that lead to the file at a path, hard links and symbolic ones, but for those that have left."""
     inode = context.ledger.fs.nodes[path].inode
     if inode is not None:
-        for names in (names_by_inode(context.ledger), links_by_inode(context.ledger)):
+        for names in (context.ledger.names, links_by_inode(context.ledger)):
             yield from (name for name in names.get(inode, ()) if name not in context.gone)
 
 

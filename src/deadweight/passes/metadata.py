@@ -25,7 +25,6 @@ from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rew
 from deadweight.ledger.ledger import Ledger
 from deadweight.ledger.python import Distribution
 from deadweight.ledger.record import record_hash, record_paths, rewrite_record
-from deadweight.passes.inodes import names_by_inode
 from deadweight.passes.outcomes import Digests, are_known, digests
 from deadweight.passes.target import read_slimmed, slimmed_for
 
@@ -95,7 +94,7 @@ def _names(ledger: Ledger, edit: Edit) -> dict[Key, list[str]]:
     carriers = {path: inode_of(ledger.fs, path) for path in edit.rewrite}
     wanted = {links.root(key): key for key in carriers.values()}
     names: dict[Key, list[str]] = {}
-    by_inode = names_by_inode(ledger)
+    by_inode = ledger.names
     for inode in dict.fromkeys((*wanted, *links.merged)):
         key = wanted.get(links.root(inode))
         if key is not None:

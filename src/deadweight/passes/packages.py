@@ -15,7 +15,6 @@ from deadweight.passes.application import python_files, sources
 from deadweight.passes.base import Context
 from deadweight.passes.commands import commands, follow, locate, shebang
 from deadweight.passes.imports import scan, source
-from deadweight.passes.inodes import names_by_inode
 from deadweight.passes.libraries import configured, default_directories, needs
 
 _CALLS = re.compile(
@@ -52,7 +51,7 @@ def all_needs(context: Context, alternatives: Collection[Alternative], candidate
 
 
 def _of_elf_files(context: Context, wanted: Collection[str]) -> Iterator[Need]:
-    names = names_by_inode(context.ledger)
+    names = context.ledger.names
     nodes = context.ledger.fs.nodes
     for path, needed in needs(context.ledger).items():
         inode = nodes[path].inode

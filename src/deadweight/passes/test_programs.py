@@ -10,7 +10,6 @@ from deadweight.binary.elf import ElfError, parse
 from deadweight.image.content import Reader
 from deadweight.passes.base import Context
 from deadweight.passes.commands import commands
-from deadweight.passes.inodes import names_by_inode
 
 _HELP: Final = b"This program contains tests written using Google Test."
 """What a program's --help begins with once Google Test's main function, or its InitGoogleTest, is linked in."""
@@ -19,7 +18,7 @@ _CHUNK: Final = 4 << 20
 
 def programs(context: Context) -> Iterator[str]:
     """All names of such programs that distributions have and the image does not run, ordered by path."""
-    names = names_by_inode(context.ledger)
+    names = context.ledger.names
     found: list[str] = []
     for path, node in context.ledger.elf_files.items():
         if path in context.gone or context.ledger.owner(path).kind != "python" or node.inode is None:

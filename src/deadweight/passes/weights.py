@@ -26,7 +26,7 @@ from deadweight.passes.application import configured, mentions, python_files
 from deadweight.passes.base import Context, Pass, Proposal, Rewriting, noted
 from deadweight.passes.commands import commands
 from deadweight.passes.imports import scan
-from deadweight.passes.inodes import changeable_name, names_by_inode, paths_of
+from deadweight.passes.inodes import changeable_name, paths_of
 
 _SETTING = re.compile(r"[^a-z0-9]+")  # EMBED_BACKEND=onnx says what is wanted as plainly as code does
 
@@ -308,7 +308,7 @@ class _Work:
 
     def _names(self, real: str) -> list[str]:
         inode = self.context.ledger.fs.nodes[real].inode
-        return [] if inode is None else names_by_inode(self.context.ledger)[inode]
+        return [] if inode is None else self.context.ledger.names[inode]
 
     def _name(self, real: str) -> str:
         """The name by which a file that may change is changed."""

@@ -14,7 +14,6 @@ from deadweight.binary.target_document import IN_IMAGE, gpu_numbers
 from deadweight.errors import shown
 from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
-from deadweight.passes.inodes import names_by_inode
 from deadweight.passes.target import read_slimmed
 from deadweight.verify.proof.contents import Digests, Pair, file_of, first_difference, plain_file, run_all
 from deadweight.verify.proof.declarations import Declared
@@ -63,7 +62,7 @@ class Views:
     @cached_property
     def names(self) -> dict[Key, list[str]]:
         """All names of each of the original's files."""
-        return names_by_inode(self.before)
+        return self.before.names
 
     @cached_property
     def target(self) -> Target | None:
