@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import posixpath
 from collections.abc import Callable, Collection
 from functools import cached_property
@@ -18,7 +19,7 @@ from deadweight.image.model import Image
 from deadweight.ledger.debian import Package, owner_by_path, read_packages
 from deadweight.ledger.interpreters import Interpreter, interpreters
 from deadweight.ledger.python import Distribution, find_distributions, marker_environment
-from deadweight.ledger.requirements import Graph, requirement_graph, why
+from deadweight.ledger.requirements import Graph, Held, held_in, requirement_graph, why
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class Ledger:
     @cached_property
     def distributions(self) -> list[Distribution]:
         """The installed Python distributions."""
-        found = find_distributions(self.fs)
+        found = find_distributions(self.fs, self.facts)
         self.notes.extend(note for dist in found for note in dist.notes)
         return found
 
@@ -80,7 +81,20 @@ class Ledger:
         """Which distribution requires which, markers evaluated for the image's Python."""
         sites = [dist.site for dist in self.distributions]
         main = max(set(sites), key=lambda site: (sites.count(site), site), default="")
-        graph = requirement_graph(self.distributions, marker_environment(self.fs, main, self.interpreters))
+        env = marker_environment(self.fs, main, self.interpreters)
+
+        def held(dist: Distribution) -> list[Held | str]:
+            asked = repr((sorted(env.items()), dist.requires)).encode("utf-8", "backslashreplace")
+            for path in (f"{dist.info}/METADATA", f"{dist.info}/PKG-INFO", dist.info):
+                node = self.fs.nodes.get(path)
+                if node is not None and node.kind == "file" and node.inode is not None:
+                    work = functools.partial(held_in, dist.requires, env)
+                    return self.facts.of(
+                        "requires", node.inode, list[Held | str], work, hashlib.sha256(asked).hexdigest()
+                    )
+            return held_in(dist.requires, env)
+
+        graph = requirement_graph(self.distributions, env, held)
         self.notes.extend(graph.notes)
         return graph
 

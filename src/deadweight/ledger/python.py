@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import TypeVar
 
 import msgspec
-from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
+from deadweight.cache.known import Facts
 from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.ledger.interpreters import Interpreter, interpreters, marker_environment
@@ -40,6 +41,8 @@ __all__ = [
     "record_paths",
     "rewrite_record",
 ]
+
+T = TypeVar("T")
 
 SITE_NAMES = ("site-packages", "dist-packages")
 SMALL = 1 << 20
@@ -89,12 +92,13 @@ class Distribution(msgspec.Struct, frozen=True):
     """What could not be read or was passed over, and why."""
 
 
-def find_distributions(fs: Filesystem) -> list[Distribution]:
+def find_distributions(fs: Filesystem, facts: Facts | None = None) -> list[Distribution]:
     """Every distribution that an interpreter of the image can find, ordered by site and name.
 
     Those are the ones in directories named site-packages or dist-packages, on PYTHONPATH, named by a .pth file,
     or (dist-info only) in any directory that is no cache: `pip install --target` makes such. Metadata vendored
-    inside another distribution, and wheels unpacked in caches, are not installed. Damaged files leave notes.
+    inside another distribution, and wheels unpacked in caches, are not installed. Damaged files leave notes. What
+    `facts` know of files is not read again.
     """
     finder = Finder(fs)
     infos = sorted(set(map(_info_of, metadata_files(fs))))
@@ -103,7 +107,7 @@ def find_distributions(fs: Filesystem) -> list[Distribution]:
     for info in infos:
         site = info.rpartition("/")[0]
         if is_site(fs, site, search, wheel=info.endswith(".dist-info")):
-            distribution = _read(fs, finder, site, info)
+            distribution = _read(fs, facts, finder, site, info)
             if distribution is not None:
                 found.append(distribution)
     return sorted(found, key=lambda d: (d.site, d.name, d.info))
@@ -165,7 +169,7 @@ def _package_cache(fs: Filesystem, parts: list[str]) -> bool:
     return False
 
 
-def _read(fs: Filesystem, finder: Finder, site: str, info: str) -> Distribution | None:
+def _read(fs: Filesystem, facts: Facts | None, finder: Finder, site: str, info: str) -> Distribution | None:
     notes: list[str] = []
     node = fs.nodes[info]
     is_file = node.kind != "dir"
@@ -174,7 +178,14 @@ def _read(fs: Filesystem, finder: Finder, site: str, info: str) -> Distribution 
     if metadata not in fs.nodes:
         return None  # an .egg-info directory of something else
     try:
-        headers = parse_headers(fs.read(metadata, METADATA_LIMIT))
+        headers = _of_file(
+            fs,
+            facts,
+            "headers",
+            metadata,
+            dict[str, list[str]],
+            lambda: parse_headers(fs.read(metadata, METADATA_LIMIT)),
+        )
     except BadInputError as error:
         notes.append(str(error))
         headers = {}
@@ -189,7 +200,7 @@ def _read(fs: Filesystem, finder: Finder, site: str, info: str) -> Distribution 
         if not requires and info.endswith(".egg-info"):
             requires = tuple(requires_of_egg(_text(fs, f"{info}/requires.txt", SMALL)))
             extras = extras or sorted({m for r in requires for m in re.findall(r'extra == "([^"]+)"', r)})
-        listed = _listed(fs, finder, site, info, notes)
+        listed = _listed(fs, facts, finder, site, info, notes)
         files = [*(listed or ()), *(n.path for n in fs.walk(info) if n.kind != "dir")]
     url, editable = _direct_url(_text(fs, f"{info}/direct_url.json", SMALL))
     editable = editable or any("/__editable__" in f for f in files)
@@ -229,6 +240,8 @@ def parse_headers(data: bytes) -> dict[str, list[str]]:
 
     packaging's lenient parser does it: its strict one refuses metadata that is in use.
     """
+    from packaging.metadata import parse_email  # noqa: PLC0415  (a few hundredths of a second, for what is mostly known)
+
     data = data.replace(b"\r\n", b"\n")
     head, blank, _ = data.partition(b"\n\n")
     if not blank:
@@ -256,12 +269,27 @@ def _without_long_fields(head: bytes) -> bytes:
 _FIELDS = frozenset({b"metadata-version", b"name", b"version", b"requires-dist", b"provides-extra"})
 
 
-def _listed(fs: Filesystem, finder: Finder, site: str, info: str, notes: list[str]) -> list[str] | None:
+def names_in_record(fs: Filesystem, facts: Facts | None, path: str) -> list[str]:
+    """The names that the RECORD at a path lists. Raises BadInputError as `Filesystem.read` does."""
+    return _of_file(fs, facts, "record", path, list[str], lambda: record_names(fs.read(path, RECORD_LIMIT)))
+
+
+def _of_file(fs: Filesystem, facts: Facts | None, kind: str, path: str, of: type[T], work: Callable[[], T]) -> T:
+    """What `work` finds in a file, or what is known of it."""
+    node = fs.nodes[path]
+    if facts is None or node.kind != "file" or node.inode is None:
+        return work()
+    return facts.of(kind, node.inode, of, work)
+
+
+def _listed(
+    fs: Filesystem, facts: Facts | None, finder: Finder, site: str, info: str, notes: list[str]
+) -> list[str] | None:
     """The files that a distribution lists and the view has; None where there is no list."""
     record, legacy = f"{info}/RECORD", f"{info}/installed-files.txt"
     try:
         if record in fs.nodes:
-            names = [(site, name) for name in record_names(fs.read(record, RECORD_LIMIT))]
+            names = [(site, name) for name in names_in_record(fs, facts, record)]
         elif legacy in fs.nodes:  # pip before 2023, relative to the egg-info directory itself
             names = [(info, line.strip()) for line in _text(fs, legacy, RECORD_LIMIT).splitlines()]
         else:

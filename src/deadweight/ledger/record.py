@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from deadweight.ledger.listed import join
@@ -70,8 +70,13 @@ def record_names(raw: bytes) -> list[str]:
 
 def record_paths(raw: bytes, site: str) -> dict[str, str]:
     """For each image path that a RECORD in `site` lists, the name as written. Paths out of the image are left out."""
+    return paths_of(record_names(raw), site)
+
+
+def paths_of(names: Iterable[str], site: str) -> dict[str, str]:
+    """As `record_paths`, where the names are known."""
     paths = {}
-    for name in record_names(raw):
+    for name in names:
         path = join(site, name)
         if path is not None:
             paths[path] = name

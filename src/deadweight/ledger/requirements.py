@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from deadweight.errors import shown
 from deadweight.ledger.python import Distribution
+
+if TYPE_CHECKING:  # to load packaging's parsers takes longer than to use them, and what they find is mostly known
+    from packaging.markers import Marker
 
 EdgeKind = Literal["hard", "requested", "inferred"]
 _RANK: dict[EdgeKind, int] = {"hard": 0, "requested": 1, "inferred": 2}
@@ -67,8 +68,20 @@ class Removal(msgspec.Struct, frozen=True):
     refused: dict[str, str]
 
 
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A requirement in an environment, as far as it matters here."""
+
+    target: str
+    extras: tuple[str, ...]
+    """What is asked of the target."""
+    hard: bool
+    """Whether it holds without an extra."""
+    of_extras: tuple[str, ...]
+    """With which extras it holds, where it is not hard."""
+
+
 class _Line(msgspec.Struct, frozen=True):
-    """A requirement, as far as it matters here."""
+    """A requirement as it is written."""
 
     target: str
     extras: tuple[str, ...]
@@ -80,6 +93,9 @@ class _Line(msgspec.Struct, frozen=True):
 @lru_cache(maxsize=20_000)
 def _parse(text: str) -> _Line | str:
     """A requirement, or why it is none. Most are plain names: those need no parser."""
+    from packaging.markers import Marker  # noqa: PLC0415
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
+
     head, semicolon, marker = text.partition(";")
     name = _NAME.match(head)
     try:
@@ -102,6 +118,8 @@ def _holds(marker: Marker | None, extra: str, env: Mapping[str, str]) -> bool:
     """Whether a marker is true; one that cannot be told counts as true, since then nothing leaves wrongly."""
     if marker is None:
         return True
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName  # noqa: PLC0415
+
     try:
         return marker.evaluate({**env, "extra": extra})
     except (UndefinedComparison, UndefinedEnvironmentName, ValueError):
@@ -116,33 +134,53 @@ class _Node(msgspec.Struct):
     extras: dict[str, dict[str, set[str]]]
 
 
-def _evaluate(distributions: Sequence[Distribution], env: Mapping[str, str], notes: list[str]) -> _Node:
+def held_in(requires: Iterable[str], env: Mapping[str, str]) -> list[Held | str]:
+    """What requirements come to in an environment; for those that do not parse the reason."""
+    found: list[Held | str] = []
+    for text in requires:
+        line = _parse(text)
+        if isinstance(line, str):
+            found.append(line)
+            continue
+        hard = _holds(line.marker, "", env)
+        of_extras = () if hard else tuple(extra for extra in sorted(line.of_extras) if _holds(line.marker, extra, env))
+        found.append(Held(line.target, line.extras, hard, of_extras))
+    return found
+
+
+def _node(
+    distributions: Sequence[Distribution], held: Callable[[Distribution], list[Held | str]], notes: list[str]
+) -> _Node:
     node = _Node({}, {})
     for distribution in distributions:
-        for text in distribution.requires:
-            line = _parse(text)
-            if isinstance(line, str):
-                notes.append(f"{distribution.display}: {line}")
-            elif _holds(line.marker, "", env):
-                node.hard.setdefault(line.target, set()).update(line.extras)
-            else:
-                for extra in line.of_extras:
-                    if _holds(line.marker, extra, env):
-                        node.extras.setdefault(extra, {}).setdefault(line.target, set()).update(line.extras)
+        for one in held(distribution):
+            if isinstance(one, str):
+                notes.append(f"{distribution.display}: {one}")
+                continue
+            if one.hard:
+                node.hard.setdefault(one.target, set()).update(one.extras)
+            for extra in one.of_extras:
+                node.extras.setdefault(extra, {}).setdefault(one.target, set()).update(one.extras)
     return node
 
 
-def requirement_graph(distributions: Iterable[Distribution], env: Mapping[str, str]) -> Graph:
+def requirement_graph(
+    distributions: Iterable[Distribution],
+    env: Mapping[str, str],
+    held: Callable[[Distribution], list[Held | str]] | None = None,
+) -> Graph:
     """The graph of distributions that one interpreter sees, under its marker environment.
 
     Versions are not compared: what is installed under the required name counts. A requirement that does not parse
-    leaves a note; a marker that cannot be told counts as true.
+    leaves a note; a marker that cannot be told counts as true. `held` gives what a distribution's requirements come to
+    there, where that is known.
     """
     by_name: dict[str, list[Distribution]] = {}
     for distribution in distributions:
         by_name.setdefault(distribution.name, []).append(distribution)
     notes: list[str] = []
-    nodes = {name: _evaluate(by_name[name], env, notes) for name in sorted(by_name)}
+    held = held or (lambda distribution: held_in(distribution.requires, env))
+    nodes = {name: _node(by_name[name], held, notes) for name in sorted(by_name)}
     requested = _requested_extras(nodes)
     edges: dict[tuple[str, str], Edge] = {}
 

@@ -23,8 +23,8 @@ from deadweight.image.filesystem import Key
 from deadweight.image.links import Links, inode_of
 from deadweight.ledger.debian import Package, drop_list_lines, drop_stanzas, rewrite_md5sums, written_as
 from deadweight.ledger.ledger import Ledger
-from deadweight.ledger.python import Distribution
-from deadweight.ledger.record import record_hash, record_paths, rewrite_record
+from deadweight.ledger.python import Distribution, names_in_record
+from deadweight.ledger.record import paths_of, record_hash, rewrite_record
 from deadweight.passes.outcomes import Digests, are_known, digests
 from deadweight.passes.target import read_slimmed, slimmed_for
 
@@ -151,7 +151,7 @@ def _record(
     if not touched:
         return
     raw = ledger.fs.read(path)
-    names = record_paths(raw, dist.site)
+    names = paths_of(names_in_record(ledger.fs, ledger.facts, path), dist.site)
     new: dict[str, tuple[str, int]] = {}
     rewritten = touched & names.keys() & changed.keys()
     hashes = record_hash(raw, [names[place] for place in rewritten]) if rewritten else {}
