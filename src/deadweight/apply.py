@@ -16,7 +16,7 @@ from deadweight.cache.written import find_written, note_written
 from deadweight.errors import PlanError, shown
 from deadweight.image.changed import ChangedLayer
 from deadweight.image.edit import LayerEdit, layer_chunks
-from deadweight.image.filesystem import Key
+from deadweight.image.filesystem import Filesystem, Key
 from deadweight.image.model import Image, Layer
 from deadweight.image.output import NewImage, OutputLayer, PredictionError, Written, keep_layer
 from deadweight.image.reference import Reference
@@ -142,7 +142,6 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
             if any(cut.pass_ == other.pass_ or {cut.action, other.action} != {"rewrite"} for other in others):
                 raise _wrong(cut, "is not the only cut of this path: take out all but one (passes rewrite once each)")
             others.append(cut)
-    _check_below(plan.cuts)
     target = read_target(plan.target)
     passes = {p.name: p for p in all_passes()}
     unseen = _unseen(ledger)
@@ -153,6 +152,7 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
         for pair in _proposals(cut, plan.kept_layers, ledger, passes, unseen, target)
     ]
     if any(cut.below for cut in plan.cuts):  # a directory that is named by hand need not be one that leaves as one
+        _check_below(plan.cuts)
         proposals = whole_trees(ledger, every_path(ledger, proposals), plan.kept_layers)
     worked = work(ledger, proposals, plan.kept_layers, plan.options, plan.notes, target)
     for path in worked.blocked:
@@ -165,11 +165,13 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
 def _check_below(cuts: Iterable[Cut]) -> None:
     """Raises PlanError for a cut of what leaves with a directory above it."""
     whole = {cut.path for cut in cuts if cut.below}
-    for cut in cuts if whole else ():
+    for cut in cuts:
+        if cut.action in ("drop", "add") or cut.pass_ == METADATA:
+            continue
         above = cut.path.rpartition("/")[0]
         while above and above not in whole:
             above = above.rpartition("/")[0]
-        if above and cut.action not in ("drop", "add") and cut.pass_ != METADATA:
+        if above:
             raise _wrong(cut, f"is of what leaves with {shown(above)}, whose cut has `below`: take out one of the two")
 
 
@@ -205,15 +207,24 @@ def _proposals(
     if cut.action == "link" and (cut.to in (None, cut.path) or not _equal(ledger, cut.path, cut.to or "")):
         raise _wrong(cut, f"is not equal to {shown(cut.to or '')}, to which it is to be linked")
     if cut.below:
-        below = ledger.fs.paths_below(cut.path)
-        if cut.action != "remove" or node.kind != "dir":
-            raise _wrong(cut, "has `below`, and is not the removal of a directory")
-        staying = next((path for path in sorted(below) if ledger.fs.nodes[path].layer in keep_layers), None)
-        if staying is not None:
-            raise _wrong(cut, f"takes {shown(staying)} out, which kept_layers says is to stay as it is")
+        _check_whole(cut, ledger.fs, keep_layers)
     # Whoever edits the target takes on its risk.
     risk = "observed" if one.name == GPU_CODE and target is not None and target.raw_blobs else cut.risk
     yield one, Proposal(cut.action, cut.path, cut.why, cut.evidence, cut.to, None, risk, cut.below)
+
+
+def _check_whole(cut: Cut, fs: Filesystem, keep_layers: Collection[int]) -> None:
+    """Raises PlanError for a cut that cannot take out a directory with all that is below."""
+    if cut.action != "remove" or fs.nodes[cut.path].kind != "dir":
+        raise _wrong(cut, "has `below`, and is not the removal of a directory")
+    below = sorted(fs.paths_below(cut.path))[1:]
+    if len(below) != cut.below:
+        raise _wrong(cut, f"says that {cut.below:,} paths are below it, in the image there are {len(below):,}")
+    for path in below:
+        if fs.nodes[path].layer in keep_layers:
+            raise _wrong(cut, f"takes {shown(path)} out, which kept_layers says is to stay as it is")
+        if fs.nodes[path].entry is None:
+            raise _wrong(cut, f"cannot take {shown(path)} out, which no layer has an entry for: name what is in it")
 
 
 def _wrong(cut: Cut, reason: str) -> PlanError:

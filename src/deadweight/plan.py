@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -36,7 +36,7 @@ class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     evidence: str = ""
     to: str | None = None
     """For a link: the equal file. For a rewrite with a choice, what the file becomes."""
-    below: int = 0
+    below: Annotated[int, msgspec.Meta(ge=0)] = 0
     """For the removal of a whole directory: how many paths of the view below it leave with it, by this cut."""
 
 

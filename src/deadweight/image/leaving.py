@@ -94,7 +94,7 @@ def _ancestor_in(path: str, removed: Collection[str]) -> str | None:
 def _undrop_directories(fs: Filesystem, drop: Collection[Key], dropped: Dropped) -> None:
     """A hidden directory entry stays while its layer keeps something in that directory."""
     directories: dict[int, list[Entry]] = {}
-    for key in drop:
+    for key in dict.fromkeys(drop):
         if dropped[key[0]].get(key[1]) == key and (entry := fs.entry(key)).kind == "dir":
             directories.setdefault(key[0], []).append(entry)
     for position, entries in directories.items():

@@ -162,12 +162,10 @@ class Ledger:
         return {self.owner(path) for path in paths}
 
     def is_nobodys(self, directory: str) -> bool:
-        """Whether nothing in a directory is a package's, a distribution's or an interpreter's, listed or seen."""
+        """Whether nothing in a directory is a package's, a distribution's, an interpreter's or the application's."""
         below = f"{directory}/"
         places = (place for places in (self.owners, self._prefixes) for place in places)
-        return self._owner_below(directory).kind in ("system", "application") and not any(
-            place.startswith(below) for place in places
-        )
+        return self._owner_below(directory) == SYSTEM and not any(place.startswith(below) for place in places)
 
     def _owner_below(self, directory: str) -> Owner:
         """Who has the files of a directory that no list names."""

@@ -94,7 +94,7 @@ def _candidates(context: Context, roots: Iterable[str]) -> dict[str, str]:
                 found[path] = next(p for p in patterns if fnmatchcase(path, p))
     for root in sorted(roots):
         for node in fs.walk(root):
-            if node.kind in ("file", "dir", "symlink") and node.path not in context.gone:
+            if node.entry is not None and node.kind in ("file", "dir", "symlink") and node.path not in context.gone:
                 found.setdefault(node.path, root)
     return found
 

@@ -136,7 +136,7 @@ def _key(kind: str, name: str, version: str) -> Key:
 
 
 def _files(ledger: Ledger, cut: Cut) -> Iterable[str]:
-    """The files that a cut is about; those of a directory have cuts of their own as well."""
+    """The files that a cut is about; those of a directory may have cuts of their own as well."""
     if cut.action != "remove":
         return (cut.path,)
     return (node.path for node in ledger.fs.walk(cut.path) if node.kind != "dir")

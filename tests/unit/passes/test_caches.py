@@ -289,3 +289,21 @@ def test_patterns_and_layers_that_stay() -> None:
     members = (PASSWD, file("tmp/x", b"x"), file("tmp/y", b"y"))
     assert paths(PASS, context(members, options=Options(keep=("tmp/x",)))) == ["tmp/y"]
     assert paths(PASS, context(members, [file("tmp/z", b"z")], keep_layers=[0])) == ["tmp/z"]
+
+
+def test_a_cache_of_the_application_has_files_of_its_own_and_of_nobody() -> None:
+    """Where distributions would be, nothing is the application's: the cache leaves path by path."""
+    members = (
+        directory("app/.cache/uv"),
+        directory("app/.cache/uv/site-packages"),
+        file("app/.cache/uv/a"),
+        file("app/.cache/uv/site-packages/b"),
+    )
+    at = context([PASSWD, *members], run={"WorkingDir": "/app", "Env": ["HOME=/app"]})
+    assert len({at.ledger.owner(one.name) for one in members if one.name.endswith(("/a", "/b"))}) == 2
+    assert {p.below for p in PASS.propose(at)} == {0}
+
+
+def test_a_directory_without_an_entry_in_a_cache_below_a_scratch_place() -> None:
+    run = {"Env": ["HOME=/tmp"]}
+    assert left(file("tmp/.cache/uv/x/f"), run=run) == ["tmp/.cache/uv/x/f"]

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deadweight import Ledger, Plan, make_plan, open_image
+from deadweight import Ledger, Plan, make_plan, open_image, read_plan, write_plan
 from deadweight.apply import rework
 from deadweight.errors import PlanError
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.trees import every_path, whole_trees
 from support.contexts import SITE, context, distribution
 from support.images import Member, directory, file, hardlink, make_image, make_tar, symlink, write_docker_archive
+from support.layers import image_of
 
 ONE, TWO = (Pass(name, "policy", 10, name, lambda _: ()) for name in ("one", "two"))
 TREE = (
@@ -95,6 +96,8 @@ SERVICE: tuple[Member, ...] = (
     directory(f"{SITE}/lib/tests/more"),
     file("usr/local/bin/python3.11", mode=0o755),
     file("usr/local/lib/python3.11/os.py"),
+    directory("opt/d"),
+    file("opt/d/x/f"),
 )
 TESTS = f"{SITE}/lib/tests"
 
@@ -128,12 +131,26 @@ def test_a_plan_comes_to_the_same_either_way(ledger: Ledger) -> None:
         assert rework(plan, ledger).plan == plan
 
 
-def test_a_directory_named_by_hand_is_counted(ledger: Ledger) -> None:
+def test_a_directory_named_by_hand_leaves(ledger: Ledger) -> None:
     plan = plan_of(ledger)
     for path, below in ((f"{TESTS}/more", 1), (f"{SITE}/lib", 5)):
-        worked = rework(with_cut(plan, path=path, below=1), ledger).plan
+        worked = rework(with_cut(plan, path=path, below=below), ledger).plan
         assert {cut.path: cut.below for cut in worked.cuts if cut.pass_ == "tests"} == {path: below}
         assert (worked.predicted_bytes < plan.predicted_bytes) is (path == f"{SITE}/lib")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"path": f"{TESTS}/test_a.py"}, "has `below`, and is not the removal of a directory"),
+        ({"below": 2}, "says that 2 paths are below it, in the image there are 3"),
+        ({"below": 10**30}, "paths are below it, in the image there are 3"),
+        ({"path": "opt/d", "below": 2}, "cannot take 'opt/d/x' out, which no layer has an entry for"),
+    ],
+)
+def test_what_is_not_as_a_cut_says_is_an_error(ledger: Ledger, fields: dict[str, object], says: str) -> None:
+    with pytest.raises(PlanError, match=says):
+        rework(with_cut(plan_of(ledger), **fields), ledger)
 
 
 def test_what_cannot_leave_with_a_directory_is_an_error(ledger: Ledger) -> None:
@@ -142,5 +159,19 @@ def test_what_cannot_leave_with_a_directory_is_an_error(ledger: Ledger) -> None:
     inside = msgspec.structs.replace(cut, path=f"{TESTS}/test_a.py", below=0)
     with pytest.raises(PlanError, match=f"'{TESTS}/test_a.py' is of what leaves with '{TESTS}'"):
         rework(msgspec.structs.replace(plan, cuts=[*plan.cuts, inside]), ledger)
-    with pytest.raises(PlanError, match="has `below`, and is not the removal of a directory"):
-        rework(with_cut(plan, path=f"{TESTS}/test_a.py"), ledger)
+
+
+def test_no_fewer_than_none_are_below(ledger: Ledger) -> None:
+    written = write_plan(with_cut(plan_of(ledger), below=-3))
+    with pytest.raises(PlanError, match="below"):
+        read_plan(written)
+
+
+def test_an_entry_may_be_dropped_by_two_passes() -> None:
+    lower = make_tar(directory("d"), file("d/a"), file("d/b"))
+    with image_of([lower, make_tar(directory("d"), file("d/b", b"new"))]) as image:
+        ledger = Ledger(image)
+        plan = plan_of(ledger)
+        cut = msgspec.structs.replace(plan.cuts[0], path="d", layer=0, action="drop", below=0)
+        twice = msgspec.structs.replace(plan, cuts=[cut, msgspec.structs.replace(cut, pass_="caches")])
+        assert rework(twice, ledger).plan.cuts == []

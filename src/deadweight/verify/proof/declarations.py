@@ -68,8 +68,15 @@ def declared(before: Ledger, plan: Plan | None) -> Declared:
 
 def _removed(fs: Filesystem, cuts: list[Cut]) -> Iterator[str]:
     for cut in cuts:
-        if cut.action == "remove":
-            yield from fs.paths_below(cut.path) if cut.below else (cut.path,)
+        if cut.action != "remove":
+            continue
+        paths = fs.paths_below(cut.path) if cut.below else [cut.path]
+        if len(paths) != cut.below + 1:
+            raise PlanError(
+                f"the cut of {shown(cut.path)} says that {cut.below:,} paths are below it, in the original there are "
+                f"{len(paths) - 1:,}"
+            )
+        yield from paths
 
 
 def _rewrites(fs: Filesystem, cuts: list[Cut]) -> dict[Key, tuple[Rewrite, ...]]:
