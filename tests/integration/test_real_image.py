@@ -85,7 +85,13 @@ def tree(root: Path) -> dict[str, tuple[Any, ...]]:
 def test_only_what_the_plan_says_differs(work: Path) -> None:
     before, after = tree(work / "before/rootfs"), tree(work / "after/rootfs")
     plan = json.loads((work / "plan.json").read_text())
-    removed = {cut["path"] for cut in plan["cuts"] if cut["action"] == "remove"}
+    removed: set[str] = set()
+    for cut in plan["cuts"]:
+        if cut["action"] == "remove":
+            below = {path for path in before if path.startswith(f"{cut['path']}/")} if "below" in cut else set()
+            assert len(below) == cut.get("below", 0)
+            removed |= {cut["path"], *below}
+    assert any("below" in cut for cut in plan["cuts"])
     rewritten = {cut["path"] for cut in plan["cuts"] if cut["action"] == "rewrite"}
     assert set(after) == set(before) - removed
     differ = {path for path in after if after[path] != before[path]}
