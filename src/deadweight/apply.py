@@ -26,7 +26,7 @@ from deadweight.ledger.ledger import Ledger
 from deadweight.passes.base import Pass, Proposal, all_passes
 from deadweight.passes.target import GPU_CODE, read_target
 from deadweight.passes.trees import every_path, whole_trees
-from deadweight.plan import METADATA, Cut, Plan, plan_digest
+from deadweight.plan import METADATA, Cut, Plan, nearest, plan_digest
 from deadweight.planning import Progress, Worked, work
 
 if TYPE_CHECKING:
@@ -164,14 +164,12 @@ def rework(plan: Plan, ledger: Ledger) -> Worked:
 
 def _check_below(cuts: Iterable[Cut]) -> None:
     """Raises PlanError for a cut of what leaves with a directory above it."""
-    whole = {cut.path for cut in cuts if cut.below}
+    whole = {cut.path: cut.path for cut in cuts if cut.below}
     for cut in cuts:
         if cut.action in ("drop", "add") or cut.pass_ == METADATA:
             continue
-        above = cut.path.rpartition("/")[0]
-        while above and above not in whole:
-            above = above.rpartition("/")[0]
-        if above:
+        above = nearest(whole, cut.path.rpartition("/")[0])
+        if above is not None:
             raise _wrong(cut, f"is of what leaves with {shown(above)}, whose cut has `below`: take out one of the two")
 
 
@@ -233,7 +231,7 @@ def _wrong(cut: Cut, reason: str) -> PlanError:
 
 def _unseen(ledger: Ledger) -> dict[tuple[int, str], list[Key]]:
     """The entries that no container sees, and whiteouts, by layer and name."""
-    keys = ledger.hidden + [
+    keys = ledger.fs.hidden + [
         (layer.position, e.index) for layer in ledger.image.layers for e in layer.entries if e.whiteout is not None
     ]
     found: dict[tuple[int, str], list[Key]] = {}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from deadweight.errors import PlanError
 from deadweight.image.model import sha256
 from deadweight.passes.base import Action, Risk
+
+T = TypeVar("T")
 
 SCHEMA: Literal["deadweight.plan/1"] = "deadweight.plan/1"
 SWAP = "swap"
@@ -98,17 +100,15 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def taken_out(cuts: Iterable[Cut]) -> Callable[[str], bool]:
     """Tells whether cuts take a path out of the view: one of its own, or of a directory above it that leaves whole."""
     removals = {cut.path: cut.below for cut in cuts if cut.action == "remove"}
+    whole = {path: below for path, below in removals.items() if below}
+    return lambda path: path in removals or nearest(whole, path) is not None
 
-    def leaves(path: str) -> bool:
-        if path in removals:
-            return True
-        while path:
-            path = path.rpartition("/")[0]
-            if removals.get(path):
-                return True
-        return False
 
-    return leaves
+def nearest(places: Mapping[str, T], path: str) -> T | None:
+    """What stands for a path, or for the nearest directory above it; never what stands for the root."""
+    while path and path not in places:
+        path = path.rpartition("/")[0]
+    return places[path] if path else None
 
 
 def read_plan(data: bytes) -> Plan:

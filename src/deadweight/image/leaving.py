@@ -15,7 +15,8 @@ Subject = str | Key
 
 def pinned_by(fs: Filesystem, keep: Collection[int]) -> frozenset[Key]:
     """The entries that hard links of the layers at the positions `keep` name: these stay."""
-    return frozenset(target for link, target in fs.link_targets.items() if link[0] in keep)
+    links = fs.link_targets.items() if keep else ()  # there can be tens of thousands
+    return frozenset(target for link, target in links if link[0] in keep)
 
 
 def removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) -> frozenset[str]:

@@ -54,11 +54,6 @@ class Ledger:
         """The merged view."""
         return Filesystem(self.image)
 
-    @property
-    def hidden(self) -> list[Key]:
-        """Entries that no container sees."""
-        return self.fs.hidden
-
     @cached_property
     def distributions(self) -> list[Distribution]:
         """The installed Python distributions."""

@@ -217,10 +217,9 @@ class _Shields:
             return False
         if any(prefix.startswith(below) for prefix in _PREFIXES) or not self._ledger.is_nobodys(root):
             return False
-        literal = [pattern.partition("*")[0] for pattern in _patterns()]
-        if any(each.startswith(below) or below.startswith(each) for each in literal) and any(
-            map(matcher(_patterns()), paths)
-        ):
+        starts = [pattern.partition("*")[0] for pattern in _patterns()]
+        near = any(start.startswith(below) or below.startswith(start) for start in starts)
+        if near and any(map(matcher(_patterns()), paths)):
             return False
         for node in map(fs.nodes.__getitem__, paths):
             source = node.source

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from deadweight.image.filesystem import Key, Node
 from deadweight.ledger.categories import GPU_CODE, SYMBOLS
 from deadweight.passes import gpu_code, symbols
-from deadweight.plan import Cut
+from deadweight.plan import Cut, nearest
 
 _CATEGORY: Final = {gpu_code.PASS.name: GPU_CODE, symbols.PASS.name: SYMBOLS}
 """The category that a pass takes bytes from, for passes that rewrite the same files."""
@@ -149,7 +149,7 @@ class _Cuts:
                 self._by_inode[node.inode].append(number)
         whole = {cut.path: number for number, cut in enumerate(cuts) if cut.below}
         for path, node in self._nodes.items() if whole else ():
-            found = _nearest(whole, path.rpartition("/")[0])
+            found = nearest(whole, path.rpartition("/")[0])
             if found is not None:
                 self._by_place[cuts[found].layer, path].append(found)
                 if node.inode is not None:
@@ -164,12 +164,5 @@ class _Cuts:
             found = self._by_inode.get(node.inode, [])
         if found:
             return tuple(found)
-        nearest = _nearest(self._by_path, leaf.path)
-        return () if nearest is None else (nearest,)
-
-
-def _nearest(cuts: Mapping[str, int], path: str) -> int | None:
-    """The cut of a path, or of a directory above it."""
-    while path and path not in cuts:
-        path = path.rpartition("/")[0]
-    return cuts.get(path) if path else None
+        above = nearest(self._by_path, leaf.path)
+        return () if above is None else (above,)

@@ -6,7 +6,7 @@ what a scanner finds in the image is what is listed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import msgspec
@@ -18,7 +18,7 @@ from deadweight.image.reference import Reference
 from deadweight.ledger.ledger import Ledger
 from deadweight.models.finding import find_models
 from deadweight.passes.weights import View
-from deadweight.plan import METADATA, SWAP, Cut, Plan, plan_digest
+from deadweight.plan import METADATA, SWAP, Cut, Plan, nearest, plan_digest
 from deadweight.planning import Worked
 from deadweight.sbom.inventory import inventory, model_component, subject_of
 from deadweight.sbom.model import Component, Inventory, Modified, Removed, Swapped, text
@@ -84,16 +84,9 @@ def _removed(original: Ledger, plan: Plan, gone: Iterable[Component]) -> Iterato
             files.setdefault(model.path, []).append(text(f"/{path}"))
     for one in gone:
         places = files.get(one.path, []) if one.kind == "model" else [one.path]
-        found = [cut for cut in (_nearest(cuts, place) for place in places) if cut is not None]
+        found = [cut for cut in (nearest(cuts, place) for place in places) if cut is not None]
         cut = max(found, key=lambda each: each.before_bytes - each.after_bytes, default=None)
         yield Removed(one, "", "") if cut is None else Removed(one, text(cut.pass_), text(cut.why))
-
-
-def _nearest(cuts: Mapping[str, Cut], path: str) -> Cut | None:
-    """The cut of a path, or of a directory above it."""
-    while path and path not in cuts:
-        path = path.rpartition("/")[0]
-    return cuts.get(path)
 
 
 def _models(ledger: Ledger) -> dict[str, list[Component]]:
