@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -63,8 +62,13 @@ def found_cache(*, make: bool = False) -> Cache:
     return Cache(root)
 
 
+_last: list[Ledger] = []
+"""That of the last command, which usually is the only one: to free it, object by object, takes longer than to end."""
+
+
 def remember(ledger: Ledger, cache: Cache | None) -> None:
     """Keeps what was found out of an image, and holds the cache to its limit."""
+    _last[:] = [ledger]
     if cache is not None:
         from deadweight.cache.keeping import trim_when_due  # noqa: PLC0415
         from deadweight.cache.place import limit  # noqa: PLC0415
@@ -88,8 +92,6 @@ def opened(
     """
     from deadweight.image.transports import open_image  # noqa: PLC0415
 
-    # Entries and rows are many, long-lived and free of cycles: going through them again and again finds nothing.
-    gc.set_threshold(1_000_000, 20, 20)
     with open_image(reference, platform, report) as image:
         if cache is not None:
             from deadweight.cache.known import recall  # noqa: PLC0415

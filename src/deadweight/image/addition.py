@@ -183,7 +183,7 @@ def _check_seen(fs: Filesystem, position: int, path: str, above: Iterable[str]) 
     for layer in fs.image.layers:
         later = layer.position > position
         for entry in layer.entries:
-            hidden = entry.whiteout
+            hidden = entry.whiteout if ".wh." in entry.name else None
             if hidden is None:  # what is no directory may be one in the view, by a later layer that replaced it
                 hides = (later and entry.name == path) or (entry.name in names and entry.kind != "dir")
             elif entry.opaque:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -12,6 +12,7 @@ from typing import Final
 
 from deadweight.errors import BadInputError
 from deadweight.image.bytes import CHUNK, ByteRange
+from deadweight.image.deferred import Deferred
 
 Reader = Callable[[int, int], bytes]
 """`read_at(offset, length) -> bytes`, short at the end of the file."""
@@ -68,9 +69,9 @@ _SMALL: Final = 4096
 class Content:
     """A file's new content, as pieces."""
 
-    pieces: tuple[ContentPiece, ...]
+    pieces: Sequence[ContentPiece]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of the new content."""
         return self._starts[-1]
@@ -140,6 +141,13 @@ class Content:
         for piece in self.pieces:
             pieces.extend(first.parts(*piece) if isinstance(piece, tuple) else (piece,))
         return Content(tuple(pieces))
+
+
+def deferred(find: Callable[[], Content], size: int, digest: bytes) -> Content:
+    """The content that `find` gives, once somebody asks for a piece of it; its size and digest are known."""
+    content = Content(Deferred(lambda: find().pieces))
+    content.__dict__.update(size=size, digest=digest)
+    return content
 
 
 def length_of(piece: ContentPiece) -> int:

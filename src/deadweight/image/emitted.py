@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Final, Protocol, overload
+from typing import Final, Protocol
 
 import msgspec
 
+from deadweight.image.deferred import Deferred
 from deadweight.image.leaving import Subject
 from deadweight.image.model import Layer
 from deadweight.image.pieces import Piece, Span
@@ -54,27 +54,13 @@ class Memo(Protocol):
         """Remembers what was made of the layer at a position, and of those below it."""
 
 
-class Recalled(Sequence[Piece]):
-    """Pieces that are looked up when somebody asks for one: where the layer itself is still there, nobody does."""
+class Recalled(Deferred[Piece]):
+    """A layer's pieces, to be looked up: where the layer itself is still there, nobody asks for one."""
 
     def __init__(self, name: str, sources: Sequence[int], find: Callable[[], Sequence[Piece]]) -> None:
+        super().__init__(find)
         self.name = name
         self.sources = sources
-        self._find = find
-
-    @cached_property
-    def _pieces(self) -> Sequence[Piece]:
-        return self._find()
-
-    @overload
-    def __getitem__(self, index: int) -> Piece: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Piece]: ...
-    def __getitem__(self, index: int | slice) -> Piece | Sequence[Piece]:
-        return self._pieces[index]
-
-    def __len__(self) -> int:
-        return len(self._pieces)
 
 
 def emission_key(layers: Sequence[Layer], *asked: object) -> str | None:

@@ -25,6 +25,10 @@ SYMLINK_LIMIT = 40
 IMPLIED_LIMIT = 512 << 20  # bytes of memory, about: a few names of many parts imply millions of directories
 
 
+_LARGE_TREE = 1000
+"""Paths of a directory that is not walked again."""
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """A path that a container sees."""
 
@@ -67,12 +71,20 @@ class Filesystem:
         """For each hard link, seen or not, the entry that its link name meant."""
         self.inodes: dict[Key, Key] = merge.inodes
         """For each hard link, seen or not, the entry that carries its bytes."""
+        self.whiteouts: Sequence[Sequence[Entry]] = merge.whiteouts
+        """The entries of each layer that delete what lower layers have."""
         self._children = merge.children
+        self._trees: dict[str, list[str]] = {}
 
     @cached_property
     def symlinks(self) -> Sequence[str]:
         """The paths of symbolic links, in the order of the view."""
         return [path for path, node in self.nodes.items() if node.kind == "symlink"]
+
+    @property
+    def directories(self) -> Collection[str]:
+        """The directories that something was put into, in the order of the view; some may be empty by now."""
+        return self._children.keys()
 
     def children(self, path: str) -> Collection[str]:
         """The full paths of what is in a directory."""
@@ -87,11 +99,15 @@ class Filesystem:
                 yield self.nodes[here]
             stack.extend(sorted(self.children(here), reverse=True))
 
-    def paths_below(self, path: str) -> list[str]:
+    def paths_below(self, path: str) -> Sequence[str]:
         """The path of a directory, and of all below it, in no order."""
-        found = [path]
-        for here in found:  # which grows
-            found += self._children.get(here, ())
+        found = self._trees.get(path)
+        if found is None:
+            found = [path]
+            for here in found:  # which grows
+                found += self._children.get(here, ())
+            if len(found) > _LARGE_TREE:
+                self._trees[path] = found
         return found
 
     def entry(self, key: Key) -> Entry:
@@ -101,17 +117,43 @@ class Filesystem:
     @cached_property
     def hidden(self) -> list[Key]:
         """Entries that no container sees and no visible name needs, in order; whiteouts are not among them."""
-        seen: list[set[int]] = [set() for _ in self.image.layers]
-        for node in self.nodes.values():
-            if node.entry is not None and node.source is not None:
-                seen[node.layer].add(node.entry.index)
-                seen[node.source_layer].add(node.source.index)
         return [
-            (layer.position, entry.index)
-            for layer, indices in zip(self.image.layers, seen, strict=True)
-            for entry in layer.entries
-            if entry.index not in indices and (".wh." not in entry.name or entry.whiteout is None)
+            (layer.position, index)
+            for layer, deleting in zip(self.image.layers, self.whiteouts, strict=True)
+            for index in sorted(
+                set(range(len(layer.entries)))
+                - self._naming[layer.position]
+                - self._carrying[layer.position]
+                - {entry.index for entry in deleting}
+            )
         ]
+
+    @cached_property
+    def nameless(self) -> list[Key]:
+        """Entries whose bytes visible names need, though their own name is hidden; in order."""
+        return [
+            (layer.position, index)
+            for layer in self.image.layers
+            for index in sorted(self._carrying[layer.position] - self._naming[layer.position])
+        ]
+
+    @cached_property
+    def _naming(self) -> list[set[int]]:
+        """For each layer the indices of the entries that give visible names."""
+        found: list[set[int]] = [set() for _ in self.image.layers]
+        for node in self.nodes.values():
+            if node.entry is not None:
+                found[node.layer].add(node.entry.index)
+        return found
+
+    @cached_property
+    def _carrying(self) -> list[set[int]]:
+        """For each layer the indices of the entries that visible hard links need."""
+        found: list[set[int]] = [set() for _ in self.image.layers]
+        for node in self.nodes.values():
+            if node.source is not node.entry and node.source is not None:
+                found[node.source_layer].add(node.source.index)
+        return found
 
     def resolve(self, path: str, passed: dict[str, None] | None = None) -> Node | None:
         """The node at `path` with all symbolic links followed inside the image; None when it leads nowhere.
@@ -190,6 +232,7 @@ class Merge:
         self.children: dict[str, dict[str, None]] = {}
         self.link_targets: dict[Key, Key] = {}
         self.inodes: dict[Key, Key] = {}
+        self.whiteouts: list[list[Entry]] = []
         self._known = inodes
         self._layers = layers
         self._implied = 0
@@ -219,10 +262,10 @@ class Merge:
         gone: dict[str, Node] = {}
         for path in added:
             self._remove(path, gone)
-        for entry in entries:
-            hides = entry.whiteout if ".wh." in entry.name else None
-            if hides is None:
-                continue
+        own = [entry for entry in entries if ".wh." in entry.name and entry.whiteout is not None]
+        self.whiteouts.append(own)
+        for entry in own:
+            hides = entry.whiteout or ""  # the root's own is empty
             if entry.opaque:
                 for child in list(self.children.get(hides, ())):
                     self._remove(child, gone)
@@ -267,8 +310,9 @@ class Merge:
                 f"layer {position + 1}: the hard link {shown(entry.name)} names {shown(entry.linkname)}, "
                 "where there is no file"
             )
-        self.link_targets[key] = (target.layer, target.entry.index)
-        self.inodes[key] = (target.source_layer, target.source.index)
+        named = (target.layer, target.entry.index)
+        self.link_targets[key] = named
+        self.inodes[key] = named if target.source is target.entry else (target.source_layer, target.source.index)
         return target.source_layer, target.source
 
     def _add_parents(self, path: str, position: int) -> None:

@@ -53,17 +53,14 @@ def dropped_by(
     for layer in fs.image.layers:
         if layer.position in keep:
             continue
-        leaving, rest = dropped[layer.position], []
-        for entry in layer.entries:  # most leave by their own names, or not at all
-            name = entry.name
-            if name in removed and (".wh." not in name or entry.whiteout is None):
-                leaving[entry.index] = removed[name]
-            else:
-                rest.append(entry)
-        for entry in rest:
-            hides = entry.whiteout if ".wh." in entry.name else None
-            name = entry.name if hides is None else hides
-            parent = name.rpartition("/")[0]
+        entries, leaving = layer.entries, dropped[layer.position]
+        # Most leave by their own names, or not at all.
+        leaving.update((entry.index, removed[entry.name]) for entry in entries if entry.name in removed)
+        hiding = {entry.index: entry.whiteout or "" for entry in fs.whiteouts[layer.position]}
+        for index in hiding:
+            leaving.pop(index, None)
+        for entry in [entry for entry in entries if entry.index not in leaving]:
+            parent = hiding.get(entry.index, entry.name).rpartition("/")[0]
             if parent not in above:
                 above[parent] = parent if parent in removed else _ancestor_in(parent, removed)
             top = above[parent]

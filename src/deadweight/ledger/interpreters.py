@@ -11,7 +11,7 @@ import msgspec
 from deadweight.errors import BadInputError
 from deadweight.image.filesystem import Filesystem
 
-_STDLIB = re.compile(r"(?P<prefix>(?:.*/)?)lib(?:64)?/python(?P<version>3\.\d{1,3})t?/os\.py\Z")
+_STDLIB = re.compile(r"(?P<prefix>(?:.*/)?)lib(?:64)?/python(?P<version>3\.\d{1,3})t?\Z")
 _BINARY = re.compile(r"(?P<prefix>(?:.*/)?)bin/python(?P<version>3\.\d{1,3})t?\Z")
 _FULL = re.compile(r"3\.\d{1,3}\.\d{1,3}(?:(?:a|b|rc)\d{1,3})?")
 _ANY_VERSION = re.compile(r"(?:\A|/)python(3\.\d{1,3})(?:/|\Z)")
@@ -48,17 +48,16 @@ def interpreters(fs: Filesystem) -> list[Interpreter]:
     stdlibs: dict[tuple[str, str], str] = {}
     binaries: dict[tuple[str, str], str] = {}
     environments: list[str] = []
-    for path in fs.nodes:
-        if path.endswith("/os.py"):
-            match = _STDLIB.match(path)
-            if match:
-                stdlibs[match["prefix"].rstrip("/"), match["version"]] = posixpath.dirname(path)
-        elif "bin/python3." in path:
-            match = _BINARY.match(path)
-            if match and fs.nodes[path].kind != "dir":
-                binaries[match["prefix"].rstrip("/"), match["version"]] = path
-        elif path.endswith("pyvenv.cfg") and posixpath.basename(path) == "pyvenv.cfg":
-            environments.append(posixpath.dirname(path))
+    for directory in fs.directories:
+        if directory.endswith("bin"):
+            for path in fs.children(directory):
+                match = _BINARY.match(path)
+                if match and fs.nodes[path].kind != "dir":
+                    binaries[match["prefix"].rstrip("/"), match["version"]] = path
+        elif "lib" in directory and (match := _STDLIB.match(directory)) and f"{directory}/os.py" in fs.nodes:
+            stdlibs[match["prefix"].rstrip("/"), match["version"]] = directory
+        if f"{directory}/pyvenv.cfg".lstrip("/") in fs.nodes:
+            environments.append(directory)
     found = {}
     for prefix, version in sorted({*stdlibs, *binaries}):
         if prefix in environments:

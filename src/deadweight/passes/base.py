@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -153,7 +153,7 @@ class Context:
             return False
         return not (self.options.keep and self.kept(path))
 
-    def whole(self, directory: str) -> list[str]:
+    def whole(self, directory: str) -> Sequence[str]:
         """The paths of a directory, and of all below it, where that may leave as one thing; else none.
 
         Every path may change then, and got its name by one layer.
@@ -255,7 +255,8 @@ def rewritten(
         return content if first is None else content.after(first)
 
     memo = ledger.facts.memo
-    asked = (one, path, first, target, to)
+    before = first if first is None else first.digest or first
+    asked = (one, path, before, target, to)
     if asked not in memo:
         said = one.recipe if one in own_passes() else None
         recipe = None if said is None else f"{one.name}-{name_of(said(task()))}"

@@ -29,7 +29,8 @@ class Request:
 
 def request(ledger: Ledger, proposals: Iterable[Step], keep_layers: Collection[int], target: Target | None) -> Request:
     """What proposals ask for together. Raises PlanError for a rewrite that cannot be done."""
-    remove, drop = [], []
+    remove: list[str] = []
+    drop: list[Key] = []
     within: dict[str, str] = {}
     link: dict[str, str] = {}
     rewrites: list[Step] = []

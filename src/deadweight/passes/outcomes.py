@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from deadweight.image.content import Content, ContentPiece, zeros
+from deadweight.image.content import Content, ContentPiece, deferred, zeros
 from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
 
@@ -25,12 +25,23 @@ class Digests(NamedTuple):
     size: int
 
 
+_Pieces = list[bytes | tuple[int, int] | int]
+"""Of a content, as they can be kept: a number is that of zeros."""
+
+
 class _Kept(NamedTuple):
-    """What a pass made of a file: pieces, or the reason why nothing can be made of it."""
+    """What a pass made of a file, but for its pieces; or the reason why nothing can be made of it."""
 
     reason: str | None
-    pieces: list[bytes | tuple[int, int] | int]
-    """A number is that of zeros."""
+    size: int = 0
+    digest: bytes = b""
+
+
+class _Whole(NamedTuple):
+    """The same with its pieces."""
+
+    kept: _Kept
+    pieces: _Pieces
 
 
 def outcome(
@@ -52,23 +63,36 @@ def outcome(
     facts = ledger.facts
     table = facts.table(recipe, key[0], _Kept)
     name: int | str = f"{key[1]} {before.hex()}" if before else key[1]
+
+    def pieces() -> dict[int | str, _Pieces]:
+        return facts.table(f"{recipe}.pieces", key[0], _Pieces)
+
+    def recalled(kept: _Kept) -> Content | str:
+        return kept.reason if kept.reason is not None else deferred(find, kept.size, kept.digest)
+
+    def find() -> Content:
+        found = pieces().get(name)
+        made = None if found is None else _thaw(found)
+        return work() if made is None or made.digest != table[name].digest else made
+
     kept = table.get(name)
     if kept is not None:
-        return _thaw(kept)
+        return recalled(kept)
     of_file = f"{recipe}{before.hex()}"
     large = slow and ledger.fs.entry(key).stored >= _LARGE
     if large and facts.has_made(of_file):
-        kept = facts.made(of_file, digests(ledger, key, None).sha256, _Kept)
-        if kept is not None:
-            table[name] = kept
-            return _thaw(kept)
+        known = facts.made(of_file, digests(ledger, key, None).sha256, _Whole)
+        if known is not None:
+            table[name], pieces()[name] = known
+            return recalled(known.kept)
     made = _try(work)
-    kept = _freeze(made)
-    if kept is not None:
-        table[name] = kept
-        if large and isinstance(made, Content):
-            facts.note_made(of_file, digests(ledger, key, None).sha256, kept, key[0])
-    return made
+    whole = _freeze(made)
+    if whole is None:
+        return made
+    table[name], pieces()[name] = whole
+    if large and whole.kept.reason is None:
+        facts.note_made(of_file, digests(ledger, key, None).sha256, whole, key[0])
+    return recalled(whole.kept)  # in the same pieces as in another run
 
 
 def digests(ledger: Ledger, key: Key, content: Content | None, *, md5: bool = False) -> Digests:
@@ -118,32 +142,35 @@ def _try(work: Callable[[], Content]) -> Content | str:
         return str(error)
 
 
-def _freeze(made: Content | str) -> _Kept | None:
+def _freeze(made: Content | str) -> _Whole | None:
     """As it can be kept; None where a piece is neither bytes nor a range."""
     if isinstance(made, str):
-        return _Kept(made, [])
-    pieces: list[bytes | tuple[int, int] | int] = []
+        return _Whole(_Kept(made), [])
+    if made.digest is None:
+        return None
+    pieces: _Pieces = []
     for piece in made.pieces:
-        if isinstance(piece, bytes):
-            if len(piece) < _ZEROS or piece.strip(b"\0"):
-                pieces.append(piece)
-            elif pieces and isinstance(pieces[-1], int):
-                pieces[-1] += len(piece)
-            else:
-                pieces.append(len(piece))
-        elif isinstance(piece, tuple):
+        if isinstance(piece, tuple):
             pieces.append(piece)
+            continue
+        assert isinstance(piece, bytes)  # or there were no digest
+        if len(piece) < _ZEROS or piece.strip(b"\0"):
+            pieces.append(piece)
+        elif pieces and isinstance(pieces[-1], int):
+            pieces[-1] += len(piece)
         else:
-            return None
-    return _Kept(None, pieces)
+            pieces.append(len(piece))
+    digest = _thaw(pieces).digest
+    assert digest is not None
+    return _Whole(_Kept(None, made.size, digest), pieces)
 
 
-def _thaw(kept: _Kept) -> Content | str:
-    return Content(tuple(_pieces(kept))) if kept.reason is None else kept.reason
+def _thaw(kept: _Pieces) -> Content:
+    return Content(tuple(_pieces(kept)))
 
 
-def _pieces(kept: _Kept) -> Iterator[ContentPiece]:
-    for piece in kept.pieces:
+def _pieces(kept: _Pieces) -> Iterator[ContentPiece]:
+    for piece in kept:
         if isinstance(piece, int):
             yield from (part for part in zeros(piece) if part)
         else:

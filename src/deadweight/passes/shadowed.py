@@ -12,7 +12,7 @@ from deadweight.passes.base import Context, Pass, Proposal
 def propose(context: Context) -> Iterator[Proposal]:
     """Drops for hidden entries, then for the whiteouts that have nothing left to hide."""
     fs = context.ledger.fs
-    names = [_Names(layer.entries) for layer in fs.image.layers]
+    names = _names(fs)
     dropped: set[Key] = set()
     for key in fs.hidden:
         entry = fs.entry(key)
@@ -25,15 +25,17 @@ def propose(context: Context) -> Iterator[Proposal]:
 
 
 def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[Proposal]:
-    """Layers from below: `there` are the names that lower layers keep, `above` all directories over them."""
-    whiteouts = [_whiteouts_of(layer.entries) for layer in fs.image.layers]
-    last = max((position for position, own in enumerate(whiteouts) if own), default=-1)
-    leaving = by_layer(dropped)
+    """Layers from below: `there` are the names that a whiteout may have to hide, `above` all directories over them.
+
+    These are of entries of lower layers that stay though they are not seen: what is seen no whiteout hides.
+    """
+    staying = by_layer(key for key in (*fs.hidden, *fs.nameless) if key not in dropped)
+    last = max((position for position, own in enumerate(fs.whiteouts) if own), default=-1)
     there: set[str] = set()
     above: set[str] = set()
-    for layer in fs.image.layers:
-        position, own = layer.position, whiteouts[layer.position]
-        kept: list[str] = []
+    for layer, own in zip(fs.image.layers, fs.whiteouts, strict=True):
+        position = layer.position
+        kept = [layer.entries[index].name for index in staying.get(position, ())]
         for entry in own:
             hides, key = entry.whiteout or "", (position, entry.index)  # the root's own is empty
             if key in dropped:
@@ -48,25 +50,24 @@ def _whiteouts(context: Context, fs: Filesystem, dropped: set[Key]) -> Iterator[
             )
         if position >= last:  # nothing asks any more what lies below
             return
-        others = {entry.index for entry in own} | leaving.get(position, set())
-        kept += [entry.name for entry in layer.entries if entry.index not in others]
         there.update(kept)
-        for parent in {name.rpartition("/")[0] for name in kept if name}:
-            place = parent
-            while place not in above:
-                above.add(place)
-                place = place.rpartition("/")[0]
+        for name in kept:
+            while name and (name := name.rpartition("/")[0]) not in above:
+                above.add(name)
 
 
-def _whiteouts_of(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if ".wh." in entry.name and entry.whiteout is not None]
+def _names(fs: Filesystem) -> list[_Names]:
+    """What each layer does to lower ones; the first has none."""
+    return [
+        _Names(layer.entries if layer.position else [], own)
+        for layer, own in zip(fs.image.layers, fs.whiteouts, strict=True)
+    ]
 
 
 class _Names:
     """What a layer does to lower ones, by path."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        hiding = _whiteouts_of(entries)
+    def __init__(self, entries: Sequence[Entry], hiding: Sequence[Entry]) -> None:
         hidden = {e.index for e in hiding}
         self.names = {e.name: e.kind for e in entries if e.index not in hidden}
         self.whiteouts = {e.whiteout for e in hiding if not e.opaque}
@@ -102,7 +103,7 @@ class _Names:
 
 def hidden_by(fs: Filesystem) -> dict[Key, tuple[int, str]]:
     """For each hidden entry the position of the layer that hides it, and whether that `replaces` or `deletes` it."""
-    names = [_Names(layer.entries) for layer in fs.image.layers]
+    names = _names(fs)
     found = {}
     for key in fs.hidden:
         position, verb, _ = _hiding(names, key, fs.entry(key))

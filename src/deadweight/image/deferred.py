@@ -1,0 +1,39 @@
+"""Sequences that are worked out when somebody asks for a member: of what is there already, nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Deferred(Sequence[T]):
+    """What `find` gives, which is asked once. Equal to any sequence with the same members."""
+
+    def __init__(self, find: Callable[[], Sequence[T]]) -> None:
+        self._find = find
+
+    @cached_property
+    def _found(self) -> tuple[T, ...]:
+        return tuple(self._find())
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return self._found[index]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __eq__(self, other: object) -> bool:
+        return self._found == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._found)
