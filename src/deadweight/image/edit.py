@@ -75,8 +75,10 @@ def edit_image(fs: Filesystem, edit: Edit, removed: frozenset[str] | None = None
     pinned = pinned_by(fs, keep)
     if removed is None:
         removed = removable(fs, edit.remove, pinned)
-    subjects = dict(zip(removed, removed, strict=True))
-    subjects.update((path, top) for path, top in edit.within.items() if path in removed)
+    within = edit.within
+    if not removed.issuperset(within):
+        within = {path: top for path, top in within.items() if path in removed}
+    subjects = {**dict(zip(removed, removed, strict=True)), **within}
     dropped, whiteouts = repair(fs, removed, dropped_by(fs, subjects, edit.drop, keep, pinned))
     return _Emission(fs, edit, dropped, whiteouts, memo).run()
 
@@ -128,6 +130,10 @@ class _Emission:
         # is installed, and removing it alone would save nothing.
         leaving = sorted(key for key in fs.inodes if key[1] in dropped[key[0]])
         self.last_dropped = {fs.inodes[key]: dropped[key[0]][key[1]] for key in leaving}
+        self.below: dict[int, set[Key]] = {}  # by layer: what its hard links name of lower ones
+        for link, target in fs.link_targets.items():
+            if link[0] != target[0]:
+                self.below.setdefault(link[0], set()).add(target)
         self.places: dict[int, dict[str, list[int]]] = {}  # by layer: where its entries have each name
         for path, content in edit.rewrite.items():
             self.content[self.links.root(inode_of(fs, path))] = (path, content)
@@ -177,8 +183,7 @@ class _Emission:
         content = [(root, path, new.digest) for root, (path, new) in self.content.items() if root[0] <= position]
         if any(digest is None for _, _, digest in content):
             return None
-        links = self.fs.link_targets.items()
-        below = {target for link, target in links if link[0] == position and target[0] != position}
+        below = self.below.get(position, ())
         return emitted.emission_key(
             layers,
             sorted(self.dropped[position].items()),

@@ -22,12 +22,12 @@ def pinned_by(fs: Filesystem, keep: Collection[int]) -> frozenset[Key]:
 def removable(fs: Filesystem, wanted: Collection[str], pinned: Collection[Key]) -> frozenset[str]:
     """What of `wanted` can leave: directories only with all that is in them, and no entry (`pinned`) that a hard
     link names from a layer that stays as it is."""
-    nodes = fs.nodes
-    for path in wanted:
-        if path not in nodes or not path:
-            raise PlanError(f"there is no {shown(path)} in the image to remove")
+    nodes, gone = fs.nodes, set(wanted)
+    if "" in gone or not gone <= nodes.keys():
+        missing = next(path for path in wanted if not path or path not in nodes)
+        raise PlanError(f"there is no {shown(missing)} in the image to remove")
     directories = [path for path in wanted if nodes[path].kind == "dir"]
-    gone = set(wanted).difference(directories)
+    gone.difference_update(directories)
     if pinned:
         gone = {path for path in gone if nodes[path].key not in pinned}
     for path in sorted(directories, key=lambda p: p.count("/"), reverse=True):
@@ -49,17 +49,19 @@ def dropped_by(
     of them lies in a layer that is to stay (`keep`).
     """
     dropped: Dropped = [{} for _ in fs.image.layers]
+    staying: dict[int, list[Entry]] = {}  # of each layer what does not leave by its own name
     above: dict[str, str | None] = {}  # for each directory seen, what leaves at or above it
     for layer in fs.image.layers:
         if layer.position in keep:
             continue
-        entries, leaving = layer.entries, dropped[layer.position]
-        # Most leave by their own names, or not at all.
-        leaving.update((entry.index, removed[entry.name]) for entry in entries if entry.name in removed)
+        entries = layer.entries
+        leaving: dict[int, Subject] = {entry.index: removed[entry.name] for entry in entries if entry.name in removed}
+        dropped[layer.position] = leaving  # most leave by their own names, or not at all
         hiding = {entry.index: entry.whiteout or "" for entry in fs.whiteouts[layer.position]}
         for index in hiding:
             leaving.pop(index, None)
-        for entry in [entry for entry in entries if entry.index not in leaving]:
+        rest = staying[layer.position] = [entry for entry in entries if entry.index not in leaving]
+        for entry in rest:
             parent = hiding.get(entry.index, entry.name).rpartition("/")[0]
             if parent not in above:
                 above[parent] = parent if parent in removed else _ancestor_in(parent, removed)
@@ -75,8 +77,9 @@ def dropped_by(
         if own is not None and own[0] in keep:
             raise PlanError(f"{shown(path)} lies in layer {own[0] + 1}, which is to stay as it is")
     for position, index in pinned:
-        dropped[position].pop(index, None)
-    _undrop_directories(fs, drop, dropped)
+        if dropped[position].pop(index, None) is not None:
+            staying[position].append(fs.image.layers[position].entries[index])
+    _undrop_directories(fs, drop, dropped, staying)
     return dropped
 
 
@@ -89,8 +92,13 @@ def _ancestor_in(path: str, removed: Collection[str]) -> str | None:
     return None
 
 
-def _undrop_directories(fs: Filesystem, drop: Collection[Key], dropped: Dropped) -> None:
-    """A hidden directory entry stays while its layer keeps something in that directory."""
+def _undrop_directories(
+    fs: Filesystem, drop: Collection[Key], dropped: Dropped, staying: Mapping[int, Collection[Entry]]
+) -> None:
+    """A hidden directory entry stays while its layer keeps something in that directory.
+
+    `staying` are entries of each layer, among them all that stay.
+    """
     directories: dict[int, list[Entry]] = {}
     for key in dict.fromkeys(drop):
         if dropped[key[0]].get(key[1]) == key and (entry := fs.entry(key)).kind == "dir":
@@ -98,7 +106,7 @@ def _undrop_directories(fs: Filesystem, drop: Collection[Key], dropped: Dropped)
     for position, entries in directories.items():
         leaving = dropped[position]
         needed: set[str] = set()
-        for parent in {e.name.rpartition("/")[0] for e in fs.image.layers[position].entries if e.index not in leaving}:
+        for parent in {e.name.rpartition("/")[0] for e in staying[position] if e.index not in leaving}:
             above = parent
             while above and above not in needed:
                 needed.add(above)

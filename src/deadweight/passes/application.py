@@ -92,12 +92,13 @@ def needed(context: Context) -> dict[str, str]:
     found = dict.fromkeys(context.options.roots, "--root names it")
     by_file: dict[str, str] = {}
     by_module: dict[str, list[str]] = {}
+    programs = commands(ledger).programs
     for dist in ledger.distributions:
-        for path in dist.files:
+        for path in programs.keys() & dist.files:
             by_file.setdefault(path, dist.name)
         for module in dist.top_level:
             by_module.setdefault(module, []).append(dist.name)
-    for path, word in commands(ledger).programs.items():
+    for path, word in programs.items():
         if path in by_file:
             found.setdefault(by_file[path], f"the image runs {word}")
     for module, word in commands(ledger).modules.items():

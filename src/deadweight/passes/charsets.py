@@ -21,7 +21,8 @@ from deadweight.passes.commands import commands
 from deadweight.passes.imports import source
 from deadweight.passes.libraries import needs
 
-_EXTRA: Final = re.compile(r"(.+/gconv)/gconv-modules\.d/gconv-modules-extra\.conf")
+_LISTS: Final = "/gconv/gconv-modules.d"
+_EXTRA: Final = "gconv-modules.d/gconv-modules-extra.conf"
 _MODULE: Final = re.compile(rb"^module\s+\S+\s+\S+\s+(\S+)", re.MULTILINE)
 _VARIABLES: Final = ("LC_ALL", "LC_CTYPE", "LANG")
 _UNICODE: Final = re.compile(r"(?:C|POSIX|)|.*\.utf-?8(?:@.*)?", re.IGNORECASE)
@@ -32,10 +33,11 @@ _SETTING: Final = re.compile(r"(?:.*\s)?(LC_ALL|LC_CTYPE|LANG)=(.*)", re.DOTALL)
 def propose(context: Context) -> Iterator[Proposal]:
     """The converters, the list of them, and the cache of both lists, without which glibc reads the first; by path."""
     nodes = context.ledger.fs.nodes
-    named = (path for path in nodes if path.endswith("-extra.conf") and path not in context.gone)
-    lists = ((path, match[1]) for path in named if (match := _EXTRA.fullmatch(path)))
+    folders = [path.rpartition("/")[0] for path in context.ledger.fs.directories if path.endswith(_LISTS)]
+    lists = ((f"{folder}/{_EXTRA}", folder) for folder in folders)
+    there = ((path, folder) for path, folder in lists if path in nodes and path not in context.gone)
     # dpkg's database follows; nothing else that keeps lists of files would.
-    found = [(path, folder) for path, folder in lists if context.ledger.owner(path).kind == "debian"]
+    found = [(path, folder) for path, folder in there if context.ledger.owner(path).kind == "debian"]
     if not found:
         return
     reason = _asked(context)

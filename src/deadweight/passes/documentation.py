@@ -55,7 +55,9 @@ def propose(context: Context) -> Iterator[Proposal]:
     if translated is not None:
         context.notes.append(f"translations stay: /{translated[0]} mentions {translated[1]}")
     fs = context.ledger.fs
-    for path in sorted(fs.nodes.keys() - context.gone):
+    gone = context.gone
+    named = [path for path in fs.nodes if "share/" in path or "/pydoc_data/" in path]  # as all these are
+    for path in sorted(path for path in named if path not in gone):
         what = _what(path, wanted)
         if what is None or (what == TRANSLATIONS and translated is not None):
             continue
@@ -84,8 +86,6 @@ def languages(context: Context) -> frozenset[str]:
 
 
 def _what(path: str, wanted: frozenset[str]) -> str | None:
-    if "share/" not in path and "/pydoc_data/" not in path:
-        return None
     for what, pattern in _PLACES:
         match = pattern.fullmatch(path)
         if match is None:

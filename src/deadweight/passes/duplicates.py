@@ -52,13 +52,14 @@ def _groups(context: Context) -> list[_Group]:
     fs = context.ledger.fs
     by_meta: dict[_Meta, list[Key]] = {}
     names = context.ledger.names
+    rewritten, gone = context.rewritten, context.gone
     for key, paths in names.items():
-        if key in context.rewritten:  # its copies may be for somebody who reads the old content
+        if paths[0] in gone and gone.issuperset(paths):
+            continue
+        if key in rewritten:  # its copies may be for somebody who reads the old content
             continue
         entry = fs.entry(key)
-        if not entry.stored or entry.sparse or all(map(context.gone.__contains__, paths)):
-            continue
-        if not any(map(_excluded, paths)):
+        if entry.stored and not entry.sparse and not any(map(_excluded, paths)):
             by_meta.setdefault(_meta(key[0], entry), []).append(key)
     groups = []
     for keys in by_meta.values():

@@ -41,7 +41,7 @@ class View:
     def names(self) -> Iterable[str]:
         """All files and links."""
         nodes = self._fs.nodes
-        return [path for path, node in nodes.items() if node.kind in ("file", "symlink") and path not in self._gone]
+        return [path for path, node in nodes.items() if path not in self._gone and node.kind in ("file", "symlink")]
 
     def real(self, path: str) -> str | None:
         """Where a file really lies."""
