@@ -6,8 +6,10 @@ import copy
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
 
 from deadweight.binary.gpu import Target
 from deadweight.cache.known import proved
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from deadweight.swap.swapped import Swapped
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """What applying a plan gave."""
 
     worked: Worked

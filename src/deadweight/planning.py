@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
 from operator import attrgetter
@@ -121,7 +120,7 @@ class _Planner:
         if unknown:
             raise UsageError(f"there is no pass {shown(unknown[0])} to skip; there are: {', '.join(known)}")
         installed = {dist.name for dist in ledger.distributions}
-        options = replace(options, roots=tuple(canonicalize_name(name) for name in options.roots))
+        options = msgspec.structs.replace(options, roots=tuple(canonicalize_name(name) for name in options.roots))
         for name in options.roots:
             if name not in installed:
                 raise UsageError(f"--root {shown(name)}: no such distribution is installed in the image")
@@ -207,7 +206,9 @@ def work(
     shrunk = {p.path for steps in asked.by_subject.values() for one, p in steps if one.name == GPU_CODE}
     if target is not None and shrunk:
         derive_target(ledger, edit, removed, target, shrunk, derived)
-    edited = edit_image(fs, replace(edit, rewrite={**edit.rewrite, **derived.contents}), removed, ledger.facts)
+    edited = edit_image(
+        fs, msgspec.structs.replace(edit, rewrite={**edit.rewrite, **derived.contents}), removed, ledger.facts
+    )
     for path, data in derived.additions.items():
         try:
             edited = add_file(fs, edited, removed, path, data)

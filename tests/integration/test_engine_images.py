@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from deadweight.cli.main import main
 from deadweight.errors import EnvironmentFailure, UsageError
@@ -332,7 +332,7 @@ def test_a_base_that_goes_meanwhile_is_sent_after_all(
 
 def test_an_engine_refuses_what_does_not_hash(client: Client, service: str) -> None:
     with open_image(f"{client.transport}:svc:latest") as image:
-        layers = [dataclasses.replace(layer, source=None) for layer in keep_image(image).layers]
+        layers = [replace(layer, source=None) for layer in keep_image(image).layers]
         wrong = make_tar(file("other", b"y"))
         layers[1] = OutputLayer(len(wrong), lambda: iter([wrong]))
         new = NewImage(tuple(layers), lambda ids: image.config_bytes)

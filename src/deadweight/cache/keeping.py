@@ -6,9 +6,10 @@ import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from deadweight.cache.layers import Cache, Record
 from deadweight.entries import load
@@ -35,8 +36,7 @@ KINDS: Final = {
 """The folders, with what is in them in words."""
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(msgspec.Struct, frozen=True):
     """What is kept or leaves as one."""
 
     kind: str

@@ -23,7 +23,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -64,8 +63,7 @@ class Record(msgspec.Struct, frozen=True):
     """What whoever made it wants to know of it the next time."""
 
 
-@dataclass(frozen=True)
-class Cached:
+class Cached(msgspec.Struct, frozen=True):
     """A layer that is there."""
 
     record: Record
@@ -76,8 +74,7 @@ class Cached:
     """Whether it was made just now."""
 
 
-@dataclass(frozen=True)
-class Cache:
+class Cache(msgspec.Struct, frozen=True):
     """The folder."""
 
     root: Path

@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from deadweight.binary.gpu import Target
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from deadweight.passes.base import Risk
     from deadweight.plan import Plan
     from deadweight.planning import Worked
+    from deadweight.report.model import SavingLine
     from deadweight.swap.swapped import Swapped
 
 
@@ -60,6 +62,15 @@ def found_cache(*, make: bool = False) -> Cache:
     if reason is not None:
         raise EnvironmentFailure(reason)
     return Cache(root)
+
+
+def possible_savings(ledger: Ledger, target: Target | None) -> list[SavingLine]:
+    """What a target would save, for whoever named none."""
+    if target is not None:
+        return []
+    from deadweight.report.inspect import saving_lines  # noqa: PLC0415
+
+    return saving_lines(ledger)
 
 
 _last: list[Ledger] = []

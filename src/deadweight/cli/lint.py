@@ -102,7 +102,7 @@ def _subject(
     from deadweight.build.lint.subject import of_dockerfile, of_image  # noqa: PLC0415
     from deadweight.errors import UsageError  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
-    from deadweight.report.inspect import image_line  # noqa: PLC0415
+    from deadweight.report.identity import image_line  # noqa: PLC0415
     from deadweight.report.lint import HISTORY  # noqa: PLC0415
 
     dockerfile = read_dockerfile(target)

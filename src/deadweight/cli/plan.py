@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from deadweight.cli.common import check_passes, declared_target, opened, plan_for, remember, swapped_for, the_cache
+from deadweight.cli.common import (
+    check_passes,
+    declared_target,
+    opened,
+    plan_for,
+    possible_savings,
+    remember,
+    swapped_for,
+    the_cache,
+)
 from deadweight.cli.options import Documents, cache_option, image_argument, page_options, planning_options, top_option
 from deadweight.cli.output import check_outputs, deliver, is_standard, write_document
 from deadweight.cli.pages import plan_pages
@@ -54,7 +63,6 @@ def plan_command(
     """
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.plan import write_plan  # noqa: PLC0415
-    from deadweight.report.inspect import saving_lines  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
 
@@ -68,7 +76,7 @@ def plan_command(
             worked = plan_for(ledger, report, target, swapped, platform=platform, **planning)
             remember(ledger, cache)
             over = ledger if swapped is None else swapped.ledger
-            savings = saving_lines(over) if target is None else []
+            savings = possible_savings(over, target)
             found = slim_report(worked.plan, ledger, savings=savings, over=over)
             pages = plan_pages(documents, found, ledger, over, worked)
     if output is not None:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deadweight.cli.common import check_passes, declared_target, opened, plan_for, remember, swapped_for, the_cache
+from deadweight.cli.common import (
+    check_passes,
+    declared_target,
+    opened,
+    plan_for,
+    possible_savings,
+    remember,
+    swapped_for,
+    the_cache,
+)
 from deadweight.cli.every_platform import slim_every_platform
 from deadweight.cli.options import (
     Documents,
@@ -105,7 +114,6 @@ def slim_command(
     from deadweight.apply import Applied, build  # noqa: PLC0415
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.plan import write_plan  # noqa: PLC0415
-    from deadweight.report.inspect import saving_lines  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
     from deadweight.report.terminal import print_slim  # noqa: PLC0415
     from deadweight.verify.model import Verdict  # noqa: PLC0415
@@ -140,7 +148,7 @@ def slim_command(
             if plan_out is not None:
                 write_document(plan_out, write_plan(worked.plan))
             over = ledger if swapped is None else swapped.ledger
-            savings = saving_lines(over) if target is None else []
+            savings = possible_savings(over, target)
             written = build(worked, over.image, to, compression, force, report, cache)  # type: ignore[arg-type]
             remember(ledger, cache)
             verdict = Verdict()

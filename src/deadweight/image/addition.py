@@ -8,8 +8,9 @@ from __future__ import annotations
 import posixpath
 import tarfile
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from deadweight.errors import shown
 from deadweight.image.bytes import ByteRange

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Final
+
+import msgspec
 
 from deadweight.errors import BadInputError
 from deadweight.image.bytes import CHUNK, ByteRange
@@ -18,8 +20,7 @@ Reader = Callable[[int, int], bytes]
 """`read_at(offset, length) -> bytes`, short at the end of the file."""
 
 
-@dataclass(frozen=True)
-class Recoded:
+class Recoded(msgspec.Struct, frozen=True):
     """Part of what `recode` makes of a range of the original content: worked out when it is read, never held whole.
 
     `recode` takes any number of units and gives as many made ones; the same bytes must give the same.
@@ -39,7 +40,7 @@ class Recoded:
 
     def window(self, skip: int, size: int) -> Recoded:
         """A part of this part."""
-        return replace(self, skip=self.skip + skip, size=size)
+        return msgspec.structs.replace(self, skip=self.skip + skip, size=size)
 
     def read(self, read: Reader) -> bytes:
         """The bytes, given a reader of the original. Raises BadInputError where that ends early."""

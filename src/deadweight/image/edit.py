@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
+
+import msgspec
 
 from deadweight.errors import PlanError, shown
 from deadweight.image import emitted
@@ -29,28 +30,26 @@ from deadweight.image.model import Image
 from deadweight.image.pieces import END, Made, Piece, Pieces, Span
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(msgspec.Struct, frozen=True):
     """A request. Paths are of the merged view."""
 
     remove: Collection[str] = ()
-    rewrite: Mapping[str, Content] = field(default_factory=dict)
-    link: Mapping[str, str] = field(default_factory=dict)
+    rewrite: Mapping[str, Content] = msgspec.field(default_factory=dict)
+    link: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Path to path of an equal file whose bytes lie in the same layer."""
     drop: Collection[Key] = ()
     """Entries that no container sees, and whiteouts."""
     keep_layers: Collection[int] = ()
     """Positions of layers that stay as they are. Nothing in `rewrite`, `link` or `drop` may lie there, nor may
     the entry that names a path in `remove`."""
-    steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    steps: Mapping[str, Sequence[int]] = msgspec.field(default_factory=dict)
     """For a content of `rewrite` that came about in several steps: the sizes in between, each to be charged apart."""
-    within: Mapping[str, str] = field(default_factory=dict)
+    within: Mapping[str, str] = msgspec.field(default_factory=dict)
     """For paths of `remove` that leave with a directory above them, as one thing: that directory, which their bytes are
     charged to."""
 
 
-@dataclass(frozen=True)
-class LayerEdit:
+class LayerEdit(msgspec.Struct, frozen=True, dict=True):
     """A layer of the result: its pieces in order, or None for a layer that stays as it is."""
 
     position: int
@@ -58,8 +57,7 @@ class LayerEdit:
     size: int
 
 
-@dataclass(frozen=True)
-class Edited:
+class Edited(msgspec.Struct, frozen=True):
     """What an edit comes to. The charges account for every byte by which the layers differ in size."""
 
     layers: tuple[LayerEdit, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from deadweight.errors import DeadweightError
 from deadweight.image.bytes import ByteRange, State
@@ -16,8 +17,7 @@ Progress = Callable[[int], None]
 """Called with the uncompressed layer bytes done so far; `NewImage.size` is the total."""
 
 
-@dataclass(frozen=True)
-class OutputLayer:
+class OutputLayer(msgspec.Struct, frozen=True):
     """One layer to be written: either an untouched one of the source, or a new stream."""
 
     size: int
@@ -43,8 +43,7 @@ class OutputLayer:
         return self.source.diff_id if self.source is not None else self.diff_id
 
 
-@dataclass(frozen=True)
-class NewImage:
+class NewImage(msgspec.Struct, frozen=True):
     """An image to be written."""
 
     layers: tuple[OutputLayer, ...]
@@ -78,8 +77,7 @@ class NewImage:
         return config
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What was written. Sizes are bytes, by layer."""
 
     path: Path

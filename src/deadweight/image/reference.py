@@ -10,9 +10,10 @@ that path, else the name of an engine's image.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from deadweight.errors import UsageError, shown
 
@@ -66,8 +67,7 @@ _REF_NAME = re.compile(r"[A-Za-z0-9][\w.:@+/-]*", re.ASCII)
 _PATH_LIKE = re.compile(r"[./~].*|.*\.(tar|tar\.\w+|tgz|oci|img)|.*/", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """Where an image is or goes."""
 
     transport: Transport
@@ -93,8 +93,7 @@ class Reference:
         return place if self.tag is None else f"{place}:{self.tag}"
 
 
-@dataclass(frozen=True)
-class Name:
+class Name(msgspec.Struct, frozen=True):
     """An image's name, taken apart. `path` is without the host; a name may have a tag, a digest, or both."""
 
     host: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
 
 from deadweight.image.content import Reader
 from deadweight.models.config import LIMIT, read_config
@@ -52,8 +53,7 @@ class ModelFile(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(msgspec.Struct, frozen=True):
     """A folder with one model."""
 
     folder: str

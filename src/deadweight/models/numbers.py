@@ -6,8 +6,9 @@ numpy comes with the extra `weights`, since nothing else here needs it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
 
 from deadweight.errors import EnvironmentFailure
 
@@ -81,8 +82,7 @@ def _scales(rows: Any) -> Any:
     return np.maximum(largest / np.float32(127.5), np.float32(INT8_EPSILON))
 
 
-@dataclass(frozen=True)
-class RowScales:
+class RowScales(msgspec.Struct, frozen=True):
     """The scales of rows of `columns` numbers of float32, as float32."""
 
     columns: int
@@ -91,8 +91,7 @@ class RowScales:
         return bytes(_scales(numpy().frombuffer(data, "<f4").reshape(-1, self.columns)).astype("<f4").tobytes())
 
 
-@dataclass(frozen=True)
-class RowInt8:
+class RowInt8(msgspec.Struct, frozen=True):
     """The same rows in int8, each by its own scale."""
 
     columns: int

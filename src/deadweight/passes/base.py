@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from importlib.metadata import EntryPoints, entry_points
@@ -48,8 +47,7 @@ class Proposal(msgspec.Struct, frozen=True):
     """For `remove`: how many paths below leave with it, as one thing. Passes need not say so: see `trees`."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What the user asked for, as far as passes care."""
 
     keep: tuple[str, ...] = ()
@@ -69,24 +67,23 @@ class Options:
     """Distributions (canonical names) that only a build needed which was swapped out."""
 
 
-@dataclass
-class Context:
+class Context(msgspec.Struct):
     """What a pass works on: the ledger, and what passes before it have proposed."""
 
     ledger: Ledger
-    options: Options = field(default_factory=Options)
+    options: Options = msgspec.field(default_factory=Options)
     keep_layers: frozenset[int] = frozenset()
     """Positions of layers that are to stay as they are."""
     blocked: frozenset[str] = frozenset()
     """Paths that cannot change since metadata about them lies in a layer that is to stay as it is."""
-    gone: set[str] = field(default_factory=set)
+    gone: set[str] = msgspec.field(default_factory=set)
     """Paths that earlier passes remove."""
-    linked: set[str] = field(default_factory=set)
+    linked: set[str] = msgspec.field(default_factory=set)
     """Paths that earlier passes make links to an equal file, so that they have no content of their own any more."""
-    rewritten: dict[Key, tuple[str, Content]] = field(default_factory=dict)
+    rewritten: dict[Key, tuple[str, Content]] = msgspec.field(default_factory=dict)
     """By the entry that carries a file's bytes: what earlier passes make of them, and the last of these passes."""
-    dropped: set[Key] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
+    dropped: set[Key] = msgspec.field(default_factory=set)
+    notes: list[str] = msgspec.field(default_factory=list)
     """What was left, and why: goes into the report."""
 
     def accept(self, one: Pass, proposal: Proposal) -> bool:
@@ -211,8 +208,7 @@ class Rewriting(NamedTuple):
     """What it is to become, where a pass has a choice; as in the proposal."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pass:
+class Pass(msgspec.Struct, frozen=True, eq=False):
     """One way of losing weight."""
 
     name: str

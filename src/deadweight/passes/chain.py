@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from deadweight.binary.gpu import Target
 from deadweight.errors import PlanError, shown
@@ -18,12 +19,11 @@ from deadweight.passes.base import Pass, Proposal, must_rewrite
 Step = tuple[Pass, Proposal]
 
 
-@dataclass
-class Request:
+class Request(msgspec.Struct):
     """The edit that proposals come to, and which of them each subject of its charges stands for."""
 
     edit: Edit
-    by_subject: dict[Subject, list[Step]] = field(default_factory=dict)
+    by_subject: dict[Subject, list[Step]] = msgspec.field(default_factory=dict)
     """The rewrites of one file together, in the order of the passes, by the path that the first of them names."""
 
 

@@ -9,9 +9,10 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
+
+import msgspec
 
 from deadweight.errors import BadInputError
 from deadweight.image.filesystem import Filesystem, Node
@@ -30,8 +31,7 @@ _SUBCOMMAND = re.compile(r"[a-z][a-z0-9-]*\Z")
 _MODULE_OPTIONS = frozenset({"-m", "-A", "--app", "-k", "--worker-class", "-c", "--config", "-w", "--factory"})
 
 
-@dataclass(frozen=True)
-class Commands:
+class Commands(msgspec.Struct, frozen=True):
     """What the configuration runs."""
 
     words: tuple[str, ...]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from deadweight.ledger.python import Distribution
 from deadweight.ledger.requirements import Graph, only_needed_by
@@ -14,8 +15,7 @@ from deadweight.passes.base import Context, Proposal
 NOTHING: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Leaving:
+class Leaving(msgspec.Struct, frozen=True):
     """Distributions that leave together."""
 
     names: tuple[str, ...]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
+
+import msgspec
 
 from deadweight.binary.dynamic import Dynamic, dynamic, interpreter
 from deadweight.binary.elf import MACHINES, ElfError, parse
@@ -28,8 +29,7 @@ _TRIPLETS = {
 _INCLUDE_DEPTH = 5
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True):
     """What one ELF file makes the loader open: name as written -> path, with links on the way."""
 
     libraries: dict[str, tuple[str, ...]]

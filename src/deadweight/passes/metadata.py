@@ -10,7 +10,6 @@ import base64
 import posixpath
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -33,18 +32,17 @@ EXTENDED_STATES = "var/lib/apt/extended_states"
 WORKERS = 2
 
 
-@dataclass
-class Derived:
+class Derived(msgspec.Struct):
     """New contents of metadata files, with the changed paths that each follows from, and what else there is to say."""
 
-    contents: dict[str, Content] = field(default_factory=dict)
-    causes: dict[str, set[str]] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-    additions: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, Content] = msgspec.field(default_factory=dict)
+    causes: dict[str, set[str]] = msgspec.field(default_factory=dict)
+    reasons: dict[str, str] = msgspec.field(default_factory=dict)
+    additions: dict[str, bytes] = msgspec.field(default_factory=dict)
     """Contents of new files, or of ones that take the place of files in layers that stay."""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
     """Labels that the image gets."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def add(self, path: str, data: bytes, causes: set[str], reason: str) -> None:
         self.contents[path] = Content((data,))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+
+import msgspec
 
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.image.content import Content, Reader
@@ -295,7 +297,7 @@ class _Work:
 
     def _not_convertible(self, model: Model, to: str, leaving: Mapping[str, Proposal]) -> str | None:
         """Why a model is not converted; empty where there is nothing to say about it."""
-        kept = replace(model, files=tuple(file for file in model.files if file.path not in leaving))
+        kept = msgspec.structs.replace(model, files=tuple(file for file in model.files if file.path not in leaving))
         reason = refusal(kept, to, {name: dist.version for name, dist in self.distributions.items()})
         if reason is not None:
             return reason

@@ -6,19 +6,18 @@ import posixpath
 from collections import Counter
 
 from deadweight.errors import shown
-from deadweight.image.model import Image
 from deadweight.ledger.account import Account, GpuFile, make_account, place_of
 from deadweight.ledger.gpu import gpu_names, savings
 from deadweight.ledger.ledger import SYSTEM, Ledger, Owner
 from deadweight.models.details import details
 from deadweight.models.finding import find_models
 from deadweight.passes.weights import View
+from deadweight.report.identity import image_line
 from deadweight.report.model import (
     CategoryLine,
     GpuLibraryLine,
     GpuLine,
     HiddenLine,
-    ImageLine,
     InspectReport,
     LayerLine,
     ModelLine,
@@ -114,17 +113,6 @@ def _parts(account: Account) -> dict[int, list[PartLine]]:
     for (layer, owner), size in sorted(sizes.items(), key=lambda item: (-item[1], item[0][1].name)):
         parts.setdefault(layer, []).append(PartLine(valid(owner.name), owner.kind, size))
     return parts
-
-
-def image_line(image: Image) -> ImageLine:
-    """Which image it is."""
-    return ImageLine(
-        reference=valid(image.reference),
-        digest=image.config_digest,
-        platform=valid(image.platform),
-        tag=None if image.tag is None else valid(image.tag),
-        manifest_digest=image.manifest_digest,
-    )
 
 
 def _hidden(account: Account) -> list[HiddenLine]:

@@ -12,7 +12,7 @@ from deadweight.passes.gpu_code import cost
 from deadweight.passes.shadowed import PASS as SHADOWED
 from deadweight.passes.target import read_target
 from deadweight.plan import SWAP, Cut, Plan
-from deadweight.report.inspect import image_line
+from deadweight.report.identity import image_line
 from deadweight.report.model import (
     CutLine,
     ImageLine,

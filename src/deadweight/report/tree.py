@@ -18,7 +18,7 @@ from deadweight.ledger.categories import GPU_CODE
 from deadweight.ledger.ledger import Ledger, Owner
 from deadweight.plan import Cut
 from deadweight.planning import Worked
-from deadweight.report.inspect import image_line
+from deadweight.report.identity import image_line
 from deadweight.report.reasons import owner_reason, package_reasons
 from deadweight.report.text import bounded, valid
 from deadweight.report.tree_cuts import Leaf, parts

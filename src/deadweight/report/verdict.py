@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from deadweight.image.model import Image
-from deadweight.report.inspect import image_line
+from deadweight.report.identity import image_line
 from deadweight.report.model import VerifyReport
 from deadweight.report.tables import BOLD, DIM, Fitted, heading, new_table, paragraphs
 from deadweight.report.text import plain, valid

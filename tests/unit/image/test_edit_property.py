@@ -6,6 +6,7 @@ import tarfile
 from contextlib import ExitStack
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
@@ -120,7 +121,7 @@ def test_what_is_plain_without_merging_is_what_merging_says(data: st.DataObject)
         fs = Filesystem(image)
         edit = data.draw(requests(fs))
         if data.draw(st.booleans()):  # as `shadowed` has it: all that is hidden leaves
-            edit = replace(edit, drop={key for key in fs.hidden if key[0] not in edit.keep_layers})
+            edit = msgspec.structs.replace(edit, drop={key for key in fs.hidden if key[0] not in edit.keep_layers})
         edited = edit_image(fs, edit)
         patch.setattr(leaving, "_nothing_comes_back", lambda *_: False)
         assert edit_image(fs, edit) == edited
@@ -167,7 +168,7 @@ def test_what_leaves_as_one_is_charged_as_one(data: st.DataObject) -> None:
         tops = [p for p in removed if fs.children(p) and removed.issuperset(fs.paths_below(p))]
         tops = [p for p in tops if not any(p.startswith(f"{top}/") for top in tops)]
         within = {path: top for top in tops for path in fs.paths_below(top)}
-        apart, edited = edit_image(fs, edit), edit_image(fs, replace(edit, within=within))
+        apart, edited = edit_image(fs, edit), edit_image(fs, msgspec.structs.replace(edit, within=within))
         assert edited.layers == apart.layers
         sums: dict[Subject, Charge] = {}
         for subject, charge in apart.charges.items():

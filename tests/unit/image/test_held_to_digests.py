@@ -6,11 +6,11 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from msgspec.structs import replace
 
 from deadweight.errors import DigestError
 from deadweight.image.bytes import ByteRange, state_of

@@ -10,8 +10,9 @@ from __future__ import annotations
 import posixpath
 import re
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from deadweight.errors import BadInputError, DigestError, UsageError, shown
 from deadweight.image.bytes import ByteRange, open_file

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from deadweight.image.model import Json, parse_json, sha256
 from deadweight.image.output import NewImage
@@ -20,8 +21,7 @@ from deadweight.image.transports.manifests import (
 from deadweight.image.transports.stream import Stored
 
 
-@dataclass(frozen=True)
-class Assembled:
+class Assembled(msgspec.Struct, frozen=True):
     """An image's documents, and the manifest's descriptor."""
 
     config: bytes

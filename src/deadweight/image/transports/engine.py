@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from deadweight.errors import DeadweightError, EnvironmentFailure, UsageError, shown
 from deadweight.image.bytes import ByteRange
 from deadweight.image.compression import temporary_folder
@@ -66,13 +68,13 @@ def reached(reference: Reference, *, reading: bool = False) -> tuple[Engine, Ref
         return reach(podman_place(os.environ)), reference
     docker = docker_place(os.environ)
     try:
-        return reach(docker), replace(reference, transport="docker-daemon")
+        return reach(docker), msgspec.structs.replace(reference, transport="docker-daemon")
     except EnvironmentFailure as error:
         if docker.said_by:
             raise
         first = error
     try:
-        return reach(podman_place(os.environ)), replace(reference, transport="podman")
+        return reach(podman_place(os.environ)), msgspec.structs.replace(reference, transport="podman")
     except EnvironmentFailure as second:
         name = shown(reference.name)
         what = f"no engine answers that could have the name {name}"
@@ -271,7 +273,7 @@ def _send(engine: Engine, new: NewImage, here: int, progress: Progress | None) -
             else:
                 file.write(tar_header(f"{number}.tar", layer.size))
                 # Copying inside the kernel is for files that can be sought in.
-                plain = replace(layer, file=None)
+                plain = msgspec.structs.replace(layer, file=None)
                 sent.layers.append(write_layer(plain, file, "none", f"layer {number + 1}", report))
                 file.write(bytes(padding(layer.size)))
             before += layer.size

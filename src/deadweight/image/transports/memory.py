@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -45,8 +44,7 @@ class _Packed(msgspec.Struct, frozen=True):
     stored: int
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(msgspec.Struct, frozen=True):
     """What is remembered, in a folder of small files. It may vanish at any time, and then all is read again."""
 
     folder: Path

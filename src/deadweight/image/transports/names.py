@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.image.model import parse_json, sha256
@@ -22,8 +23,7 @@ NAME_LIMIT = 1000
 _TAG_LIMIT = 128
 
 
-@dataclass(frozen=True)
-class RolledBack:
+class RolledBack(msgspec.Struct, frozen=True):
     """What a name leads to, before and afterwards."""
 
     engine: str

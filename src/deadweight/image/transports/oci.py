@@ -10,8 +10,9 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from deadweight.errors import BadInputError, DigestError, EnvironmentFailure, UsageError, shown
 from deadweight.image.bytes import ByteRange
@@ -31,8 +32,7 @@ Find = Callable[[str], ByteRange]
 """Gives a layout's file by its name in it. Raises BadInputError when there is none."""
 
 
-@dataclass(frozen=True)
-class _Layout:
+class _Layout(msgspec.Struct, frozen=True):
     find: Find
     where: str
     by_digest: str = "oci:DIR:DIGEST"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from msgspec.structs import replace
 
 from deadweight.errors import EnvironmentFailure
 from deadweight.image.bytes import ByteRange

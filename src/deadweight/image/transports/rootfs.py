@@ -16,8 +16,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import BinaryIO
+
+import msgspec
 
 from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.image.bytes import CHUNK, ByteRange
@@ -39,16 +40,15 @@ _KINDS = {
 }
 
 
-@dataclass
-class _Packer:
+class _Packer(msgspec.Struct):
     """A tar in the making."""
 
     file: BinaryIO
     digest: Hasher
     device: int
     size: int = 0
-    links: dict[tuple[int, int], str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    links: dict[tuple[int, int], str] = msgspec.field(default_factory=dict)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def write(self, data: bytes) -> None:
         self.file.write(data)

@@ -18,6 +18,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from deadweight.errors import BadInputError, EnvironmentFailure, UsageError, shown
 from deadweight.image.compression import temporary_folder
 from deadweight.image.model import DIGEST, Image, sha256
@@ -135,7 +137,7 @@ def write_storage(new: NewImage, destination: Reference, force: bool, progress: 
         data = _configuration(own)
         if data is None or sha256(data) != written.config_digest:
             raise EnvironmentFailure(f"skopeo left another image than {written.config_digest} at {own}")
-    return replace(written, path=Path(str(own)), notes=(*written.notes, *notes))
+    return msgspec.structs.replace(written, path=Path(str(own)), notes=(*written.notes, *notes))
 
 
 def _configuration(reference: Reference) -> bytes | None:
@@ -167,7 +169,7 @@ def _local(reference: Reference) -> Reference:
 
 def _at(reference: Reference, name: str) -> Reference:
     """Another name in the same storage."""
-    return replace(reference, name=reference.name.removesuffix(_bare(reference.name)) + name)
+    return msgspec.structs.replace(reference, name=reference.name.removesuffix(_bare(reference.name)) + name)
 
 
 def _bare(name: str) -> str:

@@ -9,9 +9,11 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from deadweight.errors import DigestError
 from deadweight.image.bytes import CHUNK, ByteRange, state_of
@@ -30,8 +32,7 @@ NOT_IN_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOT
 """What copying inside the kernel says where it cannot be done."""
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A layer as it was stored. Sizes are bytes: of the uncompressed tar, and of the blob."""
 
     diff_id: str

@@ -10,9 +10,10 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from deadweight.errors import UsageError, shown
 from deadweight.image.compression import Compression
@@ -49,8 +50,7 @@ CompressionChoice = Compression | Literal["keep"]
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(msgspec.Struct, frozen=True):
     """An image whose blobs are stored."""
 
     layers: list[Stored]
