@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deadweight.cli.main import main
+from deadweight.entries import keep, load
 from deadweight.errors import DigestError
 from deadweight.image.bytes import ByteRange
 from deadweight.image.layer import Entry
@@ -181,6 +182,28 @@ def test_entries_that_are_others_change_nothing(expected: dict[str, Slimmed], pl
     for path, data in zip(files, [*contents[1:], contents[0]], strict=True):
         path.write_bytes(data)
     assert slim(place, service(CODE)) == expected["changed"]
+
+
+@pytest.mark.parametrize("how", ["as they are", "lost", "another's"])
+def test_pieces_are_those_of_what_is_known_or_worked_out(
+    how: str, expected: dict[str, Slimmed], place: Path, work: list[str]
+) -> None:
+    """What a pass made of a file is kept in two parts, and the second is only asked for where a layer is made anew."""
+    slim(place, service())
+    for path in cached_files():
+        if ".edit-" in path.name:
+            path.unlink()
+    pieces = [path for path in cached_files() if path.name.endswith(".pieces")]
+    assert any("gpu-code" in path.name for path in pieces)
+    for path in pieces if how != "as they are" else ():
+        table = load(path, dict[int | str, Any])
+        if how == "lost":
+            path.unlink()
+        else:
+            keep(path, {name: [b"another", *found] for name, found in table.items()})
+    work.clear()
+    assert slim(place, service(CODE), to=place / "new") == expected["changed"]
+    assert ("shrink_gpu_code" in work) == (how != "as they are")
 
 
 def test_layers_that_are_not_what_they_state_teach_nothing(expected: dict[str, Slimmed], place: Path) -> None:
