@@ -20,7 +20,7 @@ def main() -> int:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
-    # Modules, entries and rows are many, long-lived and free of cycles: going through them again finds nothing.
+    # Modules stay, entries and rows are many and free of cycles: going through them again and again finds nothing.
     gc.set_threshold(1_000_000, 20, 20)
     from deadweight.cli.main import main as run  # noqa: PLC0415
 

@@ -74,11 +74,11 @@ def possible_savings(ledger: Ledger, target: Target | None) -> list[SavingLine]:
 
 
 _last: list[Ledger] = []
-"""That of the last command, which usually is the only one: to free it, object by object, takes longer than to end."""
+"""The ledger of the last command, until another image is opened: a process ends sooner than it frees all of it."""
 
 
 def remember(ledger: Ledger, cache: Cache | None) -> None:
-    """Keeps what was found out of an image, and holds the cache to its limit."""
+    """Keeps what was found out of an image, and holds the cache to its limit. The ledger itself stays for a while."""
     _last[:] = [ledger]
     if cache is not None:
         from deadweight.cache.keeping import trim_when_due  # noqa: PLC0415
@@ -103,6 +103,7 @@ def opened(
     """
     from deadweight.image.transports import open_image  # noqa: PLC0415
 
+    _last.clear()
     with open_image(reference, platform, report) as image:
         if cache is not None:
             from deadweight.cache.known import recall  # noqa: PLC0415

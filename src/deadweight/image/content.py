@@ -144,7 +144,7 @@ class Content:
         return Content(tuple(pieces))
 
 
-def deferred(find: Callable[[], Content], size: int, digest: bytes) -> Content:
+def known_content(find: Callable[[], Content], size: int, digest: bytes) -> Content:
     """The content that `find` gives, once somebody asks for a piece of it; its size and digest are known."""
     content = Content(Deferred(lambda: find().pieces))
     content.__dict__.update(size=size, digest=digest)

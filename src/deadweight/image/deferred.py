@@ -1,4 +1,4 @@
-"""Sequences that are worked out when somebody asks for a member: of what is there already, nobody does."""
+"""Sequences that are worked out when somebody asks for a member: where the result is there already, nobody does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Deferred(Sequence[T]):
-    """What `find` gives, which is asked once. Equal to any sequence with the same members."""
+    """What `find` gives, which is asked once. Equal to a tuple with the same members."""
 
     def __init__(self, find: Callable[[], Sequence[T]]) -> None:
         self._find = find
@@ -33,7 +33,7 @@ class Deferred(Sequence[T]):
         return len(self._found)
 
     def __eq__(self, other: object) -> bool:
-        return self._found == tuple(other) if isinstance(other, Sequence) else NotImplemented
+        return self._found == tuple(other) if isinstance(other, (tuple, Deferred)) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self._found)

@@ -22,11 +22,9 @@ Key = tuple[int, int]
 
 READ_LIMIT = 256 << 20
 SYMLINK_LIMIT = 40
+_NAMES, _CARRIES, _DELETES = 1, 2, 4
+"""What an entry is for: it gives a visible name, carries the bytes of a visible hard link, deletes."""
 IMPLIED_LIMIT = 512 << 20  # bytes of memory, about: a few names of many parts imply millions of directories
-
-
-_LARGE_TREE = 1000
-"""Paths of a directory that is not walked again."""
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
@@ -74,7 +72,7 @@ class Filesystem:
         self.whiteouts: Sequence[Sequence[Entry]] = merge.whiteouts
         """The entries of each layer that delete what lower layers have."""
         self._children = merge.children
-        self._trees: dict[str, list[str]] = {}
+        self._tree: Sequence[str] = ()  # the last that was asked for: whoever takes one out asks several times
 
     @cached_property
     def symlinks(self) -> Sequence[str]:
@@ -83,7 +81,7 @@ class Filesystem:
 
     @property
     def directories(self) -> Collection[str]:
-        """The directories that something was put into, in the order of the view; some may be empty by now."""
+        """The directories that something was put into, in the order in which they first were; some may be empty."""
         return self._children.keys()
 
     def children(self, path: str) -> Collection[str]:
@@ -101,14 +99,12 @@ class Filesystem:
 
     def paths_below(self, path: str) -> Sequence[str]:
         """The path of a directory, and of all below it, in no order."""
-        found = self._trees.get(path)
-        if found is None:
+        if not self._tree or self._tree[0] != path:
             found = [path]
             for here in found:  # which grows
                 found += self._children.get(here, ())
-            if len(found) > _LARGE_TREE:
-                self._trees[path] = found
-        return found
+            self._tree = found
+        return self._tree
 
     def entry(self, key: Key) -> Entry:
         """The entry that a key stands for."""
@@ -117,42 +113,27 @@ class Filesystem:
     @cached_property
     def hidden(self) -> list[Key]:
         """Entries that no container sees and no visible name needs, in order; whiteouts are not among them."""
-        return [
-            (layer.position, index)
-            for layer, deleting in zip(self.image.layers, self.whiteouts, strict=True)
-            for index in sorted(
-                set(range(len(layer.entries)))
-                - self._naming[layer.position]
-                - self._carrying[layer.position]
-                - {entry.index for entry in deleting}
-            )
-        ]
+        return [(at, index) for at, roles in enumerate(self._roles) for index, role in enumerate(roles) if not role]
 
     @cached_property
     def nameless(self) -> list[Key]:
         """Entries whose bytes visible names need, though their own name is hidden; in order."""
         return [
-            (layer.position, index)
-            for layer in self.image.layers
-            for index in sorted(self._carrying[layer.position] - self._naming[layer.position])
+            (at, index) for at, roles in enumerate(self._roles) for index, role in enumerate(roles) if role == _CARRIES
         ]
 
     @cached_property
-    def _naming(self) -> list[set[int]]:
-        """For each layer the indices of the entries that give visible names."""
-        found: list[set[int]] = [set() for _ in self.image.layers]
+    def _roles(self) -> list[bytearray]:
+        """For each layer what its entries are for; a byte each, since there may be millions."""
+        found = [bytearray(len(layer.entries)) for layer in self.image.layers]
+        for roles, deleting in zip(found, self.whiteouts, strict=True):
+            for entry in deleting:
+                roles[entry.index] |= _DELETES
         for node in self.nodes.values():
             if node.entry is not None:
-                found[node.layer].add(node.entry.index)
-        return found
-
-    @cached_property
-    def _carrying(self) -> list[set[int]]:
-        """For each layer the indices of the entries that visible hard links need."""
-        found: list[set[int]] = [set() for _ in self.image.layers]
-        for node in self.nodes.values():
+                found[node.layer][node.entry.index] |= _NAMES
             if node.source is not node.entry and node.source is not None:
-                found[node.source_layer].add(node.source.index)
+                found[node.source_layer][node.source.index] |= _CARRIES
         return found
 
     def resolve(self, path: str, passed: dict[str, None] | None = None) -> Node | None:

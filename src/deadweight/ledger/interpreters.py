@@ -48,16 +48,21 @@ def interpreters(fs: Filesystem) -> list[Interpreter]:
     stdlibs: dict[tuple[str, str], str] = {}
     binaries: dict[tuple[str, str], str] = {}
     environments: list[str] = []
+    libraries: list[str] = []
     for directory in fs.directories:
         if directory.endswith("bin"):
             for path in fs.children(directory):
                 match = _BINARY.match(path)
                 if match and fs.nodes[path].kind != "dir":
                     binaries[match["prefix"].rstrip("/"), match["version"]] = path
-        elif "lib" in directory and (match := _STDLIB.match(directory)) and f"{directory}/os.py" in fs.nodes:
-            stdlibs[match["prefix"].rstrip("/"), match["version"]] = directory
+        elif directory.rpartition("/")[2].startswith("python3.") and f"{directory}/os.py" in fs.nodes:
+            libraries.append(directory)
         if f"{directory}/pyvenv.cfg".lstrip("/") in fs.nodes:
             environments.append(directory)
+    for directory in sorted(libraries, reverse=True):  # lib goes before lib64, 3.13 before 3.13t
+        match = _STDLIB.match(directory)
+        if match:
+            stdlibs[match["prefix"].rstrip("/"), match["version"]] = directory
     found = {}
     for prefix, version in sorted({*stdlibs, *binaries}):
         if prefix in environments:

@@ -251,7 +251,7 @@ def rewritten(
         return content if first is None else content.after(first)
 
     memo = ledger.facts.memo
-    before = first if first is None else first.digest or first
+    before = None if first is None else first.digest or first
     asked = (one, path, before, target, to)
     if asked not in memo:
         said = one.recipe if one in own_passes() else None

@@ -99,7 +99,7 @@ def _is_embedding(path: str) -> bool:
 
 def _kind(context: Context, path: str) -> str | None:
     """What kind of development file a path is, by its name and its neighbours'; None when it is none."""
-    if path.endswith((".py", ".pyc", ".so")):  # as most are
+    if path.endswith((".py", ".pyc", ".so")):  # most files, and none that is looked for below
         return None
     base = path.rpartition("/")[2]
     stem, dot, end = base.rpartition(".")

@@ -56,7 +56,7 @@ def propose(context: Context) -> Iterator[Proposal]:
         context.notes.append(f"translations stay: /{translated[0]} mentions {translated[1]}")
     fs = context.ledger.fs
     gone = context.gone
-    named = [path for path in fs.nodes if "share/" in path or "/pydoc_data/" in path]  # as all these are
+    named = [path for path in fs.nodes if "share/" in path or "/pydoc_data/" in path]  # as in all of _PLACES
     for path in sorted(path for path in named if path not in gone):
         what = _what(path, wanted)
         if what is None or (what == TRANSLATIONS and translated is not None):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
-from deadweight.image.content import Content, ContentPiece, deferred, zeros
+from deadweight.errors import DigestError, shown
+from deadweight.image.content import Content, ContentPiece, known_content, zeros
 from deadweight.image.filesystem import Key
 from deadweight.ledger.ledger import Ledger
 
@@ -44,6 +46,52 @@ class _Whole(NamedTuple):
     pieces: _Pieces
 
 
+class _Rewrite(NamedTuple):
+    """One that follows from a file's content and two names: what came of it is kept, its pieces apart.
+
+    They are asked for only where a layer is made anew, and as what is used least they are the first to be lost.
+    """
+
+    ledger: Ledger
+    key: Key
+    recipe: str
+    name: int | str
+    """Which of the layer's files, as earlier passes left it."""
+    work: Callable[[], Content]
+
+    @property
+    def known(self) -> dict[int | str, _Kept]:
+        return self.ledger.facts.table(self.recipe, self.key[0], _Kept)
+
+    @property
+    def pieces(self) -> dict[int | str, _Pieces]:
+        return self.ledger.facts.table(f"{self.recipe}.pieces", self.key[0], _Pieces)
+
+    def keep(self, whole: _Whole) -> Content | str:
+        self.known[self.name] = whole.kept
+        if whole.kept.reason is None:
+            self.pieces[self.name] = whole.pieces
+        return self.recall(whole.kept)  # in the same pieces as in another run
+
+    def recall(self, kept: _Kept) -> Content | str:
+        if kept.reason is not None:
+            return kept.reason
+        return known_content(partial(self.find, kept), kept.size, kept.digest)
+
+    def find(self, kept: _Kept) -> Content:
+        """The content with its pieces: as they are kept, or worked out again. Raises DigestError for another one."""
+        pieces = self.pieces.get(self.name)
+        content = None if pieces is None else _thaw(pieces)
+        if content is not None and content.digest == kept.digest:
+            return content
+        whole = _freeze(_try(self.work))
+        if whole is None or whole.kept != kept:
+            where = f"layer {self.key[0] + 1} is not what its diff-id states, or has changed"
+            raise DigestError(f"{where}: {shown(self.ledger.fs.entry(self.key).name)} is not the file that is known")
+        self.pieces[self.name] = whole.pieces
+        return _thaw(whole.pieces)
+
+
 def outcome(
     ledger: Ledger,
     key: Key,
@@ -61,38 +109,23 @@ def outcome(
     if recipe is None or before is None:
         return _try(work)
     facts = ledger.facts
-    table = facts.table(recipe, key[0], _Kept)
-    name: int | str = f"{key[1]} {before.hex()}" if before else key[1]
-
-    def pieces() -> dict[int | str, _Pieces]:
-        return facts.table(f"{recipe}.pieces", key[0], _Pieces)
-
-    def recalled(kept: _Kept) -> Content | str:
-        return kept.reason if kept.reason is not None else deferred(find, kept.size, kept.digest)
-
-    def find() -> Content:
-        found = pieces().get(name)
-        made = None if found is None else _thaw(found)
-        return work() if made is None or made.digest != table[name].digest else made
-
-    kept = table.get(name)
+    rewrite = _Rewrite(ledger, key, recipe, f"{key[1]} {before.hex()}" if before else key[1], work)
+    kept = rewrite.known.get(rewrite.name)
     if kept is not None:
-        return recalled(kept)
+        return rewrite.recall(kept)
     of_file = f"{recipe}{before.hex()}"
     large = slow and ledger.fs.entry(key).stored >= _LARGE
     if large and facts.has_made(of_file):
         known = facts.made(of_file, digests(ledger, key, None).sha256, _Whole)
         if known is not None:
-            table[name], pieces()[name] = known
-            return recalled(known.kept)
+            return rewrite.keep(known)
     made = _try(work)
     whole = _freeze(made)
     if whole is None:
         return made
-    table[name], pieces()[name] = whole
     if large and whole.kept.reason is None:
         facts.note_made(of_file, digests(ledger, key, None).sha256, whole, key[0])
-    return recalled(whole.kept)  # in the same pieces as in another run
+    return rewrite.keep(whole)
 
 
 def digests(ledger: Ledger, key: Key, content: Content | None, *, md5: bool = False) -> Digests:
@@ -146,15 +179,11 @@ def _freeze(made: Content | str) -> _Whole | None:
     """As it can be kept; None where a piece is neither bytes nor a range."""
     if isinstance(made, str):
         return _Whole(_Kept(made), [])
-    if made.digest is None:
-        return None
     pieces: _Pieces = []
     for piece in made.pieces:
-        if isinstance(piece, tuple):
-            pieces.append(piece)
-            continue
-        assert isinstance(piece, bytes)  # or there were no digest
-        if len(piece) < _ZEROS or piece.strip(b"\0"):
+        if not isinstance(piece, bytes | tuple):
+            return None
+        if isinstance(piece, tuple) or len(piece) < _ZEROS or piece.strip(b"\0"):
             pieces.append(piece)
         elif pieces and isinstance(pieces[-1], int):
             pieces[-1] += len(piece)
@@ -166,10 +195,10 @@ def _freeze(made: Content | str) -> _Whole | None:
 
 
 def _thaw(kept: _Pieces) -> Content:
-    return Content(tuple(_pieces(kept)))
+    return Content(tuple(_thawed(kept)))
 
 
-def _pieces(kept: _Pieces) -> Iterator[ContentPiece]:
+def _thawed(kept: _Pieces) -> Iterator[ContentPiece]:
     for piece in kept:
         if isinstance(piece, int):
             yield from (part for part in zeros(piece) if part)

@@ -26,7 +26,7 @@ from deadweight.image.pieces import Span
 from deadweight.image.transports import open_image, write
 from deadweight.image.transports.stream import write_layer
 from support import hosts
-from support.caching import OPTIONS, cache_folder, gpu_library, service, slim
+from support.caching import OPTIONS, cache_folder, cached_files, gpu_library, service, slim
 from support.careless import distribution
 from support.fatbins import fatbin, sm
 from support.images import FixtureImage, file, make_image, make_tar, write_oci
@@ -83,6 +83,25 @@ def test_a_false_layer_teaches_nothing_of_its_files(command: str, place: Path, m
     assert set((cache_folder() / "made" / code()).iterdir()) == before
     monkeypatch.setattr("support.caching.OPTIONS", options)
     assert slim(place, image) == slim(place, image, "--no-cache")
+
+
+@pytest.mark.parametrize("library", [b"no library", None])
+def test_a_false_layer_has_not_the_pieces_of_what_is_known(library: bytes | None, place: Path) -> None:
+    """They are lost, and what a pass makes of the false layer's file is another content, or none at all."""
+    image = service()
+    slim(place, image)
+    for path in cached_files():
+        if ".edit-" in path.name or path.name.endswith(".pieces"):
+            path.unlink()
+    original = gpu_library()
+    at = original.index(b".symtab") if library is None else 0
+    other = original[:at] + (library or b".Symtab")
+    other += original[len(other) :]
+    false = FixtureImage(tuple(layer.replace(original, other) for layer in image.layers), image.config)
+    assert false.layers != image.layers
+    layout = write_oci(place / "false", false, "v")
+    assert main(["slim", f"oci:{layout}:v", *OPTIONS, "--to", f"oci:{place / 'bad'}"]) == DigestError.exit_status
+    assert not (place / "bad").exists()
 
 
 def test_a_layer_that_is_edited_while_others_are_written(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,14 @@ from deadweight.image.bytes import ByteRange
 from deadweight.image.layer import Entry
 from deadweight.image.model import Layer
 from deadweight.ledger import ledger, python
-from deadweight.passes import base, gpu_code, imports
+from deadweight.passes import base, gpu_code, imports, leftovers, symbols
 from support.caching import OPTIONS, Slimmed, cache_folder, cached_files, kernels, pass_of_others, service, slim
 from support.images import FixtureImage, file, make_image, make_tar, write_oci
 
 WORK = {
     "shrink_gpu_code": gpu_code,
+    "drop_leftovers": leftovers,
+    "strip_symbols": symbols,
     "mentions": imports,
     "parse_headers": python,
     "record_names": python,
@@ -184,15 +186,20 @@ def test_entries_that_are_others_change_nothing(expected: dict[str, Slimmed], pl
     assert slim(place, service(CODE)) == expected["changed"]
 
 
+def forget_edits() -> None:
+    """What edits made of layers is lost, so that they are made anew from their pieces."""
+    for path in cached_files():
+        if ".edit-" in path.name:
+            path.unlink()
+
+
 @pytest.mark.parametrize("how", ["as they are", "lost", "another's"])
 def test_pieces_are_those_of_what_is_known_or_worked_out(
     how: str, expected: dict[str, Slimmed], place: Path, work: list[str]
 ) -> None:
     """What a pass made of a file is kept in two parts, and the second is only asked for where a layer is made anew."""
     slim(place, service())
-    for path in cached_files():
-        if ".edit-" in path.name:
-            path.unlink()
+    forget_edits()
     pieces = [path for path in cached_files() if path.name.endswith(".pieces")]
     assert any("gpu-code" in path.name for path in pieces)
     for path in pieces if how != "as they are" else ():
@@ -204,6 +211,11 @@ def test_pieces_are_those_of_what_is_known_or_worked_out(
     work.clear()
     assert slim(place, service(CODE), to=place / "new") == expected["changed"]
     assert ("shrink_gpu_code" in work) == (how != "as they are")
+    if how == "lost":  # they are there again
+        forget_edits()
+        work.clear()
+        assert slim(place, service(), to=place / "again") == expected["first"]
+        assert "shrink_gpu_code" not in work
 
 
 def test_layers_that_are_not_what_they_state_teach_nothing(expected: dict[str, Slimmed], place: Path) -> None:

@@ -247,9 +247,18 @@ def test_interpreters_and_their_markers() -> None:
             "opt/venv/pyvenv.cfg": "home = /usr/bin\nversion = 3.11.2\ninclude-system-site-packages = true\n",
             "opt/venv/bin/python3.11": Link("/usr/bin/python3.11"),
             "opt/venv/lib/python3.11/site-packages": None,
+            "srv/bin/python3.11-env/pyvenv.cfg": "home = /usr/bin\nversion = 3.11.2\n",
+            "srv/bin/python3.11-env/lib/python3.11/site-packages": None,
+            "two/lib64/python3.11/os.py": "",
+            "two/lib/python3.11/os.py": "",
+            "two/lib/python3.13t/os.py": "",
+            "two/lib/python3.13/os.py": "",
+            "two/lib/python3.13/test/os.py": "",
         },
         arch="arm64",
     )
+    both = [i.stdlib for i in interpreters(fs) if i.prefix == "two"]
+    assert both == ["two/lib/python3.11", "two/lib/python3.13"]
     found = {i.prefix: i for i in interpreters(fs)}
     assert found["usr"].full_version == "3.11.2"
     assert found["usr"].sites == ("usr/local/lib/python3.11/dist-packages", "usr/lib/python3/dist-packages")
@@ -257,6 +266,7 @@ def test_interpreters_and_their_markers() -> None:
     assert found["root/.local/share/uv/python/cpython-3.13.1-linux-x86_64-gnu"].full_version == "3.13.1"
     venv = found["opt/venv"]
     assert (venv.home, venv.stdlib, venv.full_version) == ("usr/bin", "usr/lib/python3.11", "3.11.2")
+    assert found["srv/bin/python3.11-env"].stdlib == "usr/lib/python3.11"
     assert venv.sites == ("opt/venv/lib/python3.11/site-packages", *found["usr"].sites)
     env = marker_environment(fs, "usr/local/lib/python3.12/site-packages")
     assert (env["python_version"], env["python_full_version"], env["platform_machine"]) == ("3.12", "3.12.4", "aarch64")

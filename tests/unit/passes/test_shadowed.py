@@ -50,6 +50,20 @@ def test_whiteouts_over_whiteouts_go_from_below() -> None:
     assert paths(PASS, at) == ["d/a"]
 
 
+def test_a_marker_at_the_root_and_a_name_that_is_a_whiteout_and_a_directory() -> None:
+    at = context([file("a/b", b"1")], [opaque(""), file("c")])
+    assert paths(PASS, at) == ["a/b", ".wh..wh..opq"]
+    at = context([file("a/b", b"1")], [hardlink("kept", "a/b")], [opaque("")])
+    assert paths(PASS, at) == ["a/b", "kept", ".wh..wh..opq"]
+    at = context([file("a/b", b"1")], [file("a/.wh.b/c", b"2"), whiteout("a/b")])
+    assert paths(PASS, at) == ["a/b", "a/.wh.b"]
+
+
+def test_a_whiteout_stays_over_what_the_user_keeps() -> None:
+    at = context([file("a/b", b"1"), file("a/c", b"2")], [whiteout("a")], options=Options(keep=("a/c",)))
+    assert paths(PASS, at) == ["a/b"]
+
+
 def test_a_file_in_the_way_of_a_directory_and_an_entry_that_its_own_layer_repeats() -> None:
     at = context([file("d/a", b"1"), file("twice", b"1"), file("twice", b"2")], [file("d", b"file")])
     assert {p.path: p.evidence for p in proposals(PASS, at)} == {
