@@ -87,7 +87,7 @@ def test_a_false_layer_teaches_nothing_of_its_files(command: str, place: Path, m
 
 @pytest.mark.parametrize("library", [b"no library", None])
 def test_a_false_layer_has_not_the_pieces_of_what_is_known(library: bytes | None, place: Path) -> None:
-    """They are lost, and what a pass makes of the false layer's file is another content, or none at all."""
+    """They are lost, and what passes make of the false layer's file is nothing at all, or by chance the same."""
     image = service()
     slim(place, image)
     for path in cached_files():
