@@ -20,6 +20,7 @@ from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.ledger.interpreters import Interpreter, interpreters, marker_environment
 from deadweight.ledger.listed import Finder, join
+from deadweight.ledger.named import named
 from deadweight.ledger.record import (
     RecordLine,
     read_record,
@@ -101,7 +102,7 @@ def find_distributions(fs: Filesystem, facts: Facts | None = None) -> list[Distr
     `facts` know of files is not read again.
     """
     finder = Finder(fs)
-    infos = sorted(set(map(_info_of, metadata_files(fs))))
+    infos = sorted(set(map(_info_of, metadata_files(fs, facts))))
     search = _search_path(fs, {path.rpartition("/")[0] for path in infos})
     found = []
     for info in infos:
@@ -116,9 +117,14 @@ def find_distributions(fs: Filesystem, facts: Facts | None = None) -> list[Distr
 _ENDINGS = (".dist-info/METADATA", ".egg-info", ".egg-info/PKG-INFO")
 
 
-def metadata_files(fs: Filesystem) -> list[str]:
-    """The files by which distributions are known, wherever they lie: installed, vendored or in caches."""
-    return [path for path in fs.nodes if path.endswith(_ENDINGS) and _INFO.search(path)]
+def metadata_files(fs: Filesystem, facts: Facts | None = None) -> list[str]:
+    """The files and folders by which distributions are known, wherever they lie: installed, vendored or in caches."""
+    folders = (path for path in fs.directories if path.endswith(_ENDINGS))
+    return [*filter(_is_metadata, folders), *named(fs, facts, "metadata", _is_metadata)]
+
+
+def _is_metadata(path: str) -> bool:
+    return path.endswith(_ENDINGS) and _INFO.search(path) is not None
 
 
 def _info_of(path: str) -> str:

@@ -27,7 +27,7 @@ class Tree(Protocol):
     """Files, by paths without a leading slash."""
 
     def names(self) -> Iterable[str]:
-        """The paths of all files, and of links."""
+        """The paths of files and of links: of all, or at least of those whose names could be those of models."""
         ...
 
     def real(self, path: str) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from deadweight.errors import BadInputError
 from deadweight.ledger.ledger import Ledger, once_for_ledger
+from deadweight.ledger.named import named
 from deadweight.ledger.requirements import is_application
 from deadweight.passes.base import Context
 from deadweight.passes.commands import commands, shebang
@@ -139,14 +140,8 @@ def python_sources(context: Context) -> Iterator[str]:
 @once_for_ledger
 def _python_sources(ledger: Ledger) -> list[tuple[str, bool]]:
     """Python files, and whether each is a test's."""
-    found = []
-    elsewhere: dict[str, bool] = {}  # each directory is looked at once
-    for path in ledger.fs.nodes:
-        if path.endswith(".py"):
-            directory = path.rpartition("/")[0]
-            away = elsewhere.get(directory)
-            if away is None:
-                away = elsewhere[directory] = _ELSEWHERE.search(f"{directory}/") is not None
-            if not away:
-                found.append((path, is_test(path)))
-    return found
+    return [(path, is_test(path)) for path in named(ledger.fs, ledger.facts, "python", _is_python)]
+
+
+def _is_python(path: str) -> bool:
+    return path.endswith(".py") and _ELSEWHERE.search(path) is None

@@ -15,6 +15,7 @@ from functools import cache
 from deadweight.errors import BadInputError
 from deadweight.image.filesystem import Filesystem, Node
 from deadweight.ledger.known import known, matcher
+from deadweight.ledger.named import named
 from deadweight.passes.application import sources
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.commands import commands
@@ -87,11 +88,10 @@ def _candidates(context: Context, roots: Iterable[str]) -> dict[str, str]:
     tops = tuple({p.partition("/")[0] + "/" for p in patterns})
     matches, in_tree = matcher(patterns), matcher(known("caches", "trees"))
     found: dict[str, str] = {}
-    for path, node in fs.nodes.items():
-        if path.startswith(tops) and path not in context.gone:
-            kind = node.kind
-            if (kind == "file" and matches(path)) or (kind in ("dir", "symlink") and in_tree(path)):
-                found[path] = next(p for p in patterns if fnmatchcase(path, p))
+    for path in named(fs, context.ledger.facts, "caches", lambda path: path.startswith(tops) and matches(path)):
+        kind = fs.nodes[path].kind
+        if path not in context.gone and (kind == "file" or (kind in ("dir", "symlink") and in_tree(path))):
+            found[path] = next(p for p in patterns if fnmatchcase(path, p))
     for root in sorted(roots):
         for node in fs.walk(root):
             if node.entry is not None and node.kind in ("file", "dir", "symlink") and node.path not in context.gone:

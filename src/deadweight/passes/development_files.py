@@ -10,6 +10,7 @@ from functools import cache
 from packaging.utils import canonicalize_name
 
 from deadweight.ledger.known import known, matcher
+from deadweight.ledger.named import named
 from deadweight.passes.base import Context, Pass, Proposal
 from deadweight.passes.compiling import compiles, installed
 from deadweight.passes.imports import source
@@ -56,11 +57,14 @@ def propose(context: Context) -> Iterator[Proposal]:
     removals: dict[str, Proposal] = {}
     done: set[str] = set()  # directories whose parents were looked at
     stubs_stay: dict[str, str] = {}
-    for path, node in context.ledger.fs.nodes.items():
+    fs = context.ledger.fs
+    for path in named(fs, context.ledger.facts, "development-files", _may_be_one):
         if path in context.gone:
             continue
         kind = _kind(context, path)
-        if kind is None or kind in stay or node.kind not in ("file", "symlink") or not context.may_change(path):
+        if kind is None or kind in stay or fs.nodes[path].kind not in ("file", "symlink"):
+            continue
+        if not context.may_change(path):
             continue
         owner = context.ledger.owner(path)
         if owner.kind == "debian" and (kind == SHLIBDEPS or (kind == HEADERS and _is_embedding(path))):
@@ -97,10 +101,15 @@ def _is_embedding(path: str) -> bool:
     return "/CORE/" in path and "/perl/" in path and path.startswith("usr/lib/")
 
 
-def _kind(context: Context, path: str) -> str | None:
-    """What kind of development file a path is, by its name and its neighbours'; None when it is none."""
-    if path.endswith((".py", ".pyc", ".so")):  # most files, and none that is looked for below
-        return None
+def _may_be_one(path: str) -> bool:
+    return _kind(None, path) is not None
+
+
+def _kind(context: Context | None, path: str) -> str | None:
+    """What kind of development file a path is, by its name and its neighbours'; None when it is none.
+
+    Without a context, what it may be where it has the neighbours for it.
+    """
     base = path.rpartition("/")[2]
     stem, dot, end = base.rpartition(".")
     suffix = dot + end if stem.strip(".") else ""
@@ -109,7 +118,7 @@ def _kind(context: Context, path: str) -> str | None:
         return kind
     if suffix in _IN_INCLUDE and "/include/" in path and not path.endswith(("/LICENSE", "/NOTICE")):
         return HEADERS
-    if suffix in _C and _is_compiled(context, path.removesuffix(suffix)):
+    if suffix in _C and (context is None or _is_compiled(context, path.removesuffix(suffix))):
         return GENERATED
     if suffix == ".pc" and "/pkgconfig/" in path:
         return CMAKE

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from deadweight.ledger.named import named
 from deadweight.passes.application import mentions
 from deadweight.passes.base import Context, Pass, Proposal
 
@@ -55,9 +56,8 @@ def propose(context: Context) -> Iterator[Proposal]:
     if translated is not None:
         context.notes.append(f"translations stay: /{translated[0]} mentions {translated[1]}")
     fs = context.ledger.fs
-    gone = context.gone
-    named = [path for path in fs.nodes if "share/" in path or "/pydoc_data/" in path]  # as in all of _PLACES
-    for path in sorted(path for path in named if path not in gone):
+    there = named(fs, context.ledger.facts, "documentation", _is_documentation)
+    for path in sorted(path for path in there if path not in context.gone):
         what = _what(path, wanted)
         if what is None or (what == TRANSLATIONS and translated is not None):
             continue
@@ -83,6 +83,12 @@ def languages(context: Context) -> frozenset[str]:
             name = re.split(r"[.@]", locale)[0]
             found |= {name, name.partition("_")[0]}
     return frozenset(found - {"", "C", "POSIX"})
+
+
+def _is_documentation(path: str) -> bool:
+    if "share/" not in path and "/pydoc_data/" not in path:  # all places have one of these
+        return False
+    return any(pattern.fullmatch(path) for _, pattern in _PLACES)
 
 
 def _what(path: str, wanted: frozenset[str]) -> str | None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from deadweight.ledger.named import named
 from deadweight.passes.application import mentions, python_sources
 from deadweight.passes.base import Context, Pass, Proposal, noted
 from deadweight.passes.commands import commands
@@ -72,9 +73,9 @@ def _directories(context: Context) -> dict[str, list[str]]:
     sites = {dist.site for dist in ledger.distributions}
     found: dict[str, list[str]] = {}
     application: dict[str, list[str]] = {}
-    for path, node in ledger.fs.nodes.items():
-        if "/test" not in path or "/include/" in path or path in context.gone or node.kind == "dir":
-            continue  # headers are for development-files
+    for path in named(ledger.fs, ledger.facts, "tests", _may_be_a_test):
+        if path in context.gone or ledger.fs.nodes[path].kind == "dir":
+            continue
         directory = _test_directory(path, sites)
         if directory is None:
             continue
@@ -88,6 +89,10 @@ def _directories(context: Context) -> dict[str, list[str]]:
         if any(name.startswith(_TEST_FILES) or name.endswith("_test.py") for name in names if name.endswith(".py")):
             found.setdefault(directory, []).extend(paths)
     return {directory: sorted(paths) for directory, paths in sorted(found.items())}
+
+
+def _may_be_a_test(path: str) -> bool:
+    return "/test" in path and "/include/" not in path  # headers are for development-files
 
 
 def _test_directory(path: str, sites: Collection[str]) -> str | None:

@@ -14,12 +14,13 @@ from deadweight.errors import BadInputError, EnvironmentFailure, shown
 from deadweight.image.content import Content, Reader
 from deadweight.ledger.known import matcher
 from deadweight.ledger.ledger import Ledger
+from deadweight.ledger.named import named
 from deadweight.ledger.python import Distribution
 from deadweight.models.choose import COMPUTES, COMPUTES_INT8, at_least, refusal
 from deadweight.models.config import KEYS, LIMIT, SAYS_ENOUGH, new_config
 from deadweight.models.convert import NOTHING, WEIGHTS, convert
 from deadweight.models.finding import CONFIG, Model, ModelFile, find_models
-from deadweight.models.formats import Duplicate, duplicates, fits, library
+from deadweight.models.formats import Duplicate, duplicates, fits, library, may_be_model
 from deadweight.models.onnx_int8 import PREFIX, encoder, quantized
 from deadweight.models.safetensors import read_checkpoint
 from deadweight.models.same import compared
@@ -37,13 +38,14 @@ class View:
     """The merged view as a tree of models: without what has left already."""
 
     def __init__(self, ledger: Ledger, gone: Iterable[str] = ()) -> None:
-        self._fs = ledger.fs
+        self._fs, self._facts = ledger.fs, ledger.facts
         self._gone = frozenset(gone)
 
     def names(self) -> Iterable[str]:
-        """All files and links."""
+        """All files and links whose names could be those of models."""
+        found = named(self._fs, self._facts, "models", may_be_model)
         nodes = self._fs.nodes
-        return [path for path, node in nodes.items() if path not in self._gone and node.kind in ("file", "symlink")]
+        return [path for path in found if path not in self._gone and nodes[path].kind in ("file", "symlink")]
 
     def real(self, path: str) -> str | None:
         """Where a file really lies."""
