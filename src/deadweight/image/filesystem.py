@@ -118,9 +118,8 @@ class Filesystem:
     @cached_property
     def nameless(self) -> list[Key]:
         """Entries whose bytes visible names need, though their own name is hidden; in order."""
-        return [
-            (at, index) for at, roles in enumerate(self._roles) for index, role in enumerate(roles) if role == _CARRIES
-        ]
+        some = ((at, roles) for at, roles in enumerate(self._roles) if _CARRIES in roles)
+        return [(at, index) for at, roles in some for index, role in enumerate(roles) if role == _CARRIES]
 
     @cached_property
     def _roles(self) -> list[bytearray]:
@@ -222,9 +221,10 @@ class Merge:
             kept = [e for e in entries if e.index not in leaving] if leaving else entries
             lower = self._hide_lower(kept, [path for at, path in whiteouts if at == position])
             nodes, children = self.nodes, self.children
+            deleting = {entry.index for entry in self.whiteouts[-1]}
             for entry in kept:
                 path, kind = entry.name, entry.kind
-                if ".wh." in path and entry.whiteout is not None:
+                if deleting and entry.index in deleting:
                     continue
                 siblings = children.get(path.rpartition("/")[0])
                 if siblings is None or path in nodes:

@@ -180,7 +180,7 @@ class Ledger:
         """The ELF files of the view, one path for each inode, by path."""
         found: dict[str, Node] = {}
         known = [self.facts.table("elf", layer.position, bool) for layer in self.image.layers]
-        for (position, index), (path, *_) in self.names.items():
+        for (position, index), paths in self.names.items():
             elf = known[position].get(index)
             if elf is None:
                 source = self.fs.entry((position, index))
@@ -188,7 +188,7 @@ class Ledger:
                     continue
                 elf = known[position][index] = is_elf(self.image.layers[position].tar.read_at(source.data, 64))
             if elf:
-                found[path] = self.fs.nodes[path]
+                found[paths[0]] = self.fs.nodes[paths[0]]
         return found
 
     @cached_property
