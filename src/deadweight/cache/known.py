@@ -1,7 +1,7 @@
 """What is known of layers and of their files: by a layer's diff-id, and by a file's digest.
 
     known/VERSION/HEX.entries   the entries of the layer with this diff-id
-    known/VERSION/HEX.KIND      what is known of its files, by their index
+    known/VERSION/HEX.KIND      what is known of its files, by their index, or of all of it, by 0
     made/VERSION/RECIPE-HEX     what a recipe makes of the file with this digest
 
 VERSION is a digest of deadweight's own code and of what it computes with, so that no version believes another.
@@ -64,7 +64,10 @@ class Facts:
         """What no other run is told: for whoever would work it out again in this one."""
 
     def table(self, kind: str, position: int, of: type[T]) -> dict[int | str, T]:
-        """What is known in this regard of the files of a layer, by the index of their entry; to be added to."""
+        """What is known in this regard of the files of a layer, by the index of their entry; to be added to.
+
+        Where it is of the layer itself it has one key, which is 0.
+        """
         found = self._tables.get((kind, position))
         if found is None:
             layer = self._image.layers[position]
@@ -185,6 +188,8 @@ def recall(image: Image, cache: Cache, *, proved_alone: bool = False) -> None:
         if index is not None and index.size == layer.size:
             layer.__dict__["entries"] = index.entries
             layer.__dict__["recalled"] = True
+        else:  # what is known by the index of an entry is known of those entries
+            layer.__dict__["doubted"] = True
 
 
 def proved(layer: Layer, cache: Cache) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -132,6 +133,7 @@ def _slim(
     from deadweight.ledger.ledger import Ledger  # noqa: PLC0415
     from deadweight.report.slim import slim_report  # noqa: PLC0415
 
+    gc.collect()  # what passes made of the files of the image before refers to it, and it to that
     with progress(f"reading {source}") as report, opened(str(source), None, report, cache) as image:
         check_tag(image, to, force, image.platform)
         ledger = Ledger(image, cache)

@@ -51,7 +51,7 @@ def interpreters(fs: Filesystem) -> list[Interpreter]:
     libraries: list[str] = []
     for directory in fs.directories:
         if directory.endswith("bin"):
-            for path in fs.children(directory):
+            for path in sorted(fs.children(directory), reverse=True):  # 3.13 goes before 3.13t
                 match = _BINARY.match(path)
                 if match and fs.nodes[path].kind != "dir":
                     binaries[match["prefix"].rstrip("/"), match["version"]] = path
@@ -59,7 +59,8 @@ def interpreters(fs: Filesystem) -> list[Interpreter]:
             libraries.append(directory)
         if f"{directory}/pyvenv.cfg".lstrip("/") in fs.nodes:
             environments.append(directory)
-    for directory in sorted(libraries, reverse=True):  # lib goes before lib64, 3.13 before 3.13t
+    libraries.sort(key=lambda path: (path.endswith("t"), path), reverse=True)
+    for directory in libraries:  # 3.13 goes before 3.13t, lib before lib64
         match = _STDLIB.match(directory)
         if match:
             stdlibs[match["prefix"].rstrip("/"), match["version"]] = directory

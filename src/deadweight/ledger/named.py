@@ -11,7 +11,8 @@ from deadweight.image.filesystem import Filesystem
 def named(fs: Filesystem, facts: Facts | None, kind: str, test: Callable[[str], bool]) -> list[str]:
     """The paths of the view whose names meet a test, by layer and in its order; no directories that are only implied.
 
-    The test must go by the name alone, and `kind` is what it is known by: what `facts` have of it is not tried again.
+    The test must go by the name alone, be one of deadweight's own, and have a `kind` of its own: what `facts` have of
+    that is not tried again.
     """
     found: list[str] = []
     for layer in fs.image.layers:
@@ -20,7 +21,7 @@ def named(fs: Filesystem, facts: Facts | None, kind: str, test: Callable[[str], 
         if indices is None:
             indices = table[0] = [entry.index for entry in entries if test(entry.name)]
         for index in indices:
-            if index < len(entries):  # of a layer that is not what it states there may be fewer
+            if 0 <= index < len(entries):  # what is read from a cache may be anything
                 entry = entries[index]
                 node = fs.nodes.get(entry.name)
                 if node is not None and node.entry is entry:

@@ -119,8 +119,7 @@ _ENDINGS = (".dist-info/METADATA", ".egg-info", ".egg-info/PKG-INFO")
 
 def metadata_files(fs: Filesystem, facts: Facts | None = None) -> list[str]:
     """The files and folders by which distributions are known, wherever they lie: installed, vendored or in caches."""
-    folders = (path for path in fs.directories if path.endswith(_ENDINGS))
-    return [*filter(_is_metadata, folders), *named(fs, facts, "metadata", _is_metadata)]
+    return [*filter(_is_metadata, fs.directories), *named(fs, facts, "metadata", _is_metadata)]
 
 
 def _is_metadata(path: str) -> bool:

@@ -85,10 +85,9 @@ def _candidates(context: Context, roots: Iterable[str]) -> dict[str, str]:
     """
     fs = context.ledger.fs
     patterns = _patterns()
-    tops = tuple({p.partition("/")[0] + "/" for p in patterns})
     matches, in_tree = matcher(patterns), matcher(known("caches", "trees"))
     found: dict[str, str] = {}
-    for path in named(fs, context.ledger.facts, "caches", lambda path: path.startswith(tops) and matches(path)):
+    for path in named(fs, context.ledger.facts, "caches", matches):
         kind = fs.nodes[path].kind
         if path not in context.gone and (kind == "file" or (kind in ("dir", "symlink") and in_tree(path))):
             found[path] = next(p for p in patterns if fnmatchcase(path, p))

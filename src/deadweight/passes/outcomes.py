@@ -82,7 +82,7 @@ class _Rewrite(NamedTuple):
         """The content with its pieces: as they are kept, or worked out again. Raises DigestError for another one."""
         pieces = self.pieces.get(self.name)
         content = None if pieces is None else _thaw(pieces)
-        if content is not None and content.digest == kept.digest:
+        if content is not None and (content.digest, content.size) == (kept.digest, kept.size):
             return content
         whole = _freeze(_try(self.work))
         if whole is None or whole.kept != kept:

@@ -34,7 +34,7 @@ def python_components(ledger: Ledger) -> Iterator[Component]:
     """Every distribution whose metadata the image has, with a `ref` yet to be given."""
     fs = ledger.fs
     installed = {_metadata(fs, dist.info): dist for dist in ledger.distributions}
-    for path in sorted({*metadata_files(fs), *installed}):
+    for path in sorted({*metadata_files(fs, ledger.facts), *installed}):
         node = fs.nodes.get(path)
         if node is None or node.kind == "dir":
             continue

@@ -202,6 +202,20 @@ def test_entries_are_those_of_a_layer_as_long(place: Path) -> None:
         assert false.layers[1].entries == read_entries(false.layers[1].tar, "")
 
 
+@pytest.mark.parametrize("command", ["plan", "slim"])
+def test_nothing_is_believed_of_a_layer_that_is_not_as_long(command: str, place: Path) -> None:
+    """What is known by the index of an entry would be of others."""
+    lower = make_tar(file("a"))
+    true = make_tar(file("tmp/x", b"1" * 9000), file("usr/share/man/man1/x.1", b"2"), file("etc/passwd", b"3"))
+    false = make_tar(*(file(f"etc/{number}", b"4") for number in range(40)))
+    image = make_image(lower, true, run={})
+    slim(place, image)
+    layout = write_oci(place / "false", FixtureImage((lower, false), image.config), "v")
+    words = [command, f"oci:{layout}:v", "--all-layers"]
+    status = main([*words, "--to", f"oci:{place / 'bad'}"] if command == "slim" else words)
+    assert status == (0 if command == "plan" else DigestError.exit_status)
+
+
 def needing(test: bytes) -> tuple[FixtureImage, bytes]:
     """A service whose pytest stays because of one requirement alone, and the layer that says so."""
     files = {"needs/__init__.py": b"x = 1\n"}

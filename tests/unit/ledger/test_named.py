@@ -32,5 +32,5 @@ def test_what_is_seen_is_found_by_layer_and_tried_once() -> None:
 def test_a_layer_with_fewer_entries_than_are_known_of_it() -> None:
     with image_of([make_tar(file("a"), file("b"))]) as image:
         ledger = Ledger(image)
-        ledger.facts.table("named-all", 0, list[int])[0] = [0, 1, 2, 70_000]
+        ledger.facts.table("named-all", 0, list[int])[0] = [-3, -1, 0, 1, 2, 70_000]
         assert named(ledger.fs, ledger.facts, "all", lambda _: True) == ["a", "b"]
