@@ -103,8 +103,9 @@ class Content:
 
     def parts(self, offset: int, length: int) -> Iterable[ContentPiece]:
         """The pieces, or parts of them, that make up a range of the new content."""
+        count = len(self.pieces)  # they are found here, and not under the lock that a cached_property has
         index = max(0, bisect_right(self._starts, offset) - 1)
-        while length > 0 and index < len(self.pieces):
+        while length > 0 and index < count:
             skip = offset - self._starts[index]
             take = min(length, self._starts[index + 1] - offset)
             if take:

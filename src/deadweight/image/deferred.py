@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
 class Deferred(Sequence[T]):
-    """What `find` gives, which is asked once. Equal to a tuple with the same members."""
+    """What `find` gives, which is asked once, or once by each thread. Equal to a tuple with the same members."""
 
     def __init__(self, find: Callable[[], Sequence[T]]) -> None:
         self._find = find
+        self._members: tuple[T, ...] | None = None
 
-    @cached_property
+    @property
     def _found(self) -> tuple[T, ...]:
-        return tuple(self._find())
+        # No cached_property: in Python 3.11 that has a lock for all instances, and finding one may need another's.
+        if self._members is None:
+            self._members = tuple(self._find())
+        return self._members
 
     @overload
     def __getitem__(self, index: int) -> T: ...

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from deadweight.image.content import Content, known_content
 from deadweight.image.deferred import Deferred
 from deadweight.image.filesystem import Filesystem
 from support.images import directory, file, hardlink, make_tar, symlink, whiteout
@@ -43,3 +47,21 @@ def test_what_is_deferred_is_found_once_and_equal_to_what_it_is() -> None:
     assert found not in ((1, 2), [1, 2, 3])
     assert hash(found) == hash((1, 2, 3))
     assert len(asked) == 1
+
+
+def test_threads_that_find_each_others_do_not_wait_for_ever() -> None:
+    """What a pass made of a file is found by what the pass before made of it, in as many threads as there are files."""
+    both = Barrier(2, timeout=30)
+
+    def content(number: int) -> Content:
+        first = known_content(lambda: Content((b"%d" % number, (0, 1))), 2, b"first")
+
+        def find() -> Content:
+            both.wait()
+            return Content((b"x", *first.parts(0, 2)))
+
+        return known_content(find, 3, b"second")
+
+    with ThreadPoolExecutor(2) as pool:
+        parts = [pool.submit(content(number).reader(lambda _, length: b"r" * length), 0, 3) for number in range(2)]
+        assert [part.result(timeout=60) for part in parts] == [b"x0r", b"x1r"]
