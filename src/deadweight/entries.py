@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,13 +58,24 @@ def write_entry(path: Path, body: bytes) -> None:
         raise
 
 
+_making = threading.Lock()
+"""msgspec looks at types in Python: a second thread that does so in between may find one half done."""
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)
+
+
 def load(path: Path, kind: Any, *, use: bool = True) -> Any:
     """The value of a type that msgspec knows; None where there is no sound entry of that type."""
     body = read_entry(path, use=use)
     if body is None:
         return None
     try:
-        return msgspec.msgpack.decode(body, type=kind)
+        with _making:
+            decoder = _decoder(kind)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 
