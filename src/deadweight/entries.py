@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import threading
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+
+from deadweight.decoding import from_msgpack
 
 _MAGIC: Final = b"deadweight-cache 1 "
 _HEAD: Final = len(_MAGIC) + 65
@@ -58,24 +58,13 @@ def write_entry(path: Path, body: bytes) -> None:
         raise
 
 
-_making = threading.Lock()
-"""msgspec looks at types in Python: a second thread that does so in between may find one half done."""
-
-
-@cache
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind)
-
-
 def load(path: Path, kind: Any, *, use: bool = True) -> Any:
     """The value of a type that msgspec knows; None where there is no sound entry of that type."""
     body = read_entry(path, use=use)
     if body is None:
         return None
     try:
-        with _making:
-            decoder = _decoder(kind)
-        return decoder.decode(body)
+        return from_msgpack(body, kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from deadweight.decoding import from_values
 from deadweight.errors import PlanError
 from deadweight.image.model import sha256
 from deadweight.passes.base import Action, Risk
@@ -115,7 +116,7 @@ def read_plan(data: bytes) -> Plan:
     """A plan from its JSON. Raises PlanError, naming the field, when it is none."""
     try:
         # Not msgspec's own reader: names in images need not be UTF-8, and it takes no lone surrogates.
-        return msgspec.convert(json.loads(data), Plan)
+        return from_values(json.loads(data), Plan)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PlanError(f"this is no plan of deadweight: {error}") from None
 

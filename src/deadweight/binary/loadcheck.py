@@ -30,6 +30,7 @@ from deadweight.binary.dynamic import dynamic_entries
 from deadweight.binary.elf import ET_DYN, MACHINES, PF_W, Elf, ElfError, exactly, file_offset, parse
 from deadweight.binary.fatbin import WRAPPER, WRAPPER_MAGIC, FatbinError, parse_fatbin
 from deadweight.binary.references import DT_RELA, DT_RELASZ, RELATIVE
+from deadweight.decoding import from_json
 from deadweight.image.content import Reader
 
 _WRAPPERS: Final = ".nvFatBinSegment"
@@ -220,7 +221,7 @@ def _load(path: Path, timeout: float) -> _Report:
     lines = done.stdout.splitlines()
     if not lines:
         return _Report(failure=_death(done.returncode))
-    report = msgspec.json.decode(lines[-1], type=_Report)
+    report = from_json(lines[-1], _Report)
     if done.returncode and not report.failure:
         report.fault = _death(done.returncode)
     report.failure = report.failure.removeprefix(f"{path}: ")  # the same of a file and its original

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from deadweight.binary.gpu import Target
+from deadweight.decoding import from_json
 
 IN_IMAGE: Final = "usr/share/deadweight/target.json"
 """Where an image has it."""
@@ -50,7 +51,7 @@ def write_document(document: TargetDocument) -> bytes:
 def read_document(data: bytes) -> TargetDocument:
     """A document from its JSON. Raises ValueError, with the reason, for what is none."""
     try:
-        found = msgspec.json.decode(data, type=TargetDocument)
+        found = from_json(data, TargetDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from None
     if found.schema != SCHEMA:

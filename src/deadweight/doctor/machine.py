@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.doctor import driver
 
 PATIENCE: Final = 60
@@ -52,7 +53,7 @@ def _ask_driver() -> _Answer:
     out = _output(sys.executable, "-I", str(Path(driver.__file__)))
     for line in (out or "").splitlines():  # among what the driver itself may print
         try:
-            return msgspec.json.decode(line, type=_Answer)
+            return from_json(line, _Answer)
         except msgspec.MsgspecError:
             continue
     return _Answer(error="the CUDA driver crashed or gave no answer")

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from deadweight.decoding import from_values
 from deadweight.errors import EnvironmentFailure
 from deadweight.files.replace import changing, remove, replace_content
 from deadweight.ledger.listed import join
@@ -148,7 +149,7 @@ def read_journal(root: str, wanted: Collection[str]) -> list[Change]:
     found = []
     for line in _read(str(Path(root, JOURNAL))).splitlines():
         with suppress(ValueError, OSError):  # its last line may be half of one
-            noted = msgspec.convert(json.loads(line), Change)
+            noted = from_values(json.loads(line), Change)
             change = msgspec.structs.replace(noted, path=str(Path(root, noted.path)))
             if change.path in wanted and _digest(change.path) == (change.sha256, change.after_bytes):
                 found.append(change)

@@ -23,6 +23,7 @@ from deadweight.binary.target_document import (
     read_document,
     target_document,
 )
+from deadweight.decoding import from_values
 from deadweight.errors import PlanError, UsageError, shown
 from deadweight.image.filesystem import Filesystem
 
@@ -59,7 +60,7 @@ def read_target(data: Mapping[str, Any]) -> Target | None:
     if not data:
         return None
     try:
-        found = msgspec.convert(data, _Data)
+        found = from_values(data, _Data)
     except msgspec.ValidationError as error:
         raise PlanError(f"the plan's target is none that deadweight knows: {shown(str(error))}") from None
     try:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.report.text import printable_json
 from deadweight.verify.model import Verdict
 
@@ -410,7 +411,7 @@ def encode(report: msgspec.Struct) -> bytes:
 def read_inspect(data: bytes) -> InspectReport:
     """A report of `inspect` from its JSON. Raises ValueError, naming the field, when it is none or does not add up."""
     try:
-        report = msgspec.json.decode(data, type=InspectReport)
+        report = from_json(data, InspectReport)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     for field in ("layers", "owners", "categories", "gpu_code"):

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.errors import EnvironmentFailure, shown
 from deadweight.image.bytes import CHUNK
 from deadweight.image.transports.engine_http import (
@@ -251,7 +252,7 @@ def _decoded(engine: Engine, response: http.client.HTTPResponse, wanted: type[T]
     if response.status != 200:
         raise EnvironmentFailure(f"{engine.title} answers {_reason(response.status, data)}")
     try:
-        return msgspec.json.decode(data, type=wanted)
+        return from_json(data, wanted)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise nonsense(engine.place) from None
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.errors import BadInputError, UsageError, shown
 from deadweight.image.bytes import ByteRange
 from deadweight.image.compression import Compression
@@ -129,7 +130,7 @@ class DockerImage(msgspec.Struct, frozen=True, rename="pascal"):
 def decode(data: bytes, kind: type[T], what: str) -> T:
     """`data` as a document of `kind`. Raises BadInputError, naming `what`."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return from_json(data, kind)
     except msgspec.ValidationError as error:
         raise BadInputError(f"{what} is not as its format says: {error}") from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.errors import BadInputError, DigestError, UsageError, shown
 from deadweight.image.model import MANIFEST_LIMIT, Image, sha256
 from deadweight.image.reference import Name, Reference, split_name
@@ -188,7 +189,7 @@ def _media_type(said: str, data: bytes, what: str) -> str:
     Raises BadInputError where these contradict (CVE-2021-41190), and for what is no image.
     """
     try:
-        kind = msgspec.json.decode(data, type=_Kind)
+        kind = from_json(data, _Kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BadInputError(f"{what} is no JSON object as manifests are: {error}") from None
     known = MANIFESTS | INDEXES

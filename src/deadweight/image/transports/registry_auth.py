@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.errors import EnvironmentFailure, shown
 from deadweight.image.transports.registry_credentials import Credential, Found
 
@@ -135,7 +136,7 @@ class Authority:
         if status != 200:
             raise EnvironmentFailure(f"{service} answers HTTP {status}; try again later")
         try:
-            got = msgspec.json.decode(body, type=_Token)
+            got = from_json(body, _Token)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             raise EnvironmentFailure(f"{service} gives no token: its answer is not as the specification says") from None
         token = got.token or got.access_token or ""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.errors import shown
 
 DOCKER_HUB = "docker.io"
@@ -87,7 +88,7 @@ def find_credential(host: str, path: str, environment: Mapping[str, str] = os.en
                 continue
             with file.open("rb") as stream:
                 data = stream.read(_FILE_LIMIT)
-            content = msgspec.json.decode(data, type=_File)
+            content = from_json(data, _File)
         except OSError as error:
             troubles.append(f"{shown(str(file))} cannot be read: {error.strerror}")
             continue
@@ -186,7 +187,7 @@ def _ask(
             troubles.append(f"the credential helper {program} failed (exit status {done.returncode})")
         return None
     try:
-        found = msgspec.json.decode(done.stdout, type=_Helped)
+        found = from_json(done.stdout, _Helped)
     except (msgspec.MsgspecError, UnicodeError):
         troubles.append(f"the credential helper {program} gave no credential")
         return None

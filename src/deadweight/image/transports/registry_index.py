@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from deadweight.decoding import from_json
 from deadweight.errors import DeadweightError, UsageError, shown
 from deadweight.image.model import Json, sha256
 from deadweight.image.output import Written
@@ -142,7 +143,7 @@ def signatures(repository: Repository, digest: str) -> list[str]:
         doing = f"look for signatures in {repository.where}"
         reply = registry.ask("GET", f"{repository.path}/referrers/{digest}", repository.pull, doing)
         if reply.status == 200:
-            listed = msgspec.json.decode(reply.body, type=_Referrers).manifests or []
+            listed = from_json(reply.body, _Referrers).manifests or []
             found += [f"{shown(one.artifact_type or one.media_type)} {one.digest}" for one in listed[:_NAMED_LIMIT]]
         for kind in _SIGNED:
             tag = f"{digest.replace(':', '-')}.{kind}"

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from deadweight.decoding import from_json
+
 
 class _Error(msgspec.Struct, frozen=True):
     code: str = ""
@@ -21,7 +23,7 @@ class _Errors(msgspec.Struct, frozen=True):
 def words_of(body: bytes) -> str:
     """The first error in an answer, on one line; empty where there is none. Not yet fit to be shown."""
     try:
-        errors = msgspec.json.decode(body, type=_Errors).errors
+        errors = from_json(body, _Errors).errors
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return ""
     return f"{errors[0].code} {errors[0].message} {_detail(errors[0].detail)}".strip() if errors else ""

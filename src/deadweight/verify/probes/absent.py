@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from deadweight.decoding import from_values
 from deadweight.errors import shown
 from deadweight.image.filesystem import Filesystem
 from deadweight.passes.commands import follow, path_directories
@@ -72,7 +73,7 @@ def _modules(probe: AbsentProbe, side: Side) -> dict[str, Found]:
     arguments = {"modules": probe.modules, "paths": [side.directory]}
     answer: Any = side.ask("absent", arguments, probe.timeout, env=side.app.env)
     try:
-        found = msgspec.convert(answer, dict[str, Found])
+        found = from_values(answer, dict[str, Found])
     except msgspec.ValidationError as error:
         raise NoAnswer(f"the image's Python answers nonsense: {error}") from None
     missing = [name for name in probe.modules if name not in found]

@@ -7,6 +7,7 @@ import re
 
 import msgspec
 
+from deadweight.decoding import from_values
 from deadweight.errors import shown
 from deadweight.sizes import show_size
 from deadweight.verify.model import Observation
@@ -62,7 +63,7 @@ def observe(probe: ImportProbe, side: Side) -> Observation:
         "repeats": REPEATS if measures else 0,
     }
     try:
-        found = msgspec.convert(side.ask("imports", arguments, probe.timeout, env=side.app.env), _Answer)
+        found = from_values(side.ask("imports", arguments, probe.timeout, env=side.app.env), _Answer)
     except msgspec.ValidationError as error:
         raise NoAnswer(f"the image's Python gave no sound answer: {error}") from None
     if found.unfinished:

@@ -10,6 +10,7 @@ import msgspec
 
 from deadweight.binary.dynamic import dynamic, interpreter
 from deadweight.binary.elf import ET_DYN, ET_EXEC, ElfError, parse
+from deadweight.decoding import from_values
 from deadweight.errors import BadInputError, shown
 from deadweight.image.filesystem import Node
 from deadweight.ledger.ledger import Ledger
@@ -63,7 +64,7 @@ def observe(probe: LibrariesProbe, side: Side) -> Observation:
     }
     if asked:
         try:
-            answer = msgspec.convert(side.ask("libraries", arguments, probe.timeout), _Answer)
+            answer = from_values(side.ask("libraries", arguments, probe.timeout), _Answer)
         except msgspec.ValidationError as error:
             raise NoAnswer(f"the image's Python gave no sound answer: {error}") from None
         if answer.unfinished:

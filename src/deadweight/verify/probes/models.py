@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from deadweight.decoding import from_values
 from deadweight.errors import shown
 from deadweight.ledger.ledger import Ledger
 from deadweight.models.finding import Model, find_models, of_sentence_transformers
@@ -116,7 +117,7 @@ def _ask(probe: ModelsProbe, side: Side, folder: str, library: str) -> _Answer:
         "numbers": folder not in probe.converted,
     }
     try:
-        return msgspec.convert(side.ask("models", arguments, probe.timeout, env=side.app.env), _Answer)
+        return from_values(side.ask("models", arguments, probe.timeout, env=side.app.env), _Answer)
     except msgspec.ValidationError as error:
         raise NoAnswer(f"the image's Python gave no sound answer: {error}") from None
     except Ended as error:

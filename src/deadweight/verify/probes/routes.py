@@ -9,6 +9,7 @@ import msgspec
 
 from deadweight.application.discover import Discovery, discover
 from deadweight.application.servers import TARGET
+from deadweight.decoding import from_values
 from deadweight.errors import UsageError, shown
 from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind, failures
@@ -43,7 +44,7 @@ def observe(probe: RoutesProbe, side: Side) -> Observation:
     }
     answer = side.ask("routes", arguments, probe.timeout, env=side.app.env)
     try:
-        loaded = msgspec.convert(answer, Loaded)
+        loaded = from_values(answer, Loaded)
     except msgspec.ValidationError as error:
         raise NoAnswer(f"what the sandbox answers about routes cannot be read: {error}") from None
     if loaded.error:

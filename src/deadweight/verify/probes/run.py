@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from deadweight.decoding import from_values
 from deadweight.errors import BadInputError, shown
 from deadweight.image.compression import temporary_folder
 from deadweight.verify.arrays import Array, ArrayError, array_difference, read_arrays
@@ -132,7 +133,7 @@ def _answer(probe: RunProbe, side: Side, argv: tuple[str, ...], binds: dict[str,
         }
         found = side.ask("run", arguments, probe.timeout, env=env, binds=binds)
         try:
-            return msgspec.convert(found, _Answer)
+            return from_values(found, _Answer)
         except msgspec.ValidationError as error:
             raise NoAnswer(f"the image's Python gave no sound answer: {error}") from None
     ran = side.run(Command(argv, stdin, env, binds=binds), probe.timeout)

@@ -10,6 +10,7 @@ import msgspec
 
 from deadweight.application.discover import Discovery, discover
 from deadweight.application.material import argv_of
+from deadweight.decoding import from_values
 from deadweight.verify.model import Observation
 from deadweight.verify.probes import Kind
 from deadweight.verify.side import Ended, NoAnswer, Side
@@ -182,7 +183,7 @@ def _serve(probe: StartProbe, requests: tuple[HttpProbe, ...], side: Side) -> Se
     }
     answer = side.ask("serve", arguments, seconds, env={**side.app.env, **probe.env})
     try:
-        return msgspec.convert(answer, Served)
+        return from_values(answer, Served)
     except msgspec.ValidationError as error:
         raise NoAnswer(f"what the sandbox answers about the server cannot be read: {error}") from None
 

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from deadweight.binary.dynamic import interpreter
 from deadweight.binary.elf import ElfError, parse
+from deadweight.decoding import from_values
 from deadweight.errors import BadInputError, shown
 from deadweight.image.bytes import CHUNK
 from deadweight.image.compression import temporary_folder
@@ -61,7 +62,7 @@ def observe(probe: TestsProbe, side: Side) -> Observation:
         binds = {f"{INSIDE}/tools": tools}
         found = side.ask("tests", task, probe.timeout, env=env, binds=binds, restored=restored)
     try:
-        answer = msgspec.convert(found, _Answer)
+        answer = from_values(found, _Answer)
     except msgspec.ValidationError as error:
         raise NoAnswer(f"the image's Python gave no sound answer: {error}") from None
     return _observation(answer, seconds)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from deadweight.decoding import from_values
 from deadweight.errors import BadInputError, shown
 from deadweight.verify.spec import Probe, Spec, toml_lines
 from deadweight.verify.spec.names import named
@@ -142,7 +143,7 @@ def _converted(values: dict[str, Any]) -> Spec:
         if key in values:
             raise _Wrong((key,), f"there is no such key; {_known(key, Spec)}")
     try:
-        return msgspec.convert(values, Spec)
+        return from_values(values, Spec)
     except msgspec.ValidationError as error:
         match = _AT.fullmatch(str(error))
         assert match is not None
