@@ -32,7 +32,7 @@ def content(reference: str, path: str) -> bytes:
     from deadweight.image.filesystem import Filesystem
 
     with open_image(reference) as image:
-        return Filesystem(image).read(path)
+        return Filesystem(image).read(path, limit=1 << 30)
 
 
 def replaced(reference: str, path: str, data: bytes) -> Member:

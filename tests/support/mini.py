@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from site import getsitepackages
 from typing import Any
 
 from support.careless import urlsafe
@@ -21,10 +22,12 @@ from support.images import FixtureImage, Member, directory, file, make_image, ma
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LIB = f"usr/local/lib/python{VERSION}"
-SITE = f"{LIB}/site-packages"
+_DEBIAN = any(place.endswith("dist-packages") for place in getsitepackages())
+SITE = f"{LIB}/{'dist' if _DEBIAN else 'site'}-packages"  # Debian's Python looks nowhere else
 ENV = ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "HELLO=world"]
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1001:1002:app:/home/app:/bin/sh\n"
-_LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data", "site-packages"}
+_LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data"}
+_LEFT_OUT |= {"site-packages", "dist-packages"}
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
 
 
