@@ -366,7 +366,8 @@ def test_source_distributions_are_built_for_the_same_python_alone(built: Built, 
     text = (folder / "pyproject.toml").read_text()
     (folder / "pyproject.toml").write_text(text.replace('["starlette", "uvicorn", "markupsafe"]', '["tiny"]'))
     words = ("--cache", str(built.cache), "--no-extras")
-    environment = {"UV_FIND_LINKS": str(tmp_path / "links")}
+    # uv's own cache knows what was built of the same path, as a run before this may have had it.
+    environment = {"UV_FIND_LINKS": str(tmp_path / "links"), "UV_CACHE_DIR": str(tmp_path / "uv")}
     report = build(folder, built.base, f"oci:{tmp_path / 'a'}", *words, environment=environment)
     assert any("tiny" in note and "was built here" in note for note in report["notes"])
     other = write_base(tmp_path / "base", "3.13")

@@ -137,6 +137,12 @@ def test_one_module_has_documents_decoded_by_types() -> None:
     assert [path.name for path in ROOT.rglob("*.py") if by_type.search(path.read_text())] == ["decoding.py"]
 
 
+def test_no_regular_expression_needs_a_newer_python() -> None:
+    """Possessive groups are wrong before Python 3.11.5, and Debian 12 has 3.11.2: python/cpython#106052."""
+    possessive = re.compile(r"\br[bf]?[\"'].*(\)[*+?]\+|\(\?>)")
+    assert not [path for path in ROOT.rglob("*.py") if possessive.search(path.read_text())]
+
+
 def test_names_of_test_modules_are_their_own() -> None:
     """pytest imports two of one name only where neither lies in bytecode of the other."""
     names = [path.name for path in TESTS.rglob("test_*.py")]

@@ -336,8 +336,9 @@ def test_members_that_overlap_are_refused(tmp_path: Path, index: Path) -> None:
     entry = data.rindex(b"PK\1\2")
     assert data[entry + 46 :].startswith(b"inner")
     path.write_bytes(data[: entry + 42] + struct.pack("<I", data.index(inner)) + data[entry + 46 :])
-    with zipfile.ZipFile(path) as file:
-        assert file.read("outer") == inner
+    with zipfile.ZipFile(path) as file:  # not read: newer zipfile modules refuse it too
+        outer, last = file.infolist()[-2:]
+        assert outer.header_offset < last.header_offset < last.header_offset + 35 <= file.start_dir
     with pytest.raises(BadInputError, match="overlap"):
         slim_wheel(path, H100, index)
 

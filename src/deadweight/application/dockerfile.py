@@ -31,9 +31,9 @@ _DIRECTIVE = re.compile(r"\s*#\s*([A-Za-z][\w-]*)\s*=\s*(.*?)\s*\Z")
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _INSTRUCTION = re.compile(r"\s*(\S+)(?:\s+|\Z)")
 _FLAG = re.compile(r"--([a-z][\w-]*)(?:=((?:[^\s\"'\\]|\\.|\"(?:[^\"\\]|\\.)*\"|'[^']*'|[\"'\\])*))?(?:\s+|\Z)")
-_QUOTED = r"\\.|\"(?:[^\"\\]|\\.)*\"|'[^']*'"
+_QUOTED = r"\\.|\"[^\"\\]*(?:\\.[^\"\\]*)*\"|'[^']*'"
 _WORD = re.compile(rf"(?:[^\s\"'\\]|{_QUOTED})+", re.DOTALL)
-_CLOSED = re.compile(rf"(?:[^\"'\\]|{_QUOTED})*+\Z", re.DOTALL)
+_CLOSED = re.compile(rf"[^\"'\\]*(?:(?:{_QUOTED})[^\"'\\]*)*\Z", re.DOTALL)
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)\Z")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(:?[-+?])([^{}]*))?\})")
 _VALUE_LIMIT = 4096

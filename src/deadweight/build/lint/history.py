@@ -20,7 +20,7 @@ _SHELL = re.compile(r"(?:/usr)?/bin/(?:ba|da|a)?sh(?:\s+-[a-z]+|\s+pipefail)*?\s
 _NOP = re.compile(r"(?:/bin/sh -c )?#\(nop\)\s+")
 _COPIED = re.compile(r"(?:file|dir|multi):[0-9a-f]+ in (\S+)\s*\Z")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"")
-_WORDS = re.compile(r"\[(?:\s*\"(?:[^\"\\]|\\.)*+\")*\s*\]\s*\Z")
+_WORDS = re.compile(r"\[(?:\s*\"[^\"\\]*(?:\\.[^\"\\]*)*\")*\s*\]\s*\Z")
 """`["a" "b"]`: the exec form as Go prints it."""
 _LIMIT = 200_000
 _MATCHES = 4_000_000

@@ -18,7 +18,7 @@ _ENDS = frozenset({"fi", "done", "esac", "}"})
 _REDIRECT = re.compile(r"(?:\d*|&)(?:>>|>\||>&|<&|<<<|<>|>|<)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _PLAIN = re.compile(r"[^\s\\'\"`$;&|()<>#]+")
-_DOUBLE = re.compile(r"\"(?:[^\"\\]|\\.)*+(?:\"|\Z)", re.DOTALL)
+_DOUBLE = re.compile(r"\"[^\"\\]*(?:\\.[^\"\\]*)*(?:\"|\Z)", re.DOTALL)
 _OPERATORS = ("&&", "||", ";;", "|&", ";", "|", "&", "\n", "(", ")")
 _WRAPPERS = frozenset({"sudo", "exec", "env", "nice", "nohup", "time", "command", "eatmydata", "xargs"})
 
